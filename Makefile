@@ -1,0 +1,61 @@
+# make reproduce   regenerate tables and figures       PROFILE=smoke|sample   ONLY="table-A-2 multi-focus"
+# make test        library tests, then every notebook  make lint · bench · lab · notebooks · report · lock
+PROFILE ?= smoke
+ONLY ?=
+PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+# One thread a process: two tests or notebooks share two cores, and sums do not depend on the machine.
+ONE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: install reproduce dry-run test unit notebooks refresh lint bench lab report lock clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11, 3.12 or 3.13 is needed and none was found" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+reproduce: install
+	@$(BIN)/python -m workflow.reproduce --profile "$(PROFILE)" --only "$(ONLY)"
+
+dry-run: install
+	@$(BIN)/python -m workflow.reproduce --profile "$(PROFILE)" --only "$(ONLY)" --dry-run
+
+test: unit notebooks
+
+unit: install
+	$(ONE) $(BIN)/python -m pytest -q -n 2 tests
+
+notebooks: install
+	$(ONE) $(BIN)/python -m pytest -q -n 2 --dist loadfile --nbval-lax -p no:cacheprovider notebooks
+
+# Re-execute the committed notebooks in place, after a change of the library.
+refresh: install
+	@for notebook in notebooks/*.ipynb; do echo $$notebook; \
+		$(ONE) $(BIN)/python workflow/refresh.py $$notebook || exit 1; done
+
+lint: install
+	$(BIN)/ruff check fusionlib workflow tests benchmarks notebooks
+	$(BIN)/lint-imports
+
+bench: install
+	@for script in $(if $(ONLY),$(addprefix benchmarks/,$(addsuffix .py,$(subst -,_,$(ONLY)))),$(wildcard benchmarks/*.py)); do \
+		$(ONE) $(BIN)/python $$script || exit 1; done
+
+lab: install
+	$(BIN)/jupyter lab notebooks
+
+report: install
+	@$(BIN)/fusionlib report reports/$(PROFILE)
+
+lock:
+	uv pip compile --universal --python-version 3.11 --extra dev --no-header --custom-compile-command "make lock" \
+		-o requirements.lock pyproject.toml
+
+clean:
+	rm -rf reports/smoke reports/sample reports/local

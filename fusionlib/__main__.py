@@ -1,0 +1,159 @@
+"""Command line: ``fusionlib doctor | methods | fuse | score | run | report``. Exit code 0 only on success."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fusionlib import images
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+                  help="Reproduce two image-fusion papers, fuse your own images, score your own method.")
+
+
+@app.command()
+def doctor() -> None:
+    """Check this installation and say what is missing."""
+    from fusionlib import runs
+
+    problems = []
+    facts = runs.environment()
+    lock = runs.root() / "requirements.lock"
+    if lock.is_file():
+        pinned = {name: version for name, _, version in (
+            line.split(";")[0].strip().partition("==") for line in lock.read_text().splitlines() if "==" in line)}
+        for name, version in facts["packages"].items():
+            # numpy and scipy are pinned per Python version: any of the pins will do.
+            if f"{name}=={version}" not in lock.read_text():
+                problems.append(f"{name}: requirements.lock pins {pinned.get(name)}, installed is {version}")
+    else:
+        problems.append(f"fusionlib: expected an editable install (pip install -e .), it is imported from {runs.root()}")
+    missing = [name for name in runs.PACKAGES if name not in facts["packages"]]
+    problems += [f"{name}: not installed" for name in missing]
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        problems.append(f"Python: expected 3.11 to 3.13, running {facts['python']}")
+    typer.echo(f"Python {facts['python']} on {facts['system']}, {facts['cores']} cores, revision {facts['git'][:10]}")
+    typer.echo(", ".join(f"{name} {version}" for name, version in facts["packages"].items()))
+    if "torch" not in missing:
+        typer.echo(f"device: {runs.device_name()}")
+    for problem in problems:
+        typer.echo(f"problem: {problem}")
+    if problems:
+        raise typer.Exit(1)
+    typer.echo("all is well")
+
+
+@app.command()
+def methods() -> None:
+    """List the fusion methods with their variants and parameters."""
+    from fusionlib import methods as library
+
+    for name in library.names():
+        method = library.get(name)
+        variants = f"  variants: {', '.join(v or 'default' for v in method.variants)}" if len(method.variants) > 1 else ""
+        typer.echo(f"{name:12} {(method.function.__doc__ or '').splitlines()[0]}{variants}")
+        if method.parameters:
+            typer.echo(" " * 13 + ", ".join(f"{key}={value!r}" for key, value in method.parameters.items()))
+
+
+def _parameters(pairs: list[str]) -> dict:
+    """Turn ``name=value`` words into a dict; values are JSON where they can be, else text."""
+    parameters = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"--set: expected name=value, got {pair!r}")
+        try:
+            parameters[name] = json.loads(value)
+        except ValueError:
+            parameters[name] = value
+    return parameters
+
+
+@app.command()
+def fuse(a: Path, b: Path, out: Path, method: Annotated[str, typer.Option(help="see: fusionlib methods")],
+         variant: str | None = None, checkpoint: Path | None = None, device: str = "auto",
+         set: Annotated[list[str] | None, typer.Option(help="a parameter, name=value; may be repeated")] = None) -> None:
+    """Fuse two files into a file, or two folders into OUT/gray and OUT/color. Infrared first, visible second."""
+    from fusionlib import methods as library
+
+    chosen = library.get(method, variant, str(checkpoint) if checkpoint else None, device)
+    parameters = _parameters(set or [])
+    if a.is_dir() != b.is_dir():
+        raise ValueError(f"{a} and {b}: expected two files or two folders, got one of each")
+    if not a.is_dir():
+        images.write(out, chosen.fuse(*images.read_pair(a, b), **parameters))
+        typer.echo(f"{out}")
+        return
+    files = images.list_pairs(a, b)
+    library.fuse_pairs(chosen, ((name, *images.read_pair(*paths)) for name, paths in files.items()), out, **parameters)
+    typer.echo(f"{len(files)} pairs fused into {out}/gray and {out}/color")
+
+
+@app.command()
+def score(fused: Path, a: Path, b: Path, convention: Annotated[list[str] | None, typer.Option()] = None,
+          reference: Path | None = None, csv: Path | None = None, processes: int = 1) -> None:
+    """Score a folder of fused images against its sources; names match by stem. Infrared first, visible second."""
+    from fusionlib import scoring
+
+    frame, problems = scoring.score_folder(fused, a, b, convention=convention or ["moe-fusion"], reference=reference,
+                                           processes=processes)
+    if csv is not None:
+        images.write_text(csv, frame.to_csv(index=False))
+    if len(frame):
+        table = frame.pivot_table(index=["convention"], columns="metric", values="value", sort=False)
+        typer.echo(table.to_string(float_format=lambda value: f"{value:.4f}"))
+    typer.echo(f"{frame['image'].nunique()} images scored" if len(frame) else "no image scored")
+    for problem in problems:
+        typer.echo(f"skipped: {problem}", err=True)
+    if problems or not len(frame):
+        raise typer.Exit(1)
+
+
+@app.command()
+def run(notebook: Path, folder: Path, threads: int = 1,
+        parameters: Annotated[str, typer.Option(help="JSON object")] = "{}") -> None:
+    """Run a notebook by papermill into FOLDER, refusing parameters that it does not have."""
+    from fusionlib import runs
+
+    runs.end_with_parent()
+    try:
+        values = json.loads(parameters)
+    except ValueError:
+        raise ValueError(f"--parameters: expected a JSON object, got {parameters!r:.80}") from None
+    runs.execute(notebook, folder, values, threads)
+
+
+@app.command()
+def report(folder: Path) -> None:
+    """Write FOLDER/index.html from the finished runs in FOLDER."""
+    from fusionlib import report as page
+
+    typer.echo(page.write(folder))
+
+
+def main() -> None:
+    """Run the command; a mistake becomes one sentence on stderr and exit code 1."""
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except KeyboardInterrupt:
+        sys.exit(_say("stopped by the user", 130))
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
+        sys.exit(_say(str(error)))
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # typer's own, such as an unknown option; anything else is a bug
+            raise
+        sys.exit(_say(error.format_message()))
+
+
+def _say(sentence: str, code: int = 1) -> int:
+    print(f"error: {sentence}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""Every fusion method under one name and one call: ``get(name).fuse(a, b) -> fused``.
+
+A method is a function ``(ya, yb, planes, **parameters) -> (fused planes, info)``: it decides on the luma pair
+``ya, yb`` and applies the decision to each pair of ``planes``. Gray images have one plane, the luma itself.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from fusionlib import images
+from fusionlib.transforms import Bands, LaplacianPyramid, rules
+
+Planes = list[tuple[np.ndarray, np.ndarray]]
+
+
+def average(ya: np.ndarray, yb: np.ndarray, planes: Planes):
+    """Mean of both images: the least a method has to beat."""
+    return [(a + b) / 2 for a, b in planes], {}
+
+
+def maximum(ya: np.ndarray, yb: np.ndarray, planes: Planes):
+    """The brighter of both images at each pixel."""
+    first = ya > yb
+    return [np.where(first, a, b) for a, b in planes], {}
+
+
+def laplacian_pyramid(ya: np.ndarray, yb: np.ndarray, planes: Planes, levels: int = 4, rule: int | str = 3,
+                      area: int = 3, weight: float = 0.5, base: str = "weighted", border: str = "toolbox"):
+    """LP of Abas and Baykan 2021, section 2.1: a rule for the high bands, eq. (13) for the base.
+
+    Parameters
+    ----------
+    weight : float in [0, 1]
+        w1 of eq. (13), for the first image; 0.5 is eq. (12).
+    """
+    if not 0 <= weight <= 1:
+        raise ValueError(f"weight: expected a number in [0, 1], got {weight!r}")
+    return fuse_bands(LaplacianPyramid(levels, border), ya, yb, planes, rule, area, base, weight), {"weight": weight}
+
+
+def fuse_bands(transform, ya: np.ndarray, yb: np.ndarray, planes: Planes, rule: int | str, area: int, base: str,
+               weight: float) -> list[np.ndarray]:
+    """Take the selections from the bands of the luma pair and apply them to the bands of every plane."""
+    luma_a, luma_b = transform.forward(ya), transform.forward(yb)
+    selection = luma_a.map(lambda a, b: rules.select(a, b, rule, area), luma_b,
+                           low=lambda a, b: rules.base_weight(a, b, base, weight))
+    fused = []
+    for a, b in planes:
+        bands_a, bands_b = (luma_a, luma_b) if a is ya else (transform.forward(a), transform.forward(b))
+        mixed: Bands = selection.map(rules.mix, bands_a, bands_b)
+        fused.append(transform.inverse(Bands(mixed.low, mixed.high, luma_a.shape)))
+    return fused
+
+
+@dataclass(frozen=True)
+class Method:
+    """A fusion method ready to use.
+
+    Attributes
+    ----------
+    name, variant : str
+    variants : tuple of str
+        All variants of the method, default first; ("",) where there is only one.
+    parameters : dict
+        The parameters that :meth:`fuse` accepts, with the values used by default.
+    """
+
+    name: str
+    function: Callable = field(repr=False)
+    variant: str = ""
+    variants: tuple[str, ...] = ("",)
+    parameters: dict = field(default_factory=dict)
+    checkpoint: str = ""
+
+    def fuse(self, a: np.ndarray = None, b: np.ndarray = None, *, infrared: np.ndarray = None,
+             visible: np.ndarray = None, **parameters) -> np.ndarray:
+        """Fuse two images: infrared first, visible second (``infrared=``, ``visible=`` name them).
+
+        Parameters
+        ----------
+        a, b : (H, W) or (H, W, 3) uint8
+            One size. Exactly one coloured: its Y is fused and its Cb, Cr are kept. Both coloured: one weight and one
+            selection from Y, applied to all channels.
+        **parameters
+            See :attr:`parameters`.
+
+        Returns
+        -------
+        (H, W) uint8, or (H, W, 3) if a source is coloured
+
+        Raises
+        ------
+        TypeError, ValueError
+            An image breaks the contract of :mod:`fusionlib.images`, sizes differ, an unknown parameter.
+        """
+        a = infrared if a is None else a
+        b = visible if b is None else b
+        return self.fuse_with_info(a, b, **parameters)[0]
+
+    def fuse_with_info(self, a: np.ndarray, b: np.ndarray, **parameters) -> tuple[np.ndarray, dict]:
+        """Like :meth:`fuse`, with what the method found out (such as the weight) as a second value."""
+        unknown = sorted(set(parameters) - set(self.parameters))
+        if unknown:
+            raise ValueError(f"{self.name}: no parameter named {', '.join(unknown)}; "
+                             f"there are {', '.join(self.parameters) or 'none'}")
+        a, b = images.check_pair(a, b)
+        ya, yb = (images.luma(image).astype(np.float64) for image in (a, b))
+        coloured = [images.is_colour(image) for image in (a, b)]
+        planes: Planes = [(ya, yb)]
+        if all(coloured):
+            planes = [(a[..., c].astype(np.float64), b[..., c].astype(np.float64)) for c in range(3)]
+        fused, info = self.function(ya, yb, planes, **{**self.parameters, **parameters})
+        if all(coloured):
+            return images.to_uint8(np.stack(fused, axis=-1), self.name), info
+        gray = images.to_uint8(fused[0], self.name)
+        if any(coloured):
+            return images.with_chroma(gray, images.chroma(a if coloured[0] else b)), info
+        return gray, info
+
+
+# name -> {variant: (function, parameters that differ from the function's own)}
+METHODS: dict[str, dict[str, tuple[Callable, dict]]] = {
+    "average": {"": (average, {})},
+    "maximum": {"": (maximum, {})},
+    "LP": {"": (laplacian_pyramid, {}), "region-gradient": (laplacian_pyramid, {"base": "gradient"}),
+           "clean-border": (laplacian_pyramid, {"border": "reflect"})},
+}
+
+
+def names() -> list[str]:
+    """Return the names of all methods."""
+    return list(METHODS)
+
+
+def get(name: str, variant: str | None = None, checkpoint: str | None = None, device: str = "auto") -> Method:
+    """Return a method by name.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`names`.
+    variant : str, optional
+        One of ``get(name).variants``; the first by default.
+    checkpoint : path, optional
+        Weights of a learned method; refused by the others.
+    device : str
+        "auto", "cpu" or "cuda"; used by learned methods.
+
+    Raises
+    ------
+    ValueError
+        An unknown name, with the nearest one, or an unknown variant.
+    """
+    if name not in METHODS:
+        near = difflib.get_close_matches(str(name).lower(), [known.lower() for known in METHODS], 1, 0.5)
+        hint = next((f"; did you mean {known}?" for known in METHODS if [known.lower()] == near), "")
+        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {name!r}{hint}")
+    variants = METHODS[name]
+    chosen = next(iter(variants)) if variant is None else variant
+    if chosen not in variants:
+        raise ValueError(f"{name}: expected one of the variants {', '.join(map(repr, variants))}, got {variant!r}")
+    if checkpoint:
+        raise ValueError(f"{name}: has no weights, got the checkpoint {checkpoint!r}")
+    function, changed = variants[chosen]
+    defaults = {key: parameter.default for key, parameter in inspect.signature(function).parameters.items()
+                if parameter.default is not inspect.Parameter.empty}
+    return Method(name, function, chosen, tuple(variants), {**defaults, **changed})
+
+
+def fuse_pairs(method: Method, pairs: Iterable, folder: str | Path, progress: bool = True, **parameters) -> dict:
+    """Fuse many pairs into ``folder/gray/NAME.png`` (scored) and ``folder/color/NAME.png`` (shown), with ``run.json``.
+
+    Parameters
+    ----------
+    pairs : iterable of (name, a, b)
+    folder : path
+
+    Returns
+    -------
+    dict
+        ``{name: info}``: what the method found out about each pair, with ``seconds``.
+    """
+    folder, info = Path(folder), {}
+    for name, a, b in tqdm(pairs, desc=method.name, disable=not progress, mininterval=2):
+        started = time.perf_counter()
+        fused, found = method.fuse_with_info(a, b, **parameters)
+        info[name] = {**found, "seconds": time.perf_counter() - started}
+        images.write(folder / "gray" / f"{name}.png", images.luma(fused))
+        images.write(folder / "color" / f"{name}.png", fused)
+    record = {"method": method.name, "variant": method.variant, "checkpoint": method.checkpoint,
+              "parameters": {**method.parameters, **parameters}, "images": info}
+    images.write_text(folder / "run.json", json.dumps(record, indent=1, default=float))
+    return info

@@ -1,0 +1,174 @@
+"""Results as data: one long table, its means and spread, and its join with the printed numbers.
+
+A reproduced number is a row of the same shape as a printed one (``COLUMNS``); rows of single images carry the name of
+the image too. A difference is given only where data set, split and number of images are those of the printed number.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+COLUMNS = ["paper", "table", "dataset", "split", "n_images", "method", "variant", "metric", "convention", "value", "rank",
+           "seed", "checkpoint", "status"]
+# What a reference image was; the comparison with a printed number says so.
+APPROXIMATE = "constructed reference"
+VERDICTS = {
+    "equal": "agrees to every printed decimal",
+    "close": "within 1 % of the printed number",
+    "differs": "more than 1 % away on the same images",
+    "approximate": "same sources, but against a reference constructed here; the paper's was never published",
+    "other images": "not the paper's images: both values stand, no difference is drawn",
+    "not checkable": "the paper's images or references are not available and nothing comparable was run",
+    "not run": "no run gave this number",
+    "other machine": "a time depends on the machine: both values stand, no difference is drawn",
+    "contradiction": "the printed number contradicts the paper's own equation; no difference is drawn",
+}
+
+
+def rows(values: pd.DataFrame, **labels) -> pd.DataFrame:
+    """Give ``values`` (at least ``metric`` and ``value``) all columns of the schema.
+
+    Parameters
+    ----------
+    values : DataFrame
+    **labels
+        Columns that are the same for all rows; an unknown name is refused.
+    """
+    unknown = set(labels) - set(COLUMNS)
+    if unknown:
+        raise ValueError(f"results: expected labels among {', '.join(COLUMNS)}, got {', '.join(sorted(unknown))}")
+    frame = values.assign(**labels)
+    for column in COLUMNS:
+        if column not in frame:
+            frame[column] = np.nan if column in ("value", "rank", "n_images") else ""
+    extra = [column for column in frame.columns if column not in COLUMNS]
+    return frame[COLUMNS + extra]
+
+
+def load(folder: str | Path) -> pd.DataFrame:
+    """Read and stack every ``*/results.csv`` below ``folder`` whose node finished (has ``run.json``)."""
+    frames = [pd.read_csv(path, keep_default_na=True, dtype={"variant": str, "table": str, "image": str, "split": str})
+              for path in sorted(Path(folder).glob("*/results.csv")) if (path.parent / "run.json").is_file()]
+    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
+    text = [column for column in frame if column not in ("value", "rank", "n_images", "seed")]
+    frame[text] = frame[text].astype(object).where(frame[text].notna(), "")
+    return frame
+
+
+def mean(frame: pd.DataFrame) -> pd.DataFrame:
+    """Average the rows of single images: one row per method, variant and metric, with ``n_images`` counted.
+
+    NaN values (metrics without meaning for an image) are left out of the mean and of the count.
+    """
+    keys = ["paper", "table", "dataset", "split", "method", "variant", "metric", "convention", "checkpoint"]
+    grouped = frame.groupby(keys, sort=False, dropna=False)
+    merged = grouped.agg(value=("value", "mean"), n_images=("value", "count"), spread=("value", "std"),
+                         status=("status", lambda words: "; ".join(sorted({w for w in words if w})))).reset_index()
+    return rows(merged)
+
+
+def interval(values: np.ndarray, level: float = 0.95, samples: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of the mean of ``values`` (NaN left out)."""
+    values = np.asarray(values, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if values.size == 0:
+        return np.nan, np.nan
+    draws = np.random.default_rng(seed).integers(values.size, size=(samples, values.size))
+    low, high = np.quantile(values[draws].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def decimals(printed: str) -> int:
+    """Return how many decimals a number is printed with."""
+    return len(str(printed).partition(".")[2])
+
+
+def beside(printed: pd.DataFrame, reproduced: pd.DataFrame) -> pd.DataFrame:
+    """Join printed numbers with reproduced means.
+
+    Parameters
+    ----------
+    printed : DataFrame
+        From :func:`fusionlib.published.table`.
+    reproduced : DataFrame
+        Means in the same schema; several variants of a method give several rows for one printed number.
+
+    Returns
+    -------
+    DataFrame
+        dataset, method, metric, printed, variant, ours, n_images, difference (NaN unless the images match), verdict, note
+    """
+    out = []
+    for row in printed.itertuples(index=False):
+        found = reproduced[(reproduced["method"] == row.method) & (reproduced["metric"] == row.metric)]
+        same = found[_same_images(found, row)] if len(found) else found
+        if len(same):
+            found = same
+        if not len(found):
+            out.append(_line(row, note="no row of this method was asked for", verdict="not run"))
+        for other in found.itertuples(index=False):
+            out.append(_compare(row, other, matches=len(same) > 0))
+    return pd.DataFrame(out)
+
+
+def _same_images(found: pd.DataFrame, row) -> pd.Series:
+    split = "" if pd.isna(row.split) else row.split
+    return (found["dataset"] == row.dataset) & (found["split"].fillna("") == split) & (found["n_images"] == row.n_images)
+
+
+def _line(row, **values) -> dict:
+    line = {"dataset": row.dataset, "method": row.method, "metric": row.metric, "printed": row.printed,
+            "variant": "", "ours": np.nan, "n_images": 0, "difference": np.nan, "verdict": "", "note": ""}
+    return {**line, **values}
+
+
+def _compare(row, other, matches: bool) -> dict:
+    values = {"variant": other.variant, "ours": other.value, "n_images": other.n_images, "note": other.status}
+    if not matches:
+        return _line(row, **values | {"verdict": "other images",
+                                      "note": f"{other.dataset}, {other.n_images:g} images" +
+                                              (f"; {other.status}" if other.status else "")})
+    if not np.isfinite(other.value):
+        return _line(row, **values, verdict="not checkable")
+    if row.metric == "seconds":
+        return _line(row, **values, verdict="other machine")
+    # Compared as printed: a number printed with 4 decimals is met when ours rounds to it.
+    rounded = round(float(other.value), decimals(row.printed))
+    difference = rounded - float(row.value)
+    if APPROXIMATE in str(other.status):
+        verdict = "approximate"
+    elif abs(difference) < 0.5 * 10.0 ** -decimals(row.printed):
+        verdict, difference = "equal", 0.0
+    else:
+        verdict = "close" if abs(difference) <= 0.01 * abs(float(row.value)) else "differs"
+    return _line(row, **values, difference=difference, verdict=verdict)
+
+
+def psnr_contradictions(printed: pd.DataFrame) -> dict[tuple[str, str], float]:
+    """Return ``{(dataset, method): dB}``: what eq. (20) gives for the printed RMSE where the printed PSNR is another.
+
+    Eq. (20), Abas and Baykan 2021: PSNR = 10 log10((L - 1)^2 / RMSE^2) with L = 256.
+    """
+    wide = printed[printed["metric"].isin(["RMSE", "PSNR"])].pivot_table(
+        index=["dataset", "method"], columns="metric", values="value")
+    expected = 20 * np.log10(255 / wide["RMSE"])
+    return {key: float(value) for key, value in expected[(expected - wide["PSNR"]).abs() > 0.1].items()}
+
+
+def comparable(frame: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
+    """Return means of ``frame`` to hold against a printed table.
+
+    Rows whose ``printed_as`` names a data set of the table (checked by pixels where the rows were made) stand for that
+    data set; without any, all rows of the paper are averaged, and their data set says which images they are.
+    """
+    if not len(frame):
+        return rows(pd.DataFrame({"metric": [], "value": []}))
+    mine = frame[frame["paper"] == printed["paper"].iloc[0]]
+    named = mine["printed_as"] if "printed_as" in mine else pd.Series("", index=mine.index)
+    same = mine[named.isin(set(printed["dataset"]))]
+    if len(same):
+        return mean(same.assign(dataset=same["printed_as"]))
+    return mean(mine.assign(dataset=" + ".join(dict.fromkeys(mine["dataset"]))))

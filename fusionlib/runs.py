@@ -1,0 +1,317 @@
+"""What was run says what it was: ``run.json``, folder locks, and one strict papermill call per node.
+
+A node's folder holds ``run.json`` (written last, so its presence means success), ``results.csv``, ``figures/``, the
+executed ``notebook.ipynb`` and ``log.txt``.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fusionlib import images
+
+PACKAGES = ("numpy", "scipy", "pandas", "scikit-image", "torch", "torchvision", "papermill", "snakemake")
+
+
+def root() -> Path:
+    """Return the top folder of the checkout that this package was installed from (editable)."""
+    return Path(__file__).resolve().parent.parent
+
+
+def git_revision() -> str:
+    """Return the commit of the checkout, "+" appended where files differ from it; "unknown" outside git."""
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(root()), *words], capture_output=True, text=True, check=True).stdout
+
+    try:
+        # Generated outputs are ignored and notebooks are re-executed in place; only library and workflow count.
+        dirty = git("status", "--porcelain", "--untracked-files=no", "fusionlib", "workflow", "data").strip()
+        return git("rev-parse", "HEAD").strip() + ("+" if dirty else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def device_name(device: str = "auto") -> str:
+    """Resolve ``auto`` to ``cuda`` where there is a GPU, else ``cpu``; refuse a device that is not there."""
+    import torch
+
+    available = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+    if device == "auto":
+        return available[-1]
+    if device.split(":")[0] not in available:
+        raise ValueError(f"device: expected auto or one of {', '.join(available)} on this machine, got {device!r}")
+    return device
+
+
+def environment() -> dict:
+    """Return what a number may depend on: versions, revision, machine."""
+    versions = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return {"python": platform.python_version(), "packages": versions, "git": git_revision(),
+            "system": f"{platform.system()} {platform.machine()}", "cores": os.cpu_count()}
+
+
+class Run:
+    """One execution of a notebook, recorded.
+
+    >>> run = Run("32-multi-focus", output, {"data": data, "seed": seed})     # doctest: +SKIP
+    >>> run.folder / "fused"                                                  # doctest: +SKIP
+    >>> run.finish(results)                                                   # doctest: +SKIP
+
+    Parameters
+    ----------
+    name : str
+        The notebook's name; without ``output`` the folder is ``reports/local/NAME``.
+    output : path or ""
+    parameters : dict
+        The notebook's parameters as they are; written to ``run.json``.
+    """
+
+    def __init__(self, name: str, output: str | Path, parameters: dict):
+        self.name, self.parameters = name, parameters
+        self.folder = Path(output) if str(output) else root() / "reports" / "local" / name
+        self.started = time.monotonic()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                (self.folder / "run.json").unlink()
+        except OSError as error:
+            raise OSError(f"output: the folder {self.folder} cannot be written ({error.strerror})") from None
+
+    def finish(self, results=None, **record) -> Path:
+        """Write ``results.csv`` (a frame in the schema of :mod:`fusionlib.results`), then ``run.json``.
+
+        Parameters
+        ----------
+        results : pandas.DataFrame or None
+        **record
+            Anything else worth keeping: data checksums, statuses, notes.
+        """
+        checksums = {}
+        if results is not None:
+            path = images.write_text(self.folder / "results.csv", results.to_csv(index=False))
+            checksums["results.csv"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        content = {"name": self.name, "parameters": self.parameters, **record, "environment": environment(),
+                   "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+                   "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                   "seconds": round(time.monotonic() - self.started, 2), "files": checksums}
+        return images.write_text(self.folder / "run.json", json.dumps(content, indent=1, default=str))
+
+
+def load(path: str | Path, expect: dict | None = None) -> dict:
+    """Read a ``run.json`` (or the one of a folder) and refuse it where it is not what was asked for.
+
+    Parameters
+    ----------
+    expect : dict, optional
+        Parameter values the run must have had.
+
+    Raises
+    ------
+    FileNotFoundError
+        No run was finished there.
+    ValueError
+        Not a run record, a parameter differs, or a result file is not the one that the run wrote.
+    """
+    path = Path(path)
+    path = path / "run.json" if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected the record of a finished run, found nothing there")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        parameters, files = content["parameters"], content["files"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path}: expected a run record (JSON with parameters and files), it is damaged") from None
+    for name, value in (expect or {}).items():
+        if parameters.get(name) != value:
+            raise ValueError(f"{path}: expected a run with {name} = {value!r}, it has {parameters.get(name)!r}")
+    for name, checksum in files.items():
+        file = path.parent / name
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != checksum:
+            raise ValueError(f"{file}: expected the file that the run wrote, it is missing or was changed since")
+    return content
+
+
+# ---- locks --------------------------------------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def lock(folder: str | Path, what: str, wait: bool = False) -> Iterator[None]:
+    """Hold a folder for this process; the operating system lets go when the process ends, however it ends.
+
+    Raises
+    ------
+    RuntimeError
+        Somebody else holds it and ``wait`` is False; the sentence says who and since when.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = open(folder / ".lock", "a+")
+    except OSError as error:
+        raise OSError(f"{folder}: the folder cannot be written ({error.strerror})") from None
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            holder = handle.read().strip() or "another process"
+            if not wait:
+                raise RuntimeError(f"{what}: already being worked on by {holder}; wait for it or stop it") from None
+            print(f"{what}: waiting for {holder}, left over from an earlier run", file=sys.stderr, flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        handle.seek(0)
+        handle.truncate()
+        handle.write(f"process {os.getpid()}, since {datetime.now().isoformat(sep=' ', timespec='seconds')}\n")
+        handle.flush()
+        yield
+
+
+def end_with_parent() -> None:
+    """Ask Linux to end this process when the one that started it is killed; elsewhere do nothing."""
+    if sys.platform == "linux":
+        import ctypes
+        import signal
+
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 = PR_SET_PDEATHSIG
+
+
+# ---- notebooks ----------------------------------------------------------------------------------------------------
+
+def code_of(notebook: str | Path) -> str:
+    """Return the code of a notebook as one text, magics left out."""
+    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+    lines = [line for cell in cells if cell["cell_type"] == "code" for line in "".join(cell["source"]).splitlines()]
+    return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
+
+
+def _imports(source: str, package: str) -> set[str]:
+    """Return the dotted names below ``package`` that ``source`` may import."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name == package or name.startswith(package + ".")}
+
+
+def library_hash(notebook: str | Path) -> str:
+    """Return a hash of all library files that ``notebook`` imports, directly or not.
+
+    Snakemake sees a changed parameter, not a changed module: with this hash as a parameter it sees both.
+    """
+    seen: dict[Path, bytes] = {}
+    waiting = [code_of(notebook)]
+    while waiting:
+        for name in _imports(waiting.pop(), "fusionlib"):
+            base = root() / Path(*name.split("."))
+            for path in (base.with_suffix(".py"), base / "__init__.py"):
+                if path.is_file() and path not in seen:
+                    seen[path] = path.read_bytes()
+                    waiting.append(seen[path].decode())
+    digest = hashlib.sha256()
+    for path in sorted(seen):
+        digest.update(path.relative_to(root()).as_posix().encode() + b"\0" + seen[path])
+    return digest.hexdigest()[:16]
+
+
+def check_parameters(notebook: str | Path, parameters: dict) -> None:
+    """Raise ValueError unless every parameter is one of the notebook's and has the type of its default.
+
+    papermill itself only warns and would run with the default.
+    """
+    import papermill
+
+    if not Path(notebook).is_file():
+        raise FileNotFoundError(f"{notebook}: expected a notebook, found nothing there")
+    known = papermill.inspect_notebook(str(notebook))
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:
+        raise ValueError(f"{notebook}: no parameter named {', '.join(unknown)}; there are {', '.join(known)}")
+    for name, value in parameters.items():
+        default = ast.literal_eval(known[name]["default"])
+        fits = isinstance(value, type(default)) and isinstance(value, bool) == isinstance(default, bool)
+        if not (fits or (isinstance(default, float) and type(value) is int)):
+            raise ValueError(f"{notebook}: parameter {name}: expected {type(default).__name__} like {default!r}, "
+                             f"got {type(value).__name__} {value!r}")
+
+
+def execute(notebook: str | Path, folder: str | Path, parameters: dict, threads: int = 1) -> None:
+    """Run one notebook by papermill into ``folder``: a line per cell on stderr, all output in ``log.txt``.
+
+    Raises
+    ------
+    RuntimeError
+        A cell failed; the sentence holds its error, ``log.txt`` the traceback.
+    """
+    import logging
+    import re
+
+    import papermill
+    from jupyter_client.manager import AsyncKernelManager
+    from papermill.clientwrap import PapermillNotebookClient
+    from papermill.engines import Engine, papermill_engines
+
+    notebook, folder = Path(notebook), Path(folder)
+    check_parameters(notebook, parameters)
+    node = folder.name
+
+    class LocalEngine(Engine):
+        """Kernels over local sockets instead of TCP ports: several may start at once without a race."""
+
+        @classmethod
+        def execute_managed_notebook(cls, nb_man, kernel_name, log_output=False, start_timeout=60, **_):
+            total = sum(cell.cell_type == "code" for cell in nb_man.nb.cells)
+            done = 0
+            start_cell = nb_man.cell_start
+
+            def cell_start(cell, index, **kwargs):
+                nonlocal done
+                if cell.cell_type == "code":
+                    done += 1
+                    print(f"[{node}] cell {done} of {total}", file=sys.stderr, flush=True)
+                return start_cell(cell, index, **kwargs)
+
+            nb_man.cell_start = cell_start
+            manager = AsyncKernelManager(kernel_name=kernel_name, transport="ipc")
+            return PapermillNotebookClient(nb_man, km=manager, kernel_name=kernel_name, log_output=log_output,
+                                           startup_timeout=start_timeout, log=logging.getLogger("papermill")).execute()
+
+    papermill_engines.register("local", LocalEngine)
+    os.environ.update({name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")})
+    with lock(folder, node, wait=True):
+        (folder / "run.json").unlink(missing_ok=True)
+        with open(folder / "log.txt", "w", encoding="utf-8") as log:
+            handler = logging.StreamHandler(log)
+            handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+            for name in ("papermill", "traitlets"):
+                logging.getLogger(name).addHandler(handler)
+                logging.getLogger(name).setLevel(logging.INFO)
+                logging.getLogger(name).propagate = False
+            try:
+                # The language is named too: papermill refuses a notebook whose metadata lacks it.
+                papermill.execute_notebook(str(notebook), str(folder / "notebook.ipynb"), parameters,
+                                           engine_name="local", kernel_name="python3", language="python",
+                                           log_output=True, progress_bar=False)
+            except papermill.PapermillExecutionError as error:
+                traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
+                log.write(f"\n{traceback}\n")
+                raise RuntimeError(f"{node}: cell {error.exec_count} of {notebook.name} failed with "
+                                   f"{error.ename}: {error.evalue}") from None
+        if not (folder / "run.json").is_file():
+            raise RuntimeError(f"{node}: {notebook.name} ran to its end without writing run.json in {folder}")
