@@ -22,8 +22,13 @@ STYLE = {
 
 
 def style() -> None:
-    """Use the project's figure style from here on."""
+    """Use the project's figure style from here on; in a notebook, pictures are kept as small JPEGs."""
     matplotlib.rcParams.update(STYLE)
+    if "inline" in matplotlib.get_backend():
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        # Notebooks are committed executed: a photograph as PNG takes ten times the space. Files keep full quality.
+        set_matplotlib_formats("jpeg", pil_kwargs={"quality": 60, "optimize": True}, dpi=72)
 
 
 def save(figure: plt.Figure, folder: str | Path, name: str, caption: str, data: pd.DataFrame | None = None) -> None:

@@ -63,6 +63,13 @@ def table(paper: str, number: int | str, folder: str | Path = FOLDER) -> pd.Data
     return rows if str(number) == "all" else rows[rows["table"] == str(number)].reset_index(drop=True)
 
 
+def low_pass_weights(dataset: str) -> dict[str, float]:
+    """Return ``{method: w1}`` as printed for one pair ("lab", "leopard") of the multi-focus paper."""
+    rows = table("multi-focus", "all")
+    rows = rows[(rows["dataset"] == dataset) & (rows["metric"] == "w1")]
+    return dict(zip(rows["method"], rows["value"].astype(float), strict=True))
+
+
 def claims(folder: str | Path = FOLDER) -> pd.DataFrame:
     """Return what the papers claim, a row per claim, columns :data:`CLAIM_COLUMNS`, all text.
 

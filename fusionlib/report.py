@@ -80,15 +80,8 @@ def table(key: str, frame: pd.DataFrame) -> dict:
     paper, number, title, caption = TABLES[key]
     printed = published.table(paper, number)
     joined = results.beside(printed, results.comparable(frame, printed))
-    if paper == "multi-focus":
-        expected = results.psnr_contradictions(printed)
-        flagged = joined["metric"] == "PSNR"
-        joined.loc[flagged, "note"] = [
-            f"printed value contradicts eq. (20), which gives {expected[row.dataset, row.method]:.2f} dB for the printed "
-            f"RMSE{'; ' + row.note if row.note else ''}" if (row.dataset, row.method) in expected else row.note
-            for row in joined[flagged].itertuples()]
-        joined.loc[flagged & joined["note"].str.contains("contradicts"), "verdict"] = "contradiction"
-        joined.loc[joined["verdict"] == "contradiction", "difference"] = np.nan
+    for claim in published.claims().itertuples():
+        joined["note"] = joined["note"].str.replace(f"contradicts {claim.id}", f"refuted by the table itself: {claim.claim}")
     metrics = list(dict.fromkeys(joined["metric"]))
     lines = []
     for (method, variant), part in joined.groupby(["method", "variant"], sort=False):
@@ -169,7 +162,7 @@ def number(value: float, printed: str = "") -> str:
     """Format a value with the decimals of its printed partner (at most 6, 4 without one)."""
     if value is None or not np.isfinite(value):
         return "–"
-    return f"{value:.{min(results.decimals(printed), 6) if printed else 4}f}"
+    return f"{value:.{min(published.decimals(printed), 6) if printed else 4}f}"
 
 
 def latex(joined: pd.DataFrame) -> str:

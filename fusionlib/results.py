@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from fusionlib.published import decimals
+
 COLUMNS = ["paper", "table", "dataset", "split", "n_images", "method", "variant", "metric", "convention", "value", "rank",
            "seed", "checkpoint", "status"]
 # What a reference image was; the comparison with a printed number says so.
@@ -24,7 +26,7 @@ VERDICTS = {
     "not checkable": "the paper's images or references are not available and nothing comparable was run",
     "not run": "no run gave this number",
     "other machine": "a time depends on the machine: both values stand, no difference is drawn",
-    "contradiction": "the printed number contradicts the paper's own equation; no difference is drawn",
+    "contradiction": "the printed number cannot stand beside others of its row, see the audit; no difference is drawn",
 }
 
 
@@ -81,11 +83,6 @@ def interval(values: np.ndarray, level: float = 0.95, samples: int = 2000, seed:
     return float(low), float(high)
 
 
-def decimals(printed: str) -> int:
-    """Return how many decimals a number is printed with."""
-    return len(str(printed).partition(".")[2])
-
-
 def beside(printed: pd.DataFrame, reproduced: pd.DataFrame) -> pd.DataFrame:
     """Join printed numbers with reproduced means.
 
@@ -104,6 +101,8 @@ def beside(printed: pd.DataFrame, reproduced: pd.DataFrame) -> pd.DataFrame:
     out = []
     for row in printed.itertuples(index=False):
         found = reproduced[(reproduced["method"] == row.method) & (reproduced["metric"] == row.metric)]
+        if row.variant:
+            found = found[found["variant"] == row.variant]
         same = found[_same_images(found, row)] if len(found) else found
         if len(same):
             found = same
@@ -120,6 +119,11 @@ def _same_images(found: pd.DataFrame, row) -> pd.Series:
 
 
 def _line(row, **values) -> dict:
+    """Return one line of the join; a printed number that its own table refutes is not held against ours."""
+    if row.status.startswith("contradicts"):
+        values["note"] = "; ".join(filter(None, [row.status, values.get("note", "")]))
+        if values.get("verdict") not in ("equal", "close", "not run"):
+            values |= {"verdict": "contradiction", "difference": np.nan}
     line = {"dataset": row.dataset, "method": row.method, "metric": row.metric, "printed": row.printed,
             "variant": "", "ours": np.nan, "n_images": 0, "difference": np.nan, "verdict": "", "note": ""}
     return {**line, **values}
@@ -145,17 +149,6 @@ def _compare(row, other, matches: bool) -> dict:
     else:
         verdict = "close" if abs(difference) <= 0.01 * abs(float(row.value)) else "differs"
     return _line(row, **values, difference=difference, verdict=verdict)
-
-
-def psnr_contradictions(printed: pd.DataFrame) -> dict[tuple[str, str], float]:
-    """Return ``{(dataset, method): dB}``: what eq. (20) gives for the printed RMSE where the printed PSNR is another.
-
-    Eq. (20), Abas and Baykan 2021: PSNR = 10 log10((L - 1)^2 / RMSE^2) with L = 256.
-    """
-    wide = printed[printed["metric"].isin(["RMSE", "PSNR"])].pivot_table(
-        index=["dataset", "method"], columns="metric", values="value")
-    expected = 20 * np.log10(255 / wide["RMSE"])
-    return {key: float(value) for key, value in expected[(expected - wide["PSNR"]).abs() > 0.1].items()}
 
 
 def comparable(frame: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:

@@ -16,6 +16,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -251,8 +252,47 @@ def check_parameters(notebook: str | Path, parameters: dict) -> None:
                              f"got {type(value).__name__} {value!r}")
 
 
+@contextlib.contextmanager
+def local_kernel(name: str = "python3") -> Iterator:
+    """Yield a manager for one kernel over local sockets: unlike TCP ports, several may start at once without a race."""
+    from jupyter_client.manager import KernelManager
+
+    # An absolute, short path: the kernel runs in another folder, and socket names may have about 100 characters.
+    with tempfile.TemporaryDirectory(prefix="kernel-") as folder:
+        manager = KernelManager(kernel_name=name, transport="ipc", ip=str(Path(folder) / "k"))
+        try:
+            yield manager
+        finally:
+            if manager.has_kernel:  # a client that did not start the manager leaves its kernel running
+                manager.shutdown_kernel(now=True)
+
+
+@contextlib.contextmanager
+def _logged(stream) -> Iterator[None]:
+    """Send what papermill and the notebook say to ``stream`` and nowhere else."""
+    import logging
+
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("papermill")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
 def execute(notebook: str | Path, folder: str | Path, parameters: dict, threads: int = 1) -> None:
     """Run one notebook by papermill into ``folder``: a line per cell on stderr, all output in ``log.txt``.
+
+    Parameters
+    ----------
+    parameters : dict
+        For the cell tagged "parameters"; ``output`` is set to ``folder``.
+    threads : int
+        Of the numeric libraries in the kernel.
 
     Raises
     ------
@@ -263,16 +303,16 @@ def execute(notebook: str | Path, folder: str | Path, parameters: dict, threads:
     import re
 
     import papermill
-    from jupyter_client.manager import AsyncKernelManager
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import Engine, papermill_engines
 
-    notebook, folder = Path(notebook), Path(folder)
+    notebook, folder = Path(notebook), Path(folder).resolve()
+    parameters = {**parameters, "output": str(folder)}
     check_parameters(notebook, parameters)
     node = folder.name
 
     class LocalEngine(Engine):
-        """Kernels over local sockets instead of TCP ports: several may start at once without a race."""
+        """papermill's engine with :func:`local_kernel` and a line per cell."""
 
         @classmethod
         def execute_managed_notebook(cls, nb_man, kernel_name, log_output=False, start_timeout=60, **_):
@@ -288,30 +328,25 @@ def execute(notebook: str | Path, folder: str | Path, parameters: dict, threads:
                 return start_cell(cell, index, **kwargs)
 
             nb_man.cell_start = cell_start
-            manager = AsyncKernelManager(kernel_name=kernel_name, transport="ipc")
-            return PapermillNotebookClient(nb_man, km=manager, kernel_name=kernel_name, log_output=log_output,
-                                           startup_timeout=start_timeout, log=logging.getLogger("papermill")).execute()
+            with local_kernel(kernel_name) as manager:
+                return PapermillNotebookClient(
+                    nb_man, km=manager, kernel_name=kernel_name, log_output=log_output, startup_timeout=start_timeout,
+                    log=logging.getLogger("papermill")).execute()
 
     papermill_engines.register("local", LocalEngine)
     os.environ.update({name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")})
     with lock(folder, node, wait=True):
         (folder / "run.json").unlink(missing_ok=True)
-        with open(folder / "log.txt", "w", encoding="utf-8") as log:
-            handler = logging.StreamHandler(log)
-            handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-            for name in ("papermill", "traitlets"):
-                logging.getLogger(name).addHandler(handler)
-                logging.getLogger(name).setLevel(logging.INFO)
-                logging.getLogger(name).propagate = False
+        with open(folder / "log.txt", "w", encoding="utf-8") as log, _logged(log):
             try:
                 # The language is named too: papermill refuses a notebook whose metadata lacks it.
                 papermill.execute_notebook(str(notebook), str(folder / "notebook.ipynb"), parameters,
                                            engine_name="local", kernel_name="python3", language="python",
                                            log_output=True, progress_bar=False)
             except papermill.PapermillExecutionError as error:
+                sentence = f"{node}: cell {error.exec_count} of {notebook.name} failed: {error.ename}: {error.evalue}"
                 traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
-                log.write(f"\n{traceback}\n")
-                raise RuntimeError(f"{node}: cell {error.exec_count} of {notebook.name} failed with "
-                                   f"{error.ename}: {error.evalue}") from None
+                log.write(f"\n{traceback}\n\n{sentence}\n")
+                raise RuntimeError(sentence) from None
         if not (folder / "run.json").is_file():
             raise RuntimeError(f"{node}: {notebook.name} ran to its end without writing run.json in {folder}")

@@ -29,7 +29,7 @@ def same(reference: str, test: str) -> bool:
 def pytest_collectstart(collector):
     """Leave stderr (progress bars), pictures and rendered tables out; the plain text of a table is compared."""
     if hasattr(collector, "skip_compare"):
-        collector.skip_compare += ("stderr", "text/html", "image/png", "text/latex",
+        collector.skip_compare += ("stderr", "text/html", "image/png", "image/jpeg", "text/latex",
                                    "application/vnd.jupyter.widget-view+json")
 
 

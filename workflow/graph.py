@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
 HERE = Path(__file__).resolve().parent
-NOTEBOOKS = HERE.parent / "notebooks"
 
 
 @dataclass
@@ -25,12 +25,12 @@ class Node:
     wanted: bool = True
 
 
-def profiles() -> list[str]:
+def profiles(here: Path = HERE) -> list[str]:
     """Return the names of all profiles."""
-    return sorted(path.stem for path in (HERE / "profiles").glob("*.yaml"))
+    return sorted(path.stem for path in (here / "profiles").glob("*.yaml"))
 
 
-def load_profile(name: str) -> dict:
+def load_profile(name: str, here: Path = HERE) -> dict:
     """Read a profile and check it against the schema.
 
     Raises
@@ -40,9 +40,9 @@ def load_profile(name: str) -> dict:
     """
     import jsonschema
 
-    if name not in profiles():
-        raise ValueError(f"profile: expected one of {', '.join(profiles())}, got {name!r}")
-    path = HERE / "profiles" / f"{name}.yaml"
+    if name not in profiles(here):
+        raise ValueError(f"PROFILE: expected one of {', '.join(profiles(here))}, got {name!r}")
+    path = here / "profiles" / f"{name}.yaml"
     try:
         content = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
@@ -54,7 +54,8 @@ def load_profile(name: str) -> dict:
     return content
 
 
-def expand(profile: str, reports: Path, only: list[str] = (), data: str = "", weights: str = "") -> list[Node]:
+def expand(profile: str, reports: Path, only: Sequence[str] = (), data: str = "", weights: str = "",
+           here: Path = HERE) -> list[Node]:
     """Return the nodes of a profile; those that ``only`` does not ask for are not ``wanted`` (but may be needed).
 
     Parameters
@@ -65,14 +66,16 @@ def expand(profile: str, reports: Path, only: list[str] = (), data: str = "", we
         Words such as "table-A-1" or "multi-focus"; empty means all.
     data, weights : str
         Absolute paths of FUSION_DATA and FUSION_WEIGHTS, or "".
+    here : path
+        Folder with ``nodes.yaml`` and ``profiles``; notebooks are looked for in ``notebooks`` beside it.
 
     Raises
     ------
     ValueError
         An unknown word in ``only``, or a data set that needs FUSION_DATA where it is not set.
     """
-    settings = load_profile(profile)
-    table = yaml.safe_load((HERE / "nodes.yaml").read_text())
+    settings = load_profile(profile, here)
+    table = yaml.safe_load((here / "nodes.yaml").read_text())
     words = {word for entry in table.values() for word in entry["gives"]}
     unknown = sorted(set(only) - words)
     if unknown:
@@ -84,9 +87,9 @@ def expand(profile: str, reports: Path, only: list[str] = (), data: str = "", we
         folders[key] = []
         for item in items:
             name = key if item in (None, "builtin") else f"{key}-{item}"
-            notebook = NOTEBOOKS / entry["notebook"]
+            notebook = here.parent / "notebooks" / entry["notebook"]
             known = parameters_of(notebook)
-            parameters = {"output": str(reports / name), **settings.get("parameters", {}).get(notebook.stem, {})}
+            parameters = dict(settings.get("parameters", {}).get(notebook.stem, {}))
             if item not in (None, "builtin"):
                 parameters |= {"dataset": item, "data": data_folder(data, entry["over"], item)}
             offered = {"seed": settings["seed"], "device": settings["device"], "threads": settings["threads"],

@@ -25,13 +25,14 @@ def main() -> int:
     parser.add_argument("--only", default="")
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--reports", type=Path, default=runs.root() / "reports")
+    parser.add_argument("--workflow", type=Path, default=graph.HERE, help="folder with nodes.yaml and profiles/")
     options = parser.parse_args()
     runs.end_with_parent()
     try:
         folder = options.reports.resolve() / options.profile
         paths = {name.lower().removeprefix("fusion_"): str(Path(os.environ[name]).resolve())
                  for name in ("FUSION_DATA", "FUSION_WEIGHTS") if os.environ.get(name)}
-        nodes = graph.expand(options.profile, folder, options.only.split(), **paths)
+        nodes = graph.expand(options.profile, folder, options.only.split(), **paths, here=options.workflow.resolve())
         with runs.lock(folder, f"profile {options.profile} ({folder})"):
             images.write_text(folder / "nodes.json", json.dumps([
                 {"name": node.name, "notebook": node.notebook.name, "gives": node.gives, "wanted": node.wanted}
@@ -47,13 +48,14 @@ def main() -> int:
 
 def snakemake(options: argparse.Namespace, folder: Path, paths: dict[str, str]) -> int:
     """Call Snakemake with -k; a lock that a killed run left in its state folder is taken away first."""
-    settings = graph.load_profile(options.profile)
+    settings = graph.load_profile(options.profile, options.workflow.resolve())
     state = folder / ".snakemake-state"
     state.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(graph.HERE / "Snakefile"), "--directory", str(state),
                "--cores", str(settings["jobs"] * settings["threads"])]
-    config = ["--config", f"profile={options.profile}", f"only={options.only}", f"reports={folder}",
-              *(f"{name}={value}" for name, value in paths.items())]
+    values = {"profile": options.profile, "only": options.only, "reports": folder,
+              "workflow": options.workflow.resolve(), **paths}
+    config = ["--config", *(f"{name}={value}" for name, value in values.items() if value)]  # an empty value reads as None
     # The lock of the folder is held here, so a lock of Snakemake's own can only be a dead run's.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(runs.root()), os.environ.get("PYTHONPATH", "")]),
                    "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}

@@ -6,22 +6,18 @@ squared windows sum to 1. A wedge is wrapped into a rectangle around the origin 
 inverse is the adjoint.
 
 Everything between the two Fourier transforms is linear and real: which frequency lands where in which rectangle, times
-the window. It is computed once per configuration as one sparse matrix (the plan) and cached; the forward transform
-multiplies by it, the inverse by its transpose.
+the window. It is one sparse matrix (:mod:`.wrapping`), computed once per configuration and cached; the forward
+transform multiplies by it, the inverse by its transpose.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
-from math import ceil, floor, log2
-
 import numpy as np
-from scipy import fft, sparse
+from scipy import fft
 
 from . import rules
 from .bands import Bands
+from .wrapping import default_scales, plan
 
 FINEST = ("curvelets", "wavelets")
 
@@ -69,7 +65,7 @@ class Curvelet:
         if _not_integer(scales) or scales < 2:
             raise ValueError(f"scales: expected an integer of at least 2, got {scales!r}")
         self.scales, self.angles, self.finest, self.real = int(scales), int(angles), finest, bool(real)
-        self._plan = _plan(self.shape, self.scales, self.angles, self.finest, self.real)
+        self._plan = plan(self.shape, self.scales, self.angles, self.finest, self.real)
 
     def __repr__(self) -> str:
         return (f"Curvelet({self.shape}, scales={self.scales}, angles={self.angles}, finest={self.finest!r}, "
@@ -176,189 +172,6 @@ class Curvelet:
         if np.shape(band) != shape:
             raise ValueError(f"bands: expected a band of {shape}, got {np.shape(band)}")
         return fft.fft2(fft.ifftshift(band), norm="ortho")
-
-
-def default_scales(shape: tuple[int, int]) -> int:
-    """Return the number of scales for images of this size, the base included."""
-    return ceil(log2(min(shape)) - 3)
-
-
-# ---- the plan -------------------------------------------------------------------------------------------------
-
-@dataclass(frozen=True)
-class _Group:
-    """Wedges of one shape, side by side in the vector of coefficients: one stacked FFT."""
-
-    places: list[tuple[int, int]]  # (scale, finest first; angle) of each
-    start: int
-    shape: tuple[int, int]
-
-    def of(self, coefficients: np.ndarray) -> np.ndarray:
-        size = len(self.places) * self.shape[0] * self.shape[1]
-        return coefficients[self.start:self.start + size].reshape(-1, *self.shape)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    matrix: sparse.csr_array  # coefficients x frequencies: the wedges' windows at the frequencies that they gather
-    groups: list[_Group]
-    counts: list[int]  # wedges of each scale, finest first
-    low_index: np.ndarray  # (h, w): the frequency of each sample of the base's spectrum
-    low_weight: np.ndarray  # (h, w): its window
-    finest_weight: np.ndarray | None  # (H, W): window of a finest scale of wavelets
-
-
-@lru_cache(maxsize=8)
-def _plan(shape: tuple[int, int], scales: int, angles: int, finest: str, real: bool) -> _Plan:
-    """Compute the windows of all bands; raise ValueError where their squares do not sum to 1 everywhere."""
-    refused = (f"shape: expected images large enough for {scales} scales and {angles} angles, got {shape[0]}x{shape[1]}; "
-               "use fewer scales or angles")
-    if min(shape) / 2**scales < 1:
-        raise ValueError(refused)
-    if finest == "curvelets":
-        size = tuple(side / 3 for side in shape)
-        low = np.outer(*(_low_pass(m, shorter=side % 3 == 0) for m, side in zip(size, shape, strict=True)))
-        finest_weight, cut = None, range(scales, 1, -1)
-    else:
-        size = tuple(side / 6 for side in shape)
-        low = np.outer(*(_low_pass(m) for m in size))
-        finest_weight = np.ones(shape)
-        finest_weight.ravel()[_frequencies(low.shape, shape)] = np.sqrt(1 - low**2)
-        cut = range(scales - 1, 1, -1)
-    wedges, counts = [], []
-    for place, scale in enumerate(cut):
-        size = tuple(m / 2 for m in size)
-        # Radial windows: what the next low-pass leaves of the present one is the ring.
-        following = np.outer(*(_low_pass(m) for m in size))
-        inner = tuple(slice((n - k) // 2, (n + k) // 2) for n, k in zip(low.shape, following.shape, strict=True))
-        ring = low.copy()
-        ring[inner] *= np.sqrt(1 - following**2)
-        low = low[inner] * following
-        counts.append(angles * 2 ** ceil((scale - 2) / 2))
-        frequencies = _frequencies(ring.shape, shape)
-        for angle, (position, weight) in enumerate(_wedges(ring, size, counts[-1] // 4, quadrants=2 if real else 4)):
-            wedges.append((weight.shape, (place, angle), frequencies.ravel()[position], weight))
-    matrix, groups = _assemble(wedges, shape[0] * shape[1], np.sqrt(2) if real else 1.0)
-    low_index, low_weight = fft.ifftshift(_frequencies(low.shape, shape)), fft.ifftshift(low)
-    energy = np.bincount(matrix.indices, matrix.data**2, shape[0] * shape[1]).reshape(shape)
-    if real:  # a wedge stands for itself and for its mirror image
-        energy = (energy + np.roll(energy[::-1, ::-1], (1, 1), (0, 1))) / 2
-    energy.ravel()[low_index] += low_weight**2
-    if finest_weight is not None:
-        energy += finest_weight**2
-    if not np.allclose(energy, 1, rtol=0, atol=1e-12):
-        raise ValueError(refused)
-    return _Plan(matrix, groups, counts, low_index, low_weight, finest_weight)
-
-
-def _assemble(wedges: list, frequencies: int, factor: float) -> tuple[sparse.csr_array, list[_Group]]:
-    """Put wedges of one shape side by side and their windows, zeros left out, into one sparse matrix."""
-    wedges.sort(key=lambda wedge: wedge[0])
-    groups, rows, columns, data, start = [], [], [], [], 0
-    for shape, place, position, weight in wedges:
-        if not groups or groups[-1].shape != shape:
-            groups.append(_Group([], start, shape))
-        groups[-1].places.append(place)
-        used = np.flatnonzero(weight)
-        rows.append(start + used)
-        columns.append(position.ravel()[used])
-        data.append(factor * weight.ravel()[used])
-        start += weight.size
-    entries = np.concatenate(data), (np.concatenate(rows), np.concatenate(columns))
-    return sparse.csr_array(entries, shape=(start, frequencies)), groups
-
-
-def _frequencies(box: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
-    """Return where the frequencies of a centred box lie in the flat, unshifted, periodic spectrum of an image."""
-    rows, columns = (np.arange(-(n // 2), n // 2 + 1) % side for n, side in zip(box, shape, strict=True))
-    return rows[:, None] * shape[1] + columns
-
-
-def _low_pass(m: float, shorter: bool = False) -> np.ndarray:
-    """Return phi_m(k), |k| <= floor(2 m): 1 up to floor(m), then falling to 0.
-
-    ``shorter``: for m = N / 3 with N a multiple of 3 the aliases meet at the last sample; one step less and a zero more
-    let their squares sum to 1 there.
-    """
-    inside, outside = floor(m), floor(2 * m)
-    steps = outside - inside - shorter
-    fall = np.concatenate([_fall(np.arange(steps) / max(steps - 1, 1)), np.zeros(int(shorter))])
-    return np.concatenate([fall[::-1], np.ones(2 * inside + 1), fall])
-
-
-def _fall(t: np.ndarray) -> np.ndarray:
-    """Return the smooth step r(t): 1 for t <= 0, 0 for t >= 1, with r(t)^2 + r(1 - t)^2 = 1."""
-    def bump(t: np.ndarray) -> np.ndarray:
-        inside = (t > 0) & (t < 1)
-        with np.errstate(divide="ignore", over="ignore"):
-            return np.where(inside, np.exp(1 - 1 / (1 - np.exp(1 - 1 / np.where(inside, t, 0.5)))), t <= 0)
-    r, rise = bump(t), bump(1 - t)
-    return r / np.hypot(r, rise)
-
-
-def _wedges(ring: np.ndarray, size: tuple[float, float], m: int, quadrants: int) -> Iterator[tuple]:
-    """Cut a ring into ``m`` wedges a quadrant, clockwise from the top left corner.
-
-    Yields for each wedge, wrapped and with the origin at [0, 0], the flat positions in the ring's box and the windows.
-    Coordinates X, Y count from 1 at the top left of the ring, turned so that the quadrant is on top.
-    """
-    positions = np.arange(ring.size).reshape(ring.shape)
-    for quadrant in range(quadrants):
-        vertical, horizontal = size if quadrant % 2 == 0 else size[::-1]
-        fv, fh = floor(4 * vertical), floor(4 * horizontal)
-        depth = fv - floor(vertical)
-        # Where the wedges' axes meet the upper side of the box: every second tick of a division into 2 m.
-        ticks = [(2 * fh * i + m) // (2 * m) + 1 for i in range(m + 1)]
-        e = (ticks + [2 * fh + 2 - tick for tick in ticks[-2::-1]])[1::2]
-        ev = floor(fv / m + 0.5) + 1
-        # (upper left end, slope, width, rows) of the parallelogram of each wedge, then its angular window.
-        slopes = [(fh + 1 - axis) / fv for axis in e]
-        corner = depth + ceil(ev / 4)
-        shapes = [(2 - e[0], slopes[0], e[0] + e[1] - 1, corner)]
-        shapes += [(e[u - 1], slopes[u], e[u + 1] - e[u - 1] + 1, depth) for u in range(1, m - 1)]
-        shapes += [(e[-2], slopes[-1], 4 * fh + 3 - e[-1] - e[-2], corner)]
-        for u, (left, slope, width, rows) in enumerate(shapes):
-            y = np.arange(1, rows + 1)[:, None]
-            line = _round(left + slope * (y - 1))
-            # Wrapping: one period of columns from the line on, so rolled that the box's centre comes to the middle.
-            first_row = fv + 2 - ceil((rows + 1) / 2) + (rows % 2 == 0 and quadrant in (1, 2))
-            first_column = fh + 2 - ceil((width + 1) / 2) + (width % 2 == 0 and quadrant in (2, 3))
-            x = line + (np.arange(width) - (line - first_column)) % width
-            inside = (x >= 1) & (x <= 2 * fh + 1)
-            x = np.clip(x, 1, 2 * fh + 1)
-            before = _corner(x, y, fh, fv, e[0], ev, left=True) if u == 0 else _across(x, y, fh, fv, e[u - 1], e[u])
-            after = _corner(x, y, fh, fv, e[-1], ev, left=False) if u == m - 1 else _across(x, y, fh, fv, *e[u:u + 2])
-            window = np.rot90(ring, quadrant)[y - 1, x - 1] * _fall(1 - before) * _fall(after) * inside
-            position = np.rot90(positions, quadrant)[y - 1, x - 1]
-            # np.roll(rows, 1 - first_row) puts row Y = first_row first; then back to the ring's own orientation.
-            yield tuple(fft.ifftshift(np.rot90(np.roll(values, 1 - first_row, axis=0), -quadrant))
-                        for values in (position, window))
-
-
-def _across(x, y, fh: int, fv: int, a: int, b: int) -> np.ndarray:
-    """Return the coordinate that runs from 0 at the axis ``a`` to 1 at the next axis ``b`` along a row."""
-    middle = (a + b) / 2
-    return 0.5 + fv / (b - a) * (x - middle - (fh + 1 - middle) / fv * (y - 1)) / (fv + 1 - y)
-
-
-def _corner(x, y, fh: int, fv: int, axis: int, ev: int, left: bool) -> np.ndarray:
-    """Return the coordinate across the diagonal between a corner wedge and its neighbour in the next quadrant."""
-    across, down = (x - 1) / fh, (y - 1) / fv
-    alpha, beta = 2 * fv / (ev - 1) - 1, 2 * fh / (axis - 1) - 1
-    if left:
-        across = np.where(across + down == 2, across + 1 / fh, across)
-        c2 = 1 / (1 / beta + 1 / alpha)
-        return c2 / alpha + c2 * (across - down) / (2 - across - down)
-    across = np.where(across == down, across - 1 / fh, across)
-    c2 = -1 / (beta + 1 / alpha)
-    return -c2 * beta + c2 * (2 - across - down) / (across - down)
-
-
-# ---- small tools ----------------------------------------------------------------------------------------------
-
-def _round(values: np.ndarray) -> np.ndarray:
-    """Round half away from zero, to integers."""
-    return (np.sign(values) * np.floor(np.abs(values) + 0.5)).astype(int)
 
 
 def _columns(values: np.ndarray) -> np.ndarray:

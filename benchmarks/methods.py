@@ -1,0 +1,165 @@
+"""Time and memory of the compared networks on one 640 x 480 pair, beside their bare convolutions.
+
+    python benchmarks/methods.py [--weights FOLDER] [--only DenseFuse YDTR ...]
+
+Each network runs in a process of its own on one thread. Its convolutions, matrix products and attentions are recorded with their shapes,
+which gives the multiply-adds, and run again alone on random numbers: the bare stack, below which no implementation on the same
+library can go. Seconds are CPU seconds, the smallest of the runs; memory is what the process held at most beyond what it held before.
+Exit code 1 if YDTR takes more than 0.85 of its naive form, or a network more than 1.25 of its bare stack without a reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import resource
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
+
+from fusionlib.networks import REGISTRY, auif, ydtr
+
+HEIGHT, WIDTH, SEED = 480, 640, 0
+MOST_OF_BARE, MOST_OF_NAIVE = 1.25, 0.85
+
+REASONS: dict[str, str] = {}
+
+
+class Recorder(TorchFunctionMode):
+    """Note the shapes of every convolution, matrix product and attention that runs inside."""
+
+    NAMES = {F.conv2d: "conv2d", F.linear: "linear", F.scaled_dot_product_attention: "attention"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter = Counter()
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if name := self.NAMES.get(function):
+            tensors = [x for x in (*args, kwargs.get("attn_mask")) if isinstance(x, torch.Tensor)]
+            settings = tuple(x for x in args if not isinstance(x, torch.Tensor) and x is not None)
+            self.calls[name, tuple(tuple(x.shape) for x in tensors), settings] += 1
+        return function(*args, **kwargs)
+
+    def multiply_adds(self) -> int:
+        """Count multiply-adds of all calls."""
+        total = 0
+        for (name, shapes, settings), n in self.calls.items():
+            first, second = shapes[:2]
+            if name == "attention":  # Q K' and the product with V
+                one = 2 * math.prod(first) * second[-2]
+            elif name == "linear":
+                one = math.prod(first) * second[0]
+            else:
+                stride, padding = (settings + (1, 0))[:2] if settings else (1, 0)
+                (dy, dx), (py, px) = (x if isinstance(x, tuple) else (x, x) for x in (stride, padding))
+                h, w = (first[2] + 2 * py - second[2]) // dy + 1, (first[3] + 2 * px - second[3]) // dx + 1
+                one = first[0] * h * w * math.prod(second)
+            total += n * one
+        return total
+
+    def bare(self) -> Callable[[], None]:
+        """Return a function that runs the recorded calls alone, on random numbers of the same shapes."""
+        runs = []
+        for (name, shapes, settings), n in self.calls.items():
+            tensors = [torch.randn(shape) for shape in shapes]
+            function = {"conv2d": F.conv2d, "linear": F.linear, "attention": F.scaled_dot_product_attention}[name]
+            bias = () if len(tensors) > 2 or not settings else (None,)  # settings follow the bias
+            runs.append((function, (*tensors, *bias, *settings), n))
+
+        def run() -> None:
+            with torch.inference_mode():
+                for function, arguments, n in runs:
+                    for _ in range(n):
+                        function(*arguments)
+
+        return run
+
+
+def cpu_seconds(run: Callable[[], object], limit: float = 6.0) -> float:
+    """Return the least CPU seconds of up to three runs, fewer where they take long."""
+    found: list[float] = []
+    while len(found) < 3 and sum(found) < limit:
+        start = time.process_time()
+        run()
+        found.append(time.process_time() - start)
+    return min(found)
+
+
+def pair() -> tuple[np.ndarray, np.ndarray]:
+    """Return two seeded gray images with coarse structure and noise."""
+    draw = np.random.default_rng(SEED)
+    coarse = draw.integers(40, 200, (2, HEIGHT // 32, WIDTH // 32)).repeat(32, axis=1).repeat(32, axis=2)
+    infrared, visible = (coarse + draw.integers(-20, 21, (2, HEIGHT, WIDTH))).astype(np.uint8)
+    return infrared, visible
+
+
+def measure(name: str, weights: str | None) -> dict:
+    """Measure one method in this process."""
+    torch.set_num_threads(1)
+    method, random = REGISTRY[name], "random"
+    network = method.build(seed=SEED)
+    if weights is not None:
+        try:
+            network, random = method.load(folder=weights), "official"
+        except FileNotFoundError:
+            pass  # without weights the time is the same; the table says "random"
+    infrared, visible = pair()
+    network.fuse(infrared[:32, :32], visible[:32, :32])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with Recorder() as recorded:
+        network.fuse(infrared, visible)
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit
+    row = {"method": name, "variant": method.variant(), "weights": random, "parameters": sum(p.numel() for p in network.parameters()),
+           "multiply_adds": recorded.multiply_adds(), "memory": memory}
+    row["seconds"] = cpu_seconds(lambda: network.fuse(infrared, visible))
+    row["bare"] = cpu_seconds(recorded.bare())
+    if slower := {"YDTR": lambda: ydtr.YDTR("window"), "AUIF": lambda: auif.AUIF(at_once=False)}.get(name):
+        naive = slower().eval()
+        row["naive"] = cpu_seconds(lambda: naive.fuse(infrared, visible))
+    return row
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", help="folder of official weights; without, all weights are random")
+    parser.add_argument("--only", nargs="+", choices=list(REGISTRY), default=list(REGISTRY), metavar="METHOD")
+    parser.add_argument("--one", choices=list(REGISTRY), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(options.one, options.weights)))
+        return 0
+
+    print(f"one pair of {WIDTH} x {HEIGHT}, torch {torch.__version__}, one thread, CPU seconds; random weights are seeded with {SEED}\n")
+    print(f"{'method':10} {'variant':24} {'weights':8} {'parameters':>10} {'G mult-adds':>11} {'seconds':>8} {'bare':>7} {'ratio':>6} "
+          f"{'memory MB':>9}")
+    notes, failed = [], False
+    for name in options.only:
+        command = [sys.executable, __file__, "--one", name, *(("--weights", options.weights) if options.weights else ())]
+        row = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+        ratio = row["seconds"] / row["bare"]
+        print(f"{name:10} {row['variant']:24} {row['weights']:8} {row['parameters']:10,} {row['multiply_adds'] / 1e9:11.1f} "
+              f"{row['seconds']:8.2f} {row['bare']:7.2f} {ratio:6.2f} {row['memory'] / 1e6:9.0f}", flush=True)
+        if ratio > MOST_OF_BARE:
+            failed |= name not in REASONS
+            notes.append(f"{name}: {ratio:.2f} times its bare stack: {REASONS.get(name, 'no reason known')}")
+        if "naive" in row:
+            share = row["seconds"] / row["naive"]
+            failed |= name == "YDTR" and share > MOST_OF_NAIVE
+            notes.append(f"{name}: {share:.2f} of its naive form as released ({row['naive']:.2f} s)")
+    print("", *notes, sep="\n")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

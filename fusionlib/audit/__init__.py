@@ -1,0 +1,61 @@
+"""What the papers claim, recomputed from their own printed tables: ``audit() -> DataFrame``.
+
+A check is a function ``(rows, said) -> (id, verdict, evidence), ...``: ``rows`` are all printed numbers of one paper,
+``said`` maps the ids of the claims it answers (``data/published/claims.csv``, column ``check``) to what they say.
+The checks of each paper are in :mod:`~fusionlib.audit.moe_fusion` and :mod:`~fusionlib.audit.multi_focus`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from fusionlib import published
+from fusionlib.audit import moe_fusion, multi_focus
+
+VERDICTS = ("true", "false", "partly", "not checkable")
+CHECKS = {"moe-fusion": moe_fusion.CHECKS, "multi-focus": multi_focus.CHECKS}
+
+
+def audit(folder: str | Path = published.FOLDER) -> pd.DataFrame:
+    """Return a row per claim, in the order of ``claims.csv``.
+
+    Returns
+    -------
+    DataFrame with id, paper, where, claim, kind, verdict (one of :data:`VERDICTS`), evidence, note
+        Evidence holds the computed numbers, or why there are none.
+
+    Raises
+    ------
+    ValueError
+        A claim names an unknown check, or a check does not answer exactly the claims that name it.
+    """
+    claims = published.claims(folder)
+    tables = {paper: published.table(paper, "all", folder) for paper in published.PAPERS}
+    answers = {row.id: ("not checkable", row.note) for row in claims.itertuples() if not row.check}
+    for (paper, name), group in claims[claims["check"] != ""].groupby(["paper", "check"]):
+        if name not in CHECKS[paper]:
+            raise ValueError(f"claims.csv: expected a check among {', '.join(CHECKS[paper])}, got {name!r}")
+        said = {row.id: published.claimed(row.claimed) for row in group.itertuples()}
+        found = {id_: (verdict, evidence) for id_, verdict, evidence in CHECKS[paper][name](tables[paper], said)}
+        if set(found) != set(said):
+            raise ValueError(f"claims.csv, check {name}: expected the claims {', '.join(found)}, got {', '.join(said)}")
+        answers |= found
+    frame = claims[["id", "paper", "where", "claim", "kind"]].copy()
+    frame["verdict"] = [answers[id_][0] for id_ in frame["id"]]
+    frame["evidence"] = [answers[id_][1] for id_ in frame["id"]]
+    frame["note"] = claims["note"].where(claims["check"] != "", "")
+    return frame
+
+
+def statuses(rows: pd.DataFrame) -> list[str]:
+    """Return the status of each printed number of a paper, as :func:`fusionlib.published.table` gives them with "all".
+
+    "printed", or "contradicts ID" where the number cannot stand beside others of its row; ID is a claim's.
+    """
+    status = pd.Series("printed", index=rows.index)
+    for claim, metrics, impossible in multi_focus.contradictions(rows):
+        here = pd.MultiIndex.from_frame(rows[["dataset", "method"]]).isin(impossible)
+        status[here & rows["metric"].isin(metrics)] = f"contradicts {claim}"
+    return list(status)

@@ -1,0 +1,139 @@
+"""Read a TensorFlow V2 checkpoint (a bundle of ``NAME.index`` and ``NAME.data-00000-of-00001``) without TensorFlow.
+
+The index is a sorted string table (LevelDB's format): a footer points to an index block, which points to data blocks, whose entries
+share prefixes of their keys. Each value is a small protocol-buffer message: type, shape, shard, offset, size, checksum. Only what the
+official files of the compared networks need is read: uncompressed blocks, one shard, plain numbers; what the optimiser left is passed over.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+
+FOOTER, MAGIC = 48, bytes.fromhex("57fb808b247547db")
+OPTIMISER = re.compile(r".*/Adam(_1)?|.*beta[12]_power")
+TYPES = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 3: np.dtype("<i4"), 9: np.dtype("<i8")}  # of tensorflow's DataType
+
+
+def read_bundle(index: bytes, data: bytes) -> dict[str, np.ndarray]:
+    """Return the tensors of a bundle by their variable names, in the layout of TensorFlow, without those of the optimiser.
+
+    Raises
+    ------
+    ValueError
+        Not an index, compressed or damaged, data too short, or a tensor whose checksum does not hold.
+    """
+    try:
+        if index[-8:] != MAGIC:
+            raise ValueError("the index does not end like a TensorFlow checkpoint's")
+        handle = _Reader(index[-FOOTER:])
+        handle.varint(), handle.varint()  # the metaindex block is empty
+        tensors = {}
+        for _, where in _entries(_block(index, handle.varint(), handle.varint())):
+            at = _Reader(where)
+            for key, message in _entries(_block(index, at.varint(), at.varint())):
+                name = key.decode()
+                if name and not OPTIMISER.fullmatch(name):  # the empty name holds the header
+                    tensors[name] = _tensor(_fields(message), data, name)
+        return tensors
+    except (IndexError, KeyError, struct.error, UnicodeDecodeError) as error:
+        raise ValueError(f"the index is damaged ({type(error).__name__})") from None
+
+
+class _Reader:
+    """A position in bytes."""
+
+    def __init__(self, content: bytes):
+        self.content, self.at = content, 0
+
+    def varint(self) -> int:
+        """Read an integer of seven bits a byte, low bits first."""
+        value = shift = 0
+        while True:
+            byte = self.content[self.at]
+            self.at, value, shift = self.at + 1, value | (byte & 127) << shift, shift + 7
+            if byte < 128:
+                return value
+
+    def take(self, n: int) -> bytes:
+        """Read ``n`` bytes."""
+        part = self.content[self.at:self.at + n]
+        if len(part) < n:
+            raise IndexError
+        self.at += n
+        return part
+
+
+def _block(index: bytes, offset: int, size: int) -> bytes:
+    """Return the entries of a block, without its restart points."""
+    block, kind = index[offset:offset + size], index[offset + size]
+    checksum = struct.unpack_from("<I", index, offset + size + 1)[0]
+    if kind != 0:
+        raise ValueError("the index is compressed, which no official checkpoint is")
+    if masked_crc32c(block + b"\0") != checksum:
+        raise ValueError("the checksum of the index does not hold")
+    restarts = struct.unpack("<I", block[-4:])[0]
+    return block[:-4 * (restarts + 1)]
+
+
+def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Walk through key and value of a block; a key repeats the first bytes of the one before."""
+    at, key = _Reader(block), b""
+    while at.at < len(block):
+        shared, rest, length = at.varint(), at.varint(), at.varint()
+        key = key[:shared] + at.take(rest)
+        yield key, at.take(length)
+
+
+def _fields(message: bytes) -> dict[int, list]:
+    """Return the fields of a protocol-buffer message by number, each a list of integers or bytes."""
+    at, fields = _Reader(message), {}
+    while at.at < len(message):
+        number, wire = divmod(at.varint(), 8)
+        if wire == 0:
+            value: int | bytes = at.varint()
+        elif wire == 2:
+            value = at.take(at.varint())
+        else:
+            value = struct.unpack("<I" if wire == 5 else "<Q", at.take(4 if wire == 5 else 8))[0]
+        fields.setdefault(number, []).append(value)
+    return fields
+
+
+def _tensor(entry: dict[int, list], data: bytes, name: str) -> np.ndarray:
+    """Cut one tensor out of the data by its entry (BundleEntryProto: 1 type, 2 shape, 3 shard, 4 offset, 5 size, 6 crc)."""
+    kind, offset, size = entry[1][0], entry.get(4, [0])[0], entry[5][0]
+    if kind not in TYPES or entry.get(3, [0])[0]:
+        raise ValueError(f"tensor {name}: expected one shard of numbers, got type {kind} in shard {entry.get(3, [0])[0]}")
+    shape = [_fields(dimension).get(1, [0])[0] for dimension in _fields(entry[2][0]).get(2, [])]
+    content = data[offset:offset + size]
+    if len(content) < size or size != int(np.prod(shape)) * TYPES[kind].itemsize:
+        raise ValueError(f"tensor {name}: expected {size} bytes at {offset}, the data end at {len(data)}")
+    if masked_crc32c(content) != entry[6][0]:
+        raise ValueError(f"tensor {name}: its checksum does not hold")
+    return np.frombuffer(content, TYPES[kind]).reshape(shape).copy()
+
+
+def _crc_table() -> list[int]:
+    """Return the 256 remainders of the Castagnoli polynomial, bits reversed."""
+    table = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
+        table.append(byte)
+    return table
+
+
+CRC_TABLE = _crc_table()
+
+
+def masked_crc32c(content: bytes) -> int:
+    """Return the checksum of LevelDB and TensorFlow: CRC-32C, rotated by 15 bits, plus a constant."""
+    crc = 0xFFFFFFFF
+    for byte in content:
+        crc = CRC_TABLE[(crc ^ byte) & 255] ^ crc >> 8
+    crc ^= 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

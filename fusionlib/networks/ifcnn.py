@@ -1,0 +1,88 @@
+"""IFCNN: features of a frozen ResNet layer, elementwise fusion, two convolutions back (Zhang et al., Information Fusion 54, 2020).
+
+The network works on three channels; gray is repeated. One choice moves the result by up to 23 gray levels on average and the
+paper does not settle it: the released script for infrared and visible feeds the images in [0, 1] as they are, while the paper's own
+result images (and those of third-party comparisons) need the ImageNet mean and deviation. Both are variants, the latter first.
+
+The authors use the maximum for infrared and visible images. Their published images for the mean could be reproduced under neither
+normalisation (mean difference 0.6 to 6.8 gray levels); those for maximum and sum could. How the network was trained is
+not released.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .layers import State, Variant, conv, inference, planes, renamed, rounded
+
+VARIANTS = {
+    f"{rule}{'-imagenet' if imagenet else ''}": Variant(
+        f"ifcnn-{rule}",
+        f"elementwise {rule}, " + ("ImageNet normalisation, as behind the paper's images" if imagenet
+                                   else "images in [0, 1] as they are, as in the released script"),
+        {"rule": rule, "imagenet": imagenet},
+    )
+    for rule, imagenet in [("max", True), ("max", False), ("sum", True), ("sum", False), ("mean", True), ("mean", False)]
+}
+
+RULES = {"max": torch.maximum, "sum": torch.add, "mean": lambda a, b: (a + b) / 2}
+
+
+class Unit(nn.Module):
+    """Convolution without bias, batch norm, ReLU."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv, self.bn = conv(channels, channels, border="replicate", bias=False), nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn(self.conv(x)))
+
+
+class IFCNN(nn.Module):
+    """Extract (conv1: 7 x 7, linear; conv2), fuse, reconstruct (conv3; conv4: 1 x 1, linear).
+
+    Parameters
+    ----------
+    rule : "max", "sum" or "mean"
+        How features are fused.
+    imagenet : bool
+        Whether images are normalised by ImageNet's mean and deviation, and the output taken back.
+    """
+
+    def __init__(self, rule: str = "max", imagenet: bool = True):
+        super().__init__()
+        if rule not in RULES:
+            raise ValueError(f"rule: expected one of {', '.join(RULES)}, got {rule!r}")
+        self.rule = rule
+        mean, deviation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if imagenet else ((0, 0, 0), (1, 1, 1))
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32)[:, None, None], persistent=False)
+        self.register_buffer("deviation", torch.tensor(deviation, dtype=torch.float32)[:, None, None], persistent=False)
+        self.conv1 = conv(3, 64, 7, border="replicate", bias=False)
+        self.conv2, self.conv3 = Unit(64), Unit(64)
+        self.conv4 = nn.Conv2d(64, 3, 1)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Fuse images (B, 3, H, W) in [0, 1]; the output is not clamped."""
+        pair = (torch.cat([a, b]) - self.mean) / self.deviation
+        a, b = self.conv2(self.conv1(pair)).chunk(2)
+        fused = self.conv4(self.conv3(RULES[self.rule](a, b)))
+        return fused * self.deviation + self.mean
+
+    @inference
+    def fuse(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
+        """Fuse two gray uint8 images (H, W) to one."""
+        a, b = (planes(self, infrared, visible) / 255).expand(-1, 3, -1, -1).split(1)
+        # The authors truncate each channel to 8 bits, then read the colour image as gray: two roundings, kept as they are.
+        rgb = (self(a, b).clamp(0, 1) * 255).floor()
+        luma = torch.tensor([0.299, 0.587, 0.114], device=rgb.device)[:, None, None]
+        return rounded((rgb * luma).sum(1, keepdim=True))
+
+
+def from_torch(state: State) -> dict[str, Tensor]:
+    """The authors' names are used as they are; the files lack only the batch counters, which evaluation does not need."""
+    counters = {f"conv{i}.bn.num_batches_tracked": torch.tensor(0) for i in (2, 3)}
+    return counters | renamed(state, {r"(conv[1-4]\.[\w.]+)": r"\1"})

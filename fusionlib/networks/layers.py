@@ -1,0 +1,219 @@
+"""What several of the compared networks share: the way in and out of a network, convolution, dense block, window attention.
+
+A network of this package takes two gray ``uint8`` images, infrared first, and gives one back. Between the two lies one
+float32 batch of two planes on the 0..255 scale, infrared at index 0; each network scales it as its authors did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import images
+
+State = Mapping[str, Tensor]
+
+
+class Variant(NamedTuple):
+    """One named way to run a compared method: which official weights, which options of the network, and a sentence."""
+
+    checkpoint: str
+    says: str
+    options: Mapping[str, Any] = {}
+
+
+# ---- in and out -----------------------------------------------------------------------------------------------
+
+def inference(fuse: Callable) -> Callable:
+    """Run a method of a network without gradients, in evaluation mode and in full float32 (no TF32 on a GPU)."""
+
+    @functools.wraps(fuse)
+    def run(network: nn.Module, *args, **kwargs):
+        on_gpu = next(network.parameters()).is_cuda
+        # cuDNN rounds the factors of convolutions to 10 bits by default; the authors' images were made without.
+        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if on_gpu else contextlib.nullcontext()
+        was_training = network.training
+        try:
+            with torch.inference_mode(), exact:
+                return fuse(network.eval(), *args, **kwargs)
+        finally:
+            network.train(was_training)
+
+    return run
+
+
+def planes(network: nn.Module, infrared: np.ndarray, visible: np.ndarray, smallest: int = 1) -> Tensor:
+    """Return both images as float32 (2, 1, H, W) on the 0..255 scale, on the device of ``network``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Not ``uint8``, coloured, of two sizes, or a side shorter than ``smallest`` pixels (reflection needs that many).
+    """
+    pair = images.check_pair(infrared, visible, ("infrared", "visible"))
+    name = type(network).__name__
+    for label, image in zip(("infrared", "visible"), pair, strict=True):
+        if image.ndim != 2:
+            raise ValueError(f"{label}: {name} expected a gray image (H, W), got colour {image.shape}; use images.luma")
+        if min(image.shape) < smallest:
+            raise ValueError(f"{label}: {name} expected sides of at least {smallest} pixels, got "
+                             f"{image.shape[0]}x{image.shape[1]} (height x width)")
+    stacked = torch.from_numpy(np.stack(pair)[:, None])
+    return stacked.to(next(network.parameters()).device).float()
+
+
+def rounded(levels: Tensor) -> np.ndarray:
+    """Round gray levels (1, 1, H, W) on the 0..255 scale to the nearest of 8 bits, (H, W) uint8."""
+    return images.to_uint8(levels[0, 0].cpu().numpy(), "fused")
+
+
+def truncated(levels: Tensor) -> np.ndarray:
+    """Cut gray levels (1, 1, H, W) on the 0..255 scale down to 8 bits, as a cast to uint8 does, (H, W) uint8."""
+    return images.to_uint8(np.floor(levels[0, 0].cpu().numpy()), "fused")
+
+
+def stretched(values: Tensor, margin: float = 0.0) -> Tensor:
+    """Stretch ``values`` from their own minimum and maximum to 0..255; ``margin`` is added to the range.
+
+    ASSUMPTION: an output that is constant over the whole image becomes black where an author's min-max stretch would
+    divide zero by zero.
+    """
+    low, high = values.min(), values.max()
+    reach = high - low + margin
+    return (values - low) / torch.where(reach > 0, reach, torch.ones_like(reach)) * 255
+
+
+# ---- convolution and dense block ------------------------------------------------------------------------------
+
+def conv(channels_in: int, channels_out: int, kernel: int = 3, border: str = "reflect", bias: bool = True) -> nn.Conv2d:
+    """Return a convolution that keeps H and W; ``border`` is reflect, replicate or zeros."""
+    return nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, padding_mode=border, bias=bias)
+
+
+class DenseBlock(nn.ModuleList):
+    """Steps that each see all maps so far and append their own (Huang et al. 2017).
+
+    ``new_first`` puts the new maps in front of the old ones; weights are bound to the order they were trained in.
+    """
+
+    def __init__(self, steps: list[nn.Module], new_first: bool = False):
+        super().__init__(steps)
+        self.new_first = new_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        for step in self:
+            new = step(x)
+            x = torch.cat([new, x] if self.new_first else [x, new], dim=1)
+        return x
+
+
+# ---- attention in windows (Liu et al. 2021, Swin transformer) ---------------------------------------------------
+
+def to_windows(x: Tensor, size: int) -> Tensor:
+    """Cut (B, C, H, W), sides multiples of ``size``, into tokens (windows, size * size, C), row by row."""
+    b, c, h, w = x.shape
+    x = x.reshape(b, c, h // size, size, w // size, size)
+    return x.permute(0, 2, 4, 3, 5, 1).reshape(-1, size * size, c)
+
+
+def from_windows(tokens: Tensor, size: int, shape: tuple[int, int]) -> Tensor:
+    """Undo :func:`to_windows`: (windows, size * size, C) to (B, C, H, W) with ``shape`` = (H, W)."""
+    h, w = shape
+    x = tokens.reshape(-1, h // size, w // size, size, size, tokens.shape[-1])
+    return x.permute(0, 5, 1, 3, 2, 4).reshape(-1, tokens.shape[-1], h, w)
+
+
+class WindowAttention(nn.Module):
+    """Self-attention among the tokens of one window, with a learned bias for each relative position."""
+
+    def __init__(self, channels: int, window: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.proj = nn.Linear(channels, channels)
+        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
+        place = torch.stack(torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")).flatten(1)
+        offset = place[:, :, None] - place[:, None, :] + window - 1  # (2, window^2, window^2), each 0..2 window - 2
+        self.register_buffer("index", offset[0] * (2 * window - 1) + offset[1], persistent=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        n, t, c = tokens.shape
+        q, k, v = self.qkv(tokens).reshape(n, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        bias = self.relative_position_bias_table[self.index].permute(2, 0, 1)[None]  # (1, heads, t, t)
+        # Eq. (1) of Liu et al.: SoftMax(Q K' / sqrt(d) + B) V
+        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.proj(seen.transpose(1, 2).reshape(n, t, c))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with an exact (not tanh-approximated) GELU between."""
+
+    def __init__(self, channels: int, hidden: int):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm transformer block on tokens (..., C): t += attn(norm(t)); t += mlp(norm(t))."""
+
+    def __init__(self, channels: int, attention: nn.Module):
+        super().__init__()
+        self.norm1, self.attn = nn.LayerNorm(channels), attention
+        self.norm2, self.mlp = nn.LayerNorm(channels), Mlp(channels, 4 * channels)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        tokens = tokens + self.attn(self.norm1(tokens))
+        return tokens + self.mlp(self.norm2(tokens))
+
+
+def in_chunks(function: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:
+    """Apply ``function`` to ``size`` rows of ``x`` at a time: exact where rows are independent, and kind to caches."""
+    return torch.cat([function(part) for part in x.split(size)])
+
+
+# ---- names of tensors -----------------------------------------------------------------------------------------
+
+def renamed(state: State, rules: Mapping[str, str], dead: str = "(?!)") -> dict[str, Tensor]:
+    """Give each tensor the name it has here: the first pattern of ``rules`` that matches the whole name decides.
+
+    Parameters
+    ----------
+    state : mapping of name to tensor
+        As the authors' file names them.
+    rules : mapping of pattern to replacement
+        Regular expressions; replacements may use groups.
+    dead : str
+        Pattern of names without effect on the output; they are left out.
+
+    Raises
+    ------
+    ValueError
+        A name that no pattern knows: the file belongs to another network.
+    """
+    result = {}
+    for name, tensor in state.items():
+        if re.fullmatch(dead, name):
+            continue
+        for pattern, replacement in rules.items():
+            if match := re.fullmatch(pattern, name):
+                result[match.expand(replacement)] = tensor
+                break
+        else:
+            raise ValueError(f"expected tensors named like {next(iter(rules))!r}, got {name!r}, which the network does not have")
+    return result
+
+
+def from_hwio(kernel: Tensor) -> Tensor:
+    """Turn a TensorFlow kernel (kh, kw, in, out), or a matrix (in, out), into PyTorch's order (out, in, kh, kw)."""
+    return kernel.permute(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T if kernel.ndim == 2 else kernel

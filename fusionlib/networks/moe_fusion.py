@@ -1,0 +1,424 @@
+"""MoE-Fusion: gated mixtures of local and global experts that fuse an infrared and a visible image.
+
+Source: Cao, Sun, Zhu, Hu, "Multi-modal Gated Mixture of Local-to-Global Experts for Dynamic Image Fusion", ICCV 2023,
+here "Cao". The paper and its official code differ in many places, so there are two named readings::
+
+    infrared -> encoder --+-- x_enc * Att,  x_enc * (1 - Att) --> foreground, background mixture --+
+                          |                 ^ Att from the two attention maps                      +--> global mixture
+    visible  -> encoder --+------------------ x_dense ---------------------------------------------+    --> fused
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .experts import Conv, Expert, Mixture, NoisyTopKGate, Pieces
+
+GATE_GRID = ((120, 160), (60, 80))
+
+
+class Reading(NamedTuple):
+    """What distinguishes the two readings of the network; the losses have theirs in ``fusionlib.losses``."""
+
+    mirror: bool  # border of the 3x3 convolutions: mirrored, or zero
+    dense_relu: bool  # ReLU after every convolution of the encoders, or after the first alone
+    combine: str  # of the experts
+    attention_convs: bool  # two convolutions before the maximum of the attention maps
+    random_gate: bool  # start of the gates: random, or zero
+
+
+READINGS = {
+    # ASSUMPTION: the paper names no padding; its encoders follow DenseFuse, which mirrors the border, and here every
+    # 3x3 convolution does.
+    "paper": Reading(True, True, "sum", True, True),
+    "official": Reading(False, False, "log-sum-exp", False, False),
+}
+
+
+@dataclass
+class Fusion:
+    """What one forward pass gives; B samples, N experts, C = width.
+
+    Attributes
+    ----------
+    fused : (B, 1, H, W)
+        The fused image on the scale of the inputs, not clipped.
+    gates : dict of (B, N)
+        Weights of "foreground", "background" and "global", as far as the variant has them: K non-zero a row, sum one.
+    loads, importances : dict of (N,)
+        Per gate, over the batch; see :class:`fusionlib.networks.experts.Gating`.
+    local_features : dict of (B, C, H, W)
+        y_local of "foreground" and "background".
+    attention : (B, 1, H, W) or None
+        Att in [0, 1]; None without local features.
+    dense_features, expert_outputs : dict
+        Only with ``details=True``: "infrared" and "visible" x_dense (B, 4C, H, W), and what every expert, selected or
+        not, makes of its input: (B, N, C, H, W) of a local mixture, (B, N, 1, H, W) of the global one.
+    """
+
+    fused: Tensor
+    gates: dict[str, Tensor] = field(default_factory=dict)
+    loads: dict[str, Tensor] = field(default_factory=dict)
+    importances: dict[str, Tensor] = field(default_factory=dict)
+    local_features: dict[str, Tensor] = field(default_factory=dict)
+    attention: Tensor | None = None
+    dense_features: dict[str, Tensor] = field(default_factory=dict)
+    expert_outputs: dict[str, Tensor] = field(default_factory=dict)
+
+    def one_modality(self) -> dict[str, Tensor]:
+        """Tell per local gate which samples were served by experts of a single modality, (B,) bool."""
+        found = {}
+        for name, gate in self.gates.items():
+            if name != "global":
+                visible, infrared = (gate > 0).chunk(2, dim=1)
+                found[name] = visible.any(dim=1) != infrared.any(dim=1)
+        return found
+
+
+class Encoder(nn.Module):
+    """One convolution and three densely connected ones ("follows" DenseFuse), C channels each."""
+
+    def __init__(self, inputs: int, width: int, reading: Reading):
+        super().__init__()
+        self.layers = nn.ModuleList(Conv(i, width, reading.mirror) for i in (inputs, width, 2 * width, 3 * width))
+        self.dense_relu = reading.dense_relu
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Return the four feature maps (B, C, H, W): together they are x_dense, the last is x_enc."""
+        features = [self.layers[0](image).relu_()]
+        if not torch.is_grad_enabled():
+            # Channels innermost: a processor convolves these without reordered copies, in less time and a quarter
+            # less memory; their gradients would take twice as long, so training keeps the usual order.
+            features[0] = features[0].contiguous(memory_format=torch.channels_last)
+        for layer in self.layers[1:]:
+            x = layer(torch.cat(features, dim=1) if len(features) > 1 else features[0])
+            features.append(x.relu_() if self.dense_relu else x)
+        return features
+
+
+class Attention(nn.Module):
+    """Att from the two maps of the detectors: two convolutions, sigmoid, maximum (section 3.2).
+
+    ASSUMPTION: sizes and start of these convolutions are not given: 2 -> 16 -> 2 channels, ReLU between, on the
+    logits of the maps, and started as the identity, so that training begins with Att = max(Att_V, Att_I).
+    """
+
+    HIDDEN, MARGIN = 16, 1e-4
+
+    def __init__(self, mirror: bool):
+        super().__init__()
+        self.convs = Expert((2, self.HIDDEN, 2), mirror)
+
+    def start_as_identity(self) -> None:
+        """x = relu(x) - relu(-x) for either map; the other hidden channels start unused."""
+        first, last = self.convs.layers
+        with torch.no_grad():
+            for parameter in (last.weight, last.bias):
+                parameter.zero_()
+            first.weight[:4] = 0
+            first.bias[:4] = 0
+            for channel, (source, sign) in enumerate(((0, 1), (0, -1), (1, 1), (1, -1))):
+                first.weight[channel, source, 1, 1] = sign
+                last.weight[source, channel, 1, 1] = sign
+
+    def forward(self, maps: Tensor) -> Tensor:
+        logits = self.convs(maps.float().logit(self.MARGIN).to(maps.dtype))
+        return logits.sigmoid().amax(dim=1, keepdim=True)
+
+
+class MoEFusion(nn.Module):
+    """The fusion network of Cao et al. 2023, its ablations, and the fusion head of the official code.
+
+    Parameters
+    ----------
+    reading : "paper" or "official"
+        Equations and text with the gaps filled as the ASSUMPTION lines say, or what the published code does.
+    experts, k : int
+        N experts in every mixture, even, the first half of the local ones for the visible image; K selected.
+    width : int
+        Channels C of a feature map, even. The paper's network has 16; experts shrink with it.
+    gate_grid : ((h, w), (h, w)) or "full"
+        Size to which the local and the global gate resize their features; "full" is ``image_size`` for both.
+    local : "mole", "attention" or "none"
+        Local mixtures; "Att-Local", one 1x1 convolution of the attended features; "w/o MoLE", no local features.
+    decoder : "moge" or "single"
+        Global mixture; "w/o MoGE", one decoder that is built like one expert.
+    background : bool
+        Second local mixture on 1 - Att; without it there is equation (2) alone.
+    noise : bool
+        Noise on the gates' logits in training.
+    visible_channels : 1 or 3
+        Channels of the visible image that enter its encoder.
+    image_size : (int, int), optional
+        Height and width for ``gate_grid="full"``.
+    seed : int
+        Seed of the initial parameters; nothing global is seeded.
+
+    Raises
+    ------
+    ValueError
+        An argument outside what is said above; one sentence each.
+    """
+
+    # ASSUMPTION: the paper feeds H x W x 3 visible pixels and returns one channel; the default feeds Y alone.
+    # ASSUMPTION: one gate over all N experts; the first half of the local experts reads the visible features, the
+    # second half the infrared ones, so that top-K may take all experts from one modality (always with K = 1).
+    # ASSUMPTION: equation (2) has one y_local, section 4.6 and figure 6 have foreground and background experts; both
+    # mixtures exist, each with a gate, and both enter the global mixture.
+    # ASSUMPTION: equation (1) has no noise, but the load loss it is trained with needs one: on in training by default.
+    # ASSUMPTION: equations (1) and (3) flatten whole feature maps, 39 million weights a local gate at 640x480; by
+    # default the maps are first resized to 120x160 (local) and 60x80 (global), as the official code does.
+    # ASSUMPTION: the number of experts changes in local and global mixtures together (E2, E4, E6, E8 of figure 7).
+    # ASSUMPTION: the fused image is the plain sum of equation (4), neither clipped nor squashed.
+
+    def __init__(
+        self,
+        reading: str = "paper",
+        experts: int = 4,
+        k: int = 2,
+        width: int = 16,
+        gate_grid: Sequence[tuple[int, int]] | str = GATE_GRID,
+        *,
+        local: str = "mole",
+        decoder: str = "moge",
+        background: bool = True,
+        noise: bool = True,
+        visible_channels: int = 1,
+        image_size: tuple[int, int] | None = None,
+        seed: int = 0,
+    ):
+        super().__init__()
+        for name, value, choices in (
+            ("reading", reading, tuple(READINGS)), ("local", local, ("mole", "attention", "none")),
+            ("decoder", decoder, ("moge", "single")), ("visible_channels", visible_channels, (1, 3)),
+        ):
+            if value not in choices:
+                raise ValueError(f"{name}: expected one of {choices}, got {value!r}")
+        if experts < 2 or experts % 2:
+            raise ValueError(f"experts: expected an even number, half of it for each modality, got {experts}")
+        if not 1 <= k <= experts:
+            raise ValueError(f"k: expected 1 to {experts} selected experts (experts={experts}), got {k}")
+        if width < 2 or width % 2:
+            raise ValueError(f"width: expected an even number of channels, got {width}")
+        self.grids = _grids(gate_grid, image_size)
+        self.reading, self.local, self.decoder = reading, local, decoder
+        rules = READINGS[reading]
+
+        def mixture(channels: tuple[int, ...], reads: list[int], inputs: int, grid: tuple[int, int]) -> Mixture:
+            gate = NoisyTopKGate(inputs * math.prod(grid), experts, k, noise)
+            return Mixture(channels, reads, gate, rules.combine, rules.mirror)
+
+        self.encode_visible = Encoder(visible_channels, width, rules)
+        self.encode_infrared = Encoder(1, width, rules)
+        grounds = () if local == "none" else ("foreground", "background") if background else ("foreground",)
+        self.attention = Attention(rules.mirror) if rules.attention_convs and grounds else None
+        if local == "mole":
+            # "2 convolution layers and 1 ReLU" (section 3.2); ASSUMPTION: the hidden layer has half the channels.
+            reads = [0] * (experts // 2) + [1] * (experts // 2)
+            local_parts = {g: mixture((width, width // 2, width), reads, 2 * width, self.grids[0]) for g in grounds}
+        else:
+            # ASSUMPTION: the 1x1 convolution of Att-Local maps both attended features to the channels of y_local, one
+            # such convolution for the foreground and one for the background.
+            local_parts = {g: nn.Conv2d(2 * width, width, 1) for g in grounds}
+        self.local_parts = nn.ModuleDict(local_parts)
+        inputs = (8 + len(grounds)) * width
+        # "4 convolution layers" (section 3.3); ASSUMPTION: 10C -> 4C -> 2C -> C -> 1 channels, the official sizes.
+        channels = (inputs, 4 * width, 2 * width, width, 1)
+        if decoder == "single":
+            self.decode = Expert(channels, rules.mirror)
+        else:
+            self.decode = mixture(channels, [0] * experts, inputs, self.grids[1])
+        self._initialise(seed, rules.random_gate)
+
+    def _initialise(self, seed: int, random_gate: bool) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):  # PyTorch's own rule, from a generator of ours
+                bound = 1 / math.sqrt(module.weight[0].numel())
+                nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+                nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+            elif isinstance(module, NoisyTopKGate) and random_gate:
+                # ASSUMPTION: gates start random, N(0, 1/D), their noise weights at zero; gates that start at zero,
+                # as in the official code, choose experts 0 and 1, both visible, by tie.
+                nn.init.normal_(module.w_gate, std=1 / math.sqrt(len(module.w_gate)), generator=generator)
+        if self.attention is not None:
+            self.attention.start_as_identity()
+
+    def forward(
+        self,
+        infrared: Tensor,
+        visible: Tensor,
+        attention: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        details: bool = False,
+    ) -> Fusion:
+        """Fuse a batch.
+
+        Parameters
+        ----------
+        infrared : (B, 1, H, W) float in [0, 1]
+        visible : (B, visible_channels, H, W) float in [0, 1]
+        attention : (B, 2, h, w) float in [0, 1]
+            Maps of the infrared and the visible detector over the same frame, any size; not used by ``local="none"``.
+        generator : torch.Generator, optional
+            Source of the gates' noise in training; PyTorch's own where not given, as in dropout.
+        details : bool
+            Also return encoder features and the output of every expert.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Images or maps that are no float tensors of these shapes.
+        """
+        self._check(infrared, visible, attention)
+        out = Fusion(fused=infrared)
+
+        def run(name: str, mixture: Mixture, sources: Sequence[Pieces], grid: tuple[int, int]) -> Tensor:
+            """Run a mixture whose gate sees all sources, resized to ``grid`` and flattened; note it in ``out``."""
+            small = [F.interpolate(x, grid, mode="bilinear", align_corners=True) for pieces in sources for x in pieces]
+            y, gating = mixture(torch.cat(small, dim=1).flatten(1), sources, generator)
+            out.gates[name], out.loads[name], out.importances[name] = gating.weights, gating.load, gating.importance
+            if details:
+                out.expert_outputs[name] = mixture.every_expert(sources)
+            return y
+
+        seen, warm = self.encode_visible(visible), self.encode_infrared(infrared)
+        if self.local_parts:
+            out.attention = self._attention(attention, infrared.shape[-2:])
+        for ground, part in self.local_parts.items():
+            # x_local = Att x_enc (section 3.2), and with 1 - Att for the background (section 4.6)
+            mask = out.attention if ground == "foreground" else 1 - out.attention
+            attended = [seen[-1] * mask, warm[-1] * mask]
+            if self.local == "mole":
+                out.local_features[ground] = run(ground, part, [(x,) for x in attended], self.grids[0])
+            else:
+                out.local_features[ground] = part(torch.cat(attended, dim=1))
+            del attended  # a tenth of the memory of the forward pass
+        if details:
+            out.dense_features = {"infrared": torch.cat(warm, dim=1), "visible": torch.cat(seen, dim=1)}
+        # x_f: y_local, x_dense of the infrared and of the visible image behind each other (end of section 3.2)
+        pieces = (*seen, *warm, *out.local_features.values())
+        if self.decoder == "single":
+            out.fused = self.decode(torch.cat(pieces, dim=1))
+        else:
+            out.fused = run("global", self.decode, [pieces], self.grids[1])
+        return out
+
+    def _attention(self, maps: Tensor, size: Sequence[int]) -> Tensor:
+        # Detached: the detectors "are optimized independently by the detection loss" (section 3.1), before the
+        # convolutions, so that these do train.
+        maps = maps.detach()
+        if self.attention is None:  # the official code: maximum, then enlarged
+            maps = maps.amax(dim=1, keepdim=True)
+        # ASSUMPTION: the maps are enlarged to the image bilinearly, corner pixels on corner pixels, as in the code.
+        maps = F.interpolate(maps, tuple(size), mode="bilinear", align_corners=True)
+        return maps if self.attention is None else self.attention(maps)
+
+    def _check(self, infrared: Tensor, visible: Tensor, attention: Tensor | None) -> None:
+        wanted = {"infrared": (infrared, 1), "visible": (visible, self.encode_visible.layers[0].in_channels)}
+        for name, (x, c) in (wanted | ({"attention": (attention, 2)} if self.local_parts else {})).items():
+            shape = f"a float tensor ({len(infrared) if name != 'infrared' else 'B'}, {c}, height, width)"
+            if not isinstance(x, Tensor) or not x.is_floating_point():
+                got = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+                raise TypeError(f"{name}: expected {shape}, got {got}")
+            small = 1 if name == "attention" else 2  # a single line of pixels cannot be mirrored
+            if x.ndim != 4 or x.shape[1] != c or len(x) != len(infrared) or len(x) < 1 or min(x.shape[2:]) < small:
+                raise ValueError(f"{name}: expected {shape}, at least {small}x{small}, got shape {tuple(x.shape)}")
+        if infrared.shape[2:] != visible.shape[2:]:
+            sizes = (f"{x.shape[2]}x{x.shape[3]}" for x in (infrared, visible))
+            raise ValueError("infrared and visible: expected one size, got {} and {}".format(*sizes))
+
+    def cost(self, height: int = 480, width: int = 640) -> dict[str, tuple[int, int]]:
+        """Return ``{part: (parameters, operations)}``; operations of one image in evaluation, an addition or a
+        multiplication each, K of N experts counted, biases, ReLU and resizing left out."""
+        modules = {"visible encoder": self.encode_visible, "infrared encoder": self.encode_infrared,
+                   "attention": self.attention}
+        shares: dict[str, float] = {}
+        for name, part in (*self.local_parts.items(), ("global", self.decode)):
+            if isinstance(part, Mixture):
+                modules |= {f"{name} experts": part.experts, f"{name} gate": part.gate}
+                shares[f"{name} experts"] = part.gate.k / len(part.experts)
+            else:
+                modules["decoder" if name == "global" else f"{name} projection"] = part
+        parts = {}
+        for name, module in modules.items():
+            if module is not None:
+                kernels = sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Conv2d))
+                gate = module.w_gate.numel() if isinstance(module, NoisyTopKGate) else 0
+                operations = round(2 * shares.get(name, 1) * (kernels * height * width + gate))
+                parts[name] = sum(p.numel() for p in module.parameters()), operations
+        return parts
+
+    @classmethod
+    def from_official(cls, state_dict: Mapping[str, Tensor], image_size: tuple[int, int] = (480, 640)) -> MoEFusion:
+        """Build the official reading from a state dict of the official fusion head, or of the whole official model.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to tensor
+            The official names, ``encoder.Conv1.conv_r.weight`` and so on, whatever stands before them; other entries
+            (detectors, buffers of the gates) are left aside.
+        image_size : (int, int)
+            Height and width the gates were made for: their grids are a quarter (local) and an eighth (global) of it.
+
+        Raises
+        ------
+        ValueError
+            An entry is missing or has another shape than the network for this ``image_size``.
+        """
+        state_dict = state_dict.get("state_dict", state_dict)
+        anchor = "encoder.Conv1.conv_r.weight"
+        prefix = next((key.removesuffix(anchor) for key in state_dict if key.endswith(anchor)), None)
+        if prefix is None:
+            raise ValueError(f"state_dict: expected the official fusion head, found no entry {anchor!r}")
+        grids = tuple((image_size[0] // part, image_size[1] // part) for part in (4, 8))
+        model = cls("official", gate_grid=grids)
+        own = model.state_dict()
+        for name in own:
+            key = prefix + _official_name(name)
+            if key not in state_dict:
+                raise ValueError(f"state_dict: expected an entry {key!r}, found none")
+            if state_dict[key].shape != own[name].shape:
+                raise ValueError(f"state_dict: expected {key!r} of shape {tuple(own[name].shape)} for images of "
+                                 f"{image_size[0]}x{image_size[1]}, got {tuple(state_dict[key].shape)}")
+            own[name] = state_dict[key]
+        model.load_state_dict(own)
+        return model
+
+
+def _grids(gate_grid: object, image_size: tuple[int, int] | None) -> tuple[tuple[int, int], tuple[int, int]]:
+    if isinstance(gate_grid, str) and gate_grid == "full":
+        if image_size is None:
+            raise ValueError('image_size: expected (height, width) with gate_grid="full", got None')
+        gate_grid = (image_size, image_size)
+    try:
+        local, world = ((int(h), int(w)) for h, w in gate_grid)
+    except (TypeError, ValueError):
+        local = world = (0, 0)
+    if min(*local, *world) < 1:
+        raise ValueError(f'gate_grid: expected ((h, w), (h, w)), local and global, or "full", got {gate_grid!r}')
+    return local, world
+
+
+def _official_name(name: str) -> str:
+    """Translate a parameter name of the official reading into the official one; _r is visible, _i infrared."""
+    owner, *rest = name.split(".")
+    if owner.startswith("encode_"):
+        layer = f"DenseConv{rest[1]}" if rest[1] != "0" else "Conv1"
+        return f"encoder.{layer}.conv_{'r' if owner == 'encode_visible' else 'i'}.{rest[2]}"
+    layer, first = "decoder_Conv", 2
+    if owner == "local_parts":
+        owner, layer, first = f"encoder.moe_{'fg' if rest.pop(0) == 'foreground' else 'bg'}", "conv", 1
+    else:
+        owner = "DecoderMoE"
+    if rest[0] == "gate":
+        return f"{owner}.{rest[1]}"
+    return f"{owner}.experts.{rest[1]}.{layer}{int(rest[3]) + first}.{rest[4]}"

@@ -1,0 +1,176 @@
+"""PIAFusion: illumination-aware training, fusion with an exchange of complements (Tang et al., Information Fusion 83-84, 2022).
+
+Two programs: the authors' in TensorFlow and a port to PyTorch by others. Their weights cannot be exchanged, since the
+port differs in four places, each of which changes the output:
+
+================ =========================================== ==============================================
+                 tensorflow (the authors')                   torch (the port)
+================ =========================================== ==============================================
+encoder          3 x 3 convolutions shared by both images    separate ones
+leaky ReLU       slope 0.2                                   slope 0.01
+exchange         amplifies the difference of the features    adds the complement of the other image
+luma             of studio range with 0.564 for green        Y of JPEG
+================ =========================================== ==============================================
+
+The sign of the exchange: with d = other - own, the paper describes adding what the other image has and the own one lacks. The released
+TensorFlow graph moves the visible feature away from the infrared one, v + sigmoid(-g) (v - i), and a comment in its source doubts the
+sign; the port moves towards it. 0.564 stands where the standard conversion to YCbCr has 0.504: a gray image becomes about 7 %
+brighter. Facts were taken from the graph file that belongs to the published weights, not from the later source.
+
+The illumination classifier (:class:`Illumination`) only weighs the training loss; fusing does not use it. Its leaky slope is 0.1 in the graph
+it was trained in and 0.2 in the graph that used it for training the fusion network.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import images
+from .layers import State, Variant, conv, from_hwio, inference, planes, renamed
+
+VARIANTS = {
+    "tensorflow": Variant("piafusion-tensorflow", "the authors' TensorFlow network with its own luma", {"flavour": "tensorflow"}),
+    "torch": Variant("piafusion-torch", "the unofficial PyTorch port", {"flavour": "torch"}),
+}
+
+WIDTHS = (16, 16, 32, 64, 128)  # maps after the first convolution and after each of the four stages
+
+# Rows Y, Cb, Cr from R, G, B in [0, 1], offsets in 1/255; and rows R, G, B from what is left without the offsets.
+STUDIO = (np.array([[0.257, 0.564, 0.098], [-0.148, -0.291, 0.439], [0.439, -0.368, -0.071]]), np.array([16, 128, 128]),
+          np.array([[1.164, 0, 1.596], [1.164, -0.392, -0.813], [1.164, 2.017, 0]]))
+
+
+class PIAFusion(nn.Module):
+    """Two encoders with an exchange after each of the first three stages, one decoder.
+
+    Parameters
+    ----------
+    flavour : "tensorflow" or "torch"
+        The authors' program or the port, see the module's table.
+    """
+
+    def __init__(self, flavour: str = "tensorflow"):
+        super().__init__()
+        if flavour not in ("tensorflow", "torch"):
+            raise ValueError(f"flavour: expected 'tensorflow' or 'torch', got {flavour!r}")
+        self.tensorflow = flavour == "tensorflow"
+        self.slope, self.sign = (0.2, -1) if self.tensorflow else (0.01, 1)
+        self.first = nn.ModuleDict({"infrared": nn.Conv2d(1, WIDTHS[0], 1), "visible": nn.Conv2d(1, WIDTHS[0], 1)})
+        # The authors name these kernels 5x5; they are 1x1.
+        def stages() -> nn.ModuleList:
+            return nn.ModuleList([conv(i, o) for i, o in zip(WIDTHS, WIDTHS[1:], strict=False)])
+        self.stages = nn.ModuleDict({"shared": stages()} if self.tensorflow else {"infrared": stages(), "visible": stages()})
+        self.decoder = nn.ModuleList([conv(i, o) for i, o in ((256, 256), (256, 128), (128, 64), (64, 32))])
+        self.last = nn.Conv2d(32, 1, 1)
+
+    def exchange(self, infrared: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross-modality differential aware fusion (section 3.2 of the paper); the sign is the flavour's."""
+        # d = F_ir - F_vi, g = GAP(d); port: F_vi + sigmoid(g) d, F_ir - sigmoid(-g) d; TensorFlow: the other sign before both.
+        difference = infrared - visible
+        mean = difference.mean((2, 3), keepdim=True)
+        return (infrared - self.sign * torch.sigmoid(-mean) * difference,
+                visible + self.sign * torch.sigmoid(mean) * difference)
+
+    def forward(self, infrared: Tensor, luma: Tensor) -> Tensor:
+        """Fuse an infrared image and the luma of the visible one, both (B, 1, H, W) in [0, 1]; values in [0, 1]."""
+        def leaky(x: Tensor) -> Tensor:
+            return F.leaky_relu(x, self.slope)
+
+        i, v = leaky(self.first["infrared"](infrared)), leaky(self.first["visible"](luma))
+        for k in range(4):
+            if self.tensorflow:
+                i, v = leaky(self.stages["shared"][k](torch.cat([i, v]))).chunk(2)
+            else:
+                i, v = leaky(self.stages["infrared"][k](i)), leaky(self.stages["visible"][k](v))
+            if k < 3:
+                i, v = self.exchange(i, v)
+        x = torch.cat([v, i], dim=1)
+        for layer in self.decoder:
+            x = leaky(layer(x))
+        return torch.tanh(self.last(x)) / 2 + 0.5
+
+    @inference
+    def fuse(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
+        """Fuse a gray uint8 infrared image (H, W) with a visible one, gray or RGB; the result is of the visible one's kind.
+
+        A colour image keeps its chroma by the flavour's own conversion; elsewhere in the suite chroma is that of JPEG.
+        """
+        visible = images.check(visible, "visible")
+        if self.tensorflow:
+            split, offset, join = STUDIO
+            # For gray v this is Y = 0.919 v + 16/255 and chroma without a cast.
+            rgb = visible if visible.ndim == 3 else np.repeat(visible[..., None], 3, axis=2)
+            ycbcr = (rgb @ split.T + offset) / 255
+            y = torch.from_numpy(ycbcr[..., 0]).to(torch.float32)
+        else:
+            y = torch.from_numpy(images.luma(visible) / np.float32(255))
+        pair = planes(self, infrared, images.luma(visible), smallest=2)
+        fused = self(pair[:1] / 255, y.to(pair)[None, None])[0, 0].cpu().numpy().astype(np.float64)
+        if self.tensorflow:
+            ycbcr[..., 0] = fused
+            rgb = images.to_uint8((ycbcr - offset / 255) @ join.T * 255, "fused")
+            return rgb if visible.ndim == 3 else rgb[..., 0]
+        levels = images.to_uint8(np.floor(fused.clip(0, 1) * 255), "fused")
+        # ASSUMPTION: a colour image of PIAFusion's PyTorch port gets its chroma back by the JPEG conversion; the port's constants are
+        # the same to three digits.
+        return images.with_chroma(levels, images.chroma(visible)) if visible.ndim == 3 else levels
+
+
+class Illumination(nn.Module):
+    """Illumination classifier: day and night scores (B, 2) of RGB images (B, 3, H, W) in [0, 1].
+
+    The loss weights are w_vi = day / (day + night), w_ir = 1 - w_vi. ``flavour`` as in :class:`PIAFusion`.
+    """
+
+    def __init__(self, flavour: str = "tensorflow"):
+        super().__init__()
+        self.slope, self.last = (0.1, torch.abs) if flavour == "tensorflow" else (0.01, F.relu)
+        widths = (3, *WIDTHS[1:])
+        self.convs = nn.ModuleList([nn.Conv2d(i, o, 4, stride=2, padding=1, padding_mode="reflect")
+                                    for i, o in zip(widths, widths[1:], strict=False)])
+        self.linear1, self.linear2 = nn.Linear(128, 128), nn.Linear(128, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.convs:
+            x = F.leaky_relu(layer(x), self.slope)
+        return self.last(self.linear2(self.linear1(x.mean((2, 3)))))
+
+
+def from_tensorflow(state: State) -> dict[str, Tensor]:
+    """Name and order the tensors of the authors' checkpoint as :class:`PIAFusion` does, without the classifier's."""
+    ours = {"encoder/conv5x5_ir": "first.infrared", "encoder/conv5x5_vi": "first.visible", "decoder/conv1x1": "last",
+            **{f"encoder/Conv{k + 1}/conv3x3": f"stages.shared.{k}" for k in range(4)},
+            **{f"decoder/conv{k + 1}": f"decoder.{k}" for k in range(4)}}
+    rules = {}
+    for theirs, name in ours.items():
+        rules |= {f"PIAFusion/{theirs}/kernel": f"{name}.weight", f"PIAFusion/{theirs}/bias": f"{name}.bias"}
+    kept = renamed(state, rules, dead=r"(?!PIAFusion/).*")
+    return {name: from_hwio(value) for name, value in kept.items()}
+
+
+def from_torch(state: State) -> dict[str, Tensor]:
+    """Name the tensors of the port's checkpoint as :class:`PIAFusion` does."""
+    image = {"ir": "infrared", "vi": "visible"}
+    rules = {rf"encoder\.{i}_conv1\.(\w+)": rf"first.{image[i]}.\1" for i in image}
+    rules |= {rf"encoder\.{i}_conv{k + 2}\.conv\.1\.(\w+)": rf"stages.{image[i]}.{k}.\1" for i in image for k in range(4)}
+    rules |= {rf"decoder\.conv{k + 1}\.conv\.1\.(\w+)": rf"decoder.{k}.\1" for k in range(4)}
+    return renamed(state, rules | {r"decoder\.conv5\.(?:conv\.)?(\w+)": r"last.\1"})
+
+
+def classifier_from_tensorflow(state: State) -> dict[str, Tensor]:
+    """Name and order the tensors of the authors' illumination classifier as :class:`Illumination` does."""
+    kept = renamed(state, {
+        **{f"classifier/Classifier/conv{k + 1}/(kernel|bias)": rf"convs.{k}.\1" for k in range(4)},
+        "classifier/Classifier/dense/(kernel|bias)": r"linear1.\1",
+        "classifier/Classifier/dense_1/(kernel|bias)": r"linear2.\1",
+    })
+    return {name.replace("kernel", "weight"): from_hwio(value) for name, value in kept.items()}
+
+
+def classifier_from_torch(state: State) -> dict[str, Tensor]:
+    """Name the tensors of the port's illumination classifier as :class:`Illumination` does."""
+    return renamed(state, {**{rf"conv{k + 1}\.conv\.1\.(\w+)": rf"convs.{k}.\1" for k in range(4)},
+                           r"(linear[12]\.\w+)": r"\1"})

@@ -1,0 +1,103 @@
+"""Every method from outside: one call, gray or colour, any size; and the numbers of the multi-focus paper."""
+
+import numpy as np
+import pytest
+
+from fusionlib import images, metrics
+from fusionlib.datasets.multi_focus import BuiltIn, MultiFocus
+from fusionlib.methods import fuse_pairs, get, names
+
+CLASSICAL = ["average", "maximum", "LP"]
+
+
+def pair(shape, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, shape).astype(np.uint8), rng.integers(0, 256, shape).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+@pytest.mark.parametrize("shape", [(64, 80), (97, 131), (61, 64, 3)])
+def test_same_kind_out(name, shape):
+    a, b = pair(shape)
+    fused = get(name).fuse(a, b)
+    assert fused.shape == shape and fused.dtype == np.uint8
+    assert np.array_equal(fused, get(name).fuse(infrared=a, visible=b))
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_fusing_an_image_with_itself_gives_it_back(name):
+    a, _ = pair((80, 96, 3))
+    inner = np.s_[8:-8, 8:-8]
+    method = get(name, "clean-border") if name == "LP" else get(name)
+    assert np.abs(method.fuse(a, a)[inner].astype(int) - a[inner]).max() <= 1
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_one_coloured_source_keeps_its_chroma(name):
+    gray, _ = pair((64, 80))
+    colour = np.clip(pair((64, 80, 3), 1)[0] // 4 + 90, 0, 255).astype(np.uint8)
+    fused = get(name).fuse(gray // 4 + 90, colour)
+    expected = images.with_chroma(get(name).fuse(gray // 4 + 90, images.luma(colour)), images.chroma(colour))
+    assert np.array_equal(fused, expected)
+    assert images.is_colour(get(name).fuse(colour, gray))
+
+
+def test_both_coloured_share_one_selection():
+    photograph = BuiltIn().load("astronaut")
+    a, b = photograph.a, photograph.b
+    swapped = get("LP").fuse(a[..., ::-1], b[..., ::-1], rule=1)
+    # The luma of a swapped image differs, its selection hardly: channels fused alone would shift hues at edges.
+    assert np.abs(swapped[..., ::-1].astype(int) - get("LP").fuse(a, b, rule=1)).mean() < 1
+    gray = np.dstack([images.luma(a)] * 3), np.dstack([images.luma(b)] * 3)
+    assert get("LP").fuse(*gray).ndim == 2, "three equal channels are gray"
+
+
+def test_lp_is_near_the_truth_where_the_mean_is_not():
+    photograph = BuiltIn().load("camera")
+    error = {name: metrics.compare(get(name).fuse(photograph.a, photograph.b), photograph.reference, ["RMSE"])["RMSE"]
+             for name in CLASSICAL}
+    assert error["LP"] < 0.35 * min(error["average"], error["maximum"])
+
+
+def test_sentences_for_wrong_names_and_parameters():
+    with pytest.raises(ValueError, match="did you mean LP"):
+        get("lp")
+    with pytest.raises(ValueError, match="expected one of the variants"):
+        get("LP", "nonsense")
+    with pytest.raises(ValueError, match="LP: no parameter named alpha; there are levels, rule"):
+        get("LP").fuse(*pair((64, 64)), alpha=1)
+    with pytest.raises(ValueError, match="has no weights"):
+        get("LP", checkpoint="x.pt")
+    with pytest.raises(ValueError, match="weight: expected"):
+        get("LP").fuse(*pair((64, 64)), weight=1.5)
+    with pytest.raises(ValueError, match="one size"):
+        get("LP").fuse(pair((64, 64))[0], pair((64, 65))[0])
+    with pytest.raises(TypeError, match="b: expected a uint8 array"):
+        get("average").fuse(pair((8, 8))[0], None)
+    assert set(CLASSICAL) <= set(names())
+
+
+def test_folder_of_fused_images_is_the_interface(tmp_path):
+    a, b = pair((64, 64, 3))
+    info = fuse_pairs(get("LP"), [("x", a, b)], tmp_path, progress=False, weight=0.25)
+    assert info["x"]["weight"] == 0.25
+    colour = images.read(tmp_path / "color" / "x.png")
+    assert np.array_equal(images.read(tmp_path / "gray" / "x.png"), images.luma(colour))
+    assert (tmp_path / "run.json").is_file()
+
+
+# Leopard: the paper's Table A-2. MI of all three LP rows, EN of the first, Qabf of the first are the printed digits.
+@pytest.mark.parametrize("weight, mi, en", [(0.50, 10.3981, 7.4207), (0.52, 10.3814, 7.4207), (0.37, 10.5334, 7.4218)])
+def test_leopard_cells_to_four_decimals(fusion_data, weight, mi, en):
+    leopard = MultiFocus(fusion_data / "mfif" / "gray_classic").load("leopard")
+    fused = get("LP").fuse(*leopard.sources, weight=weight)
+    scores = metrics.evaluate(fused, *leopard.sources, names=["MI", "EN", "Qabf"], convention="multi-focus")
+    assert (round(scores["MI"], 4), round(scores["EN"], 4)) == (mi, en)
+    if weight == 0.5:
+        assert round(scores["Qabf"], 4) == 0.9313
+
+
+def test_lab_edge_measure_to_four_decimals(fusion_data):
+    lab = MultiFocus(fusion_data / "mfif" / "gray_classic").load("lab")
+    fused = get("LP").fuse(*lab.sources)
+    assert round(metrics.evaluate(fused, *lab.sources, names=["Qabf"], convention="multi-focus")["Qabf"], 4) == 0.8978

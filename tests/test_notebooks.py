@@ -1,0 +1,95 @@
+"""What every notebook promises: parameters, size, committed outputs, and no secrets of a machine."""
+
+import ast
+import base64
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from fusionlib import runs
+from workflow import graph
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def cells(path, kind="code"):
+    return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == kind]
+
+
+def source(cell):
+    return "".join(cell["source"])
+
+
+@each
+def test_opening(path):
+    first = json.loads(path.read_text())["cells"][0]
+    assert first["cell_type"] == "markdown" and source(first).startswith("# ")
+    for word in ("**Question.**", "**Gives.**", "**Time.**"):
+        assert word in source(first)
+    assert cells(path)[0]["metadata"].get("tags") == ["parameters"]
+
+
+@each
+def test_parameters_are_typed_commented_assignments_a_line(path):
+    lines = source(cells(path)[0]).splitlines()
+    assert len(ast.parse("\n".join(lines)).body) == len(lines)
+    for line in lines:
+        assert re.fullmatch(r"\w+: (str|int|float|bool|list) = .+  # .+", line), line
+    assert "output" in graph.parameters_of(path)
+
+
+@each
+def test_thin(path):
+    assert len(cells(path)) <= 25
+    for cell in cells(path):
+        assert len(source(cell).splitlines()) <= 15, source(cell)
+        assert "environ" not in source(cell) and "getenv" not in source(cell)
+
+
+@each
+def test_committed_executed_and_small(path):
+    assert all(cell["execution_count"] for cell in cells(path))
+    for output in (output for cell in cells(path) for output in cell["outputs"]):
+        assert output["output_type"] != "error" and output.get("name") != "stderr"
+        for kind, data in output.get("data", {}).items():
+            if kind.startswith("image/"):
+                assert len(base64.b64decode("".join(data))) <= 60_000, f"a figure of {path.name} is too large"
+
+
+@each
+def test_no_path_of_a_machine_in_what_is_committed(path):
+    text = path.read_text()
+    assert str(runs.root()) not in text and str(Path.home()) + "/" not in text and "/tmp/" not in text
+
+
+@pytest.mark.parametrize("profile", graph.profiles())
+def test_workflow_passes_only_what_notebooks_have(profile, tmp_path):
+    settings = graph.load_profile(profile)
+    for item in settings["multi_focus"]:
+        (tmp_path / "mfif" / item).mkdir(parents=True)
+    for node in graph.expand(profile, tmp_path, data=str(tmp_path)):
+        runs.check_parameters(node.notebook, node.parameters)
+        if profile == "smoke":
+            assert set(node.parameters) <= {"seed", "device", "threads", "data", "weights", "dataset"}
+
+
+def test_every_notebook_is_in_the_workflow():
+    named = {node.notebook.name for node in graph.expand("smoke", Path("x"))}
+    assert named == {path.name for path in NOTEBOOKS}
+
+
+def test_comparison_with_tolerance():
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("notebook_conftest", NOTEBOOKS[0].parent / "conftest.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.same("a  1.00000 b 2e3", "a 1.0005 b 2000")
+    assert not module.same("a 1.0", "a 1.1") and not module.same("a 1.0", "b 1.0")
+    assert not module.same("1 2", "1 2 3")
+    reference = [{"data": {"text/plain": "x 1.0"}}, {"text": "y"}]
+    assert module.adopt(reference, [{"data": {"text/plain": "x   1.0001"}}, {"text": "z"}]) == [
+        {"data": {"text/plain": "x 1.0"}}, {"text": "z"}]

@@ -1,0 +1,131 @@
+"""Run records, locks, and the strict papermill call."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+
+import nbformat
+import pandas as pd
+import pytest
+
+from fusionlib import runs
+
+
+def notebook(path, *cells, parameters="output: str = ''\nn: int = 3  # how many\nrate: float = 0.5\nname: str = 'x'"):
+    made = nbformat.v4.new_notebook()
+    made.cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+    made.cells += [nbformat.v4.new_code_cell(textwrap.dedent(cell)) for cell in cells]
+    made.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(made, path)
+    return path
+
+
+FINISH = "from fusionlib import runs\nrun = runs.Run('t', output, {'n': n})\nrun.finish();"
+
+
+def test_record_and_what_load_refuses(tmp_path):
+    run = runs.Run("t", tmp_path, {"seed": 3})
+    run.finish(pd.DataFrame({"value": [1.5]}), data={"x": "abc"})
+    record = runs.load(tmp_path, {"seed": 3})
+    assert record["data"] == {"x": "abc"} and record["environment"]["packages"]["numpy"] and record["seconds"] >= 0
+    with pytest.raises(ValueError, match="expected a run with seed = 4, it has 3"):
+        runs.load(tmp_path, {"seed": 4})
+    (tmp_path / "results.csv").write_text("value\n2.5\n")
+    with pytest.raises(ValueError, match="results.csv: expected the file that the run wrote"):
+        runs.load(tmp_path)
+    (tmp_path / "run.json").write_text('{"half')
+    with pytest.raises(ValueError, match="damaged"):
+        runs.load(tmp_path)
+    with pytest.raises(FileNotFoundError, match="finished run"):
+        runs.load(tmp_path / "nowhere")
+
+
+def test_starting_again_takes_the_old_record_away(tmp_path):
+    runs.Run("t", tmp_path, {}).finish()
+    runs.Run("t", tmp_path, {})
+    with pytest.raises(FileNotFoundError):
+        runs.load(tmp_path)
+
+
+def test_parameters_are_checked_before_anything_runs(tmp_path):
+    path = notebook(tmp_path / "n.ipynb", FINISH)
+    runs.check_parameters(path, {"n": 4, "rate": 1})
+    for bad, words in [({"m": 1}, "no parameter named m; there are output, n"), ({"n": "4"}, "expected int like 3, got str"),
+                       ({"n": True}, "expected int"), ({"name": 2}, "expected str")]:
+        with pytest.raises(ValueError, match=words):
+            runs.check_parameters(path, bad)
+    with pytest.raises(FileNotFoundError, match="expected a notebook"):
+        runs.check_parameters(tmp_path / "none.ipynb", {})
+
+
+def test_a_notebook_runs_into_its_folder(tmp_path):
+    path = notebook(tmp_path / "n.ipynb", "print('seen', n)", FINISH)
+    runs.execute(path, tmp_path / "node", {"n": 7})
+    assert runs.load(tmp_path / "node", {"n": 7})
+    assert "seen 7" in (tmp_path / "node" / "log.txt").read_text()
+
+
+def test_a_failing_cell_leaves_its_traceback_and_no_record(tmp_path):
+    path = notebook(tmp_path / "n.ipynb", "1 / (n - n)", FINISH)
+    with pytest.raises(RuntimeError, match="node: cell 3 of n.ipynb failed: ZeroDivisionError"):
+        runs.execute(path, tmp_path / "node", {})
+    log = (tmp_path / "node" / "log.txt").read_text()
+    assert "Traceback" in log and log.strip().splitlines()[-1].endswith("division by zero")
+    assert not (tmp_path / "node" / "run.json").exists() and "\x1b" not in log
+
+
+def test_a_folder_is_held_by_one_and_let_go_when_killed(tmp_path):
+    code = f"import time; from fusionlib import runs\nwith runs.lock({str(tmp_path)!r}, 'x'): print('held', flush=True); time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(RuntimeError, match=f"x: already being worked on by process {holder.pid}, since"):
+        with runs.lock(tmp_path, "x"):
+            pass
+    holder.kill()
+    holder.wait()
+    with runs.lock(tmp_path, "x"):
+        pass
+
+
+def test_child_ends_when_its_parent_is_killed(tmp_path):
+    if sys.platform != "linux":
+        pytest.skip("the parent-death signal is Linux only")
+    child = "import os, time; from fusionlib import runs; runs.end_with_parent(); print(os.getpid(), flush=True); time.sleep(60)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    started = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
+    pid = int(started.stdout.readline())
+    started.kill()
+    started.wait()
+    for _ in range(100):
+        try:
+            state = open(f"/proc/{pid}/stat").read().split()[2]
+        except FileNotFoundError:
+            return
+        if state == "Z":
+            return
+        time.sleep(0.05)
+    os.kill(pid, 9)
+    pytest.fail("the child outlived its parent by 5 s")
+
+
+def test_library_hash_follows_imports(tmp_path, monkeypatch):
+    package = tmp_path / "fusionlib"
+    package.mkdir()
+    for name, text in {"__init__": "", "a": "from fusionlib import b", "b": "x = 1", "c": "y = 1"}.items():
+        (package / f"{name}.py").write_text(text)
+    monkeypatch.setattr(runs, "root", lambda: tmp_path)
+    path = notebook(tmp_path / "n.ipynb", "%matplotlib inline\nfrom fusionlib.a import b")
+    before = runs.library_hash(path)
+    (package / "c.py").write_text("y = 2")
+    assert runs.library_hash(path) == before, "c is not imported"
+    (package / "b.py").write_text("x = 2")
+    assert runs.library_hash(path) != before, "b is imported through a"
+
+
+def test_read_only_output_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="output: the folder .* cannot be written"):
+        runs.Run("t", tmp_path / "file" / "out", {})

@@ -1,0 +1,129 @@
+"""The run graph as a user meets it: failures, kills, two at once, wrong words."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from test_runs import FINISH, notebook
+
+from fusionlib import runs
+from workflow import graph
+
+PROFILE = "jobs: 2\nthreads: 1\nseed: 0\ndevice: cpu\nmulti_focus: [builtin]\n"
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A workflow of three notebooks: good, bad (fails while a file stands), slow (waits while a file stands)."""
+    home = tmp_path / "workflow"
+    (home / "profiles").mkdir(parents=True)
+    (home / "profiles" / "smoke.yaml").write_text(PROFILE)
+    (home / "nodes.yaml").write_text(
+        "good: {notebook: good.ipynb, gives: [one]}\nbad: {notebook: bad.ipynb, gives: [two]}\n"
+        "after: {notebook: after.ipynb, gives: [three], after: {good: before}}\n")
+    books = tmp_path / "notebooks"
+    notebook(books / "good.ipynb", FINISH)
+    notebook(books / "bad.ipynb", f"from pathlib import Path\nassert not Path({str(tmp_path / 'break')!r}).exists(), 'on purpose'",
+             FINISH)
+    notebook(books / "after.ipynb",
+             f"import time\nfrom pathlib import Path\nwhile Path({str(tmp_path / 'wait')!r}).exists(): time.sleep(0.1)", FINISH,
+             parameters="output: str = ''\nn: int = 3\nbefore: str = ''")
+    return tmp_path
+
+
+def command(tiny, *words):
+    return [sys.executable, "-m", "workflow.reproduce", "--reports", str(tiny / "reports"), "--workflow",
+            str(tiny / "workflow"), *words]
+
+
+def reproduce(tiny, *words, **options):
+    return subprocess.run(command(tiny, *words), cwd=runs.root(), capture_output=True, text=True, timeout=300, **options)
+
+
+def times(tiny):
+    return {path.parent.name: path.stat().st_mtime_ns for path in (tiny / "reports" / "smoke").glob("*/run.json")}
+
+
+def test_a_failing_notebook_stops_nothing_else_and_only_it_runs_again(tiny):
+    (tiny / "break").touch()
+    first = reproduce(tiny)
+    assert first.returncode not in (0, None)
+    assert set(times(tiny)) == {"good", "after"}, first.stderr
+    assert "AssertionError: on purpose" in first.stderr, "the traceback is shown"
+    assert "[good] cell 1 of" in first.stderr, "progress is shown"
+    page = (tiny / "reports" / "smoke" / "index.html").read_text()
+    assert "bad failed." in page and "on purpose" in page
+    before = times(tiny)
+    (tiny / "break").unlink()
+    second = reproduce(tiny)
+    assert second.returncode == 0, second.stderr
+    assert {name: when for name, when in times(tiny).items() if name in before} == before, "finished nodes were run again"
+    assert "reason: Missing output files" in second.stdout + second.stderr
+
+
+def test_killed_and_started_again(tiny):
+    (tiny / "wait").touch()
+    process = subprocess.Popen(command(tiny), cwd=runs.root(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               start_new_session=True)
+    log = tiny / "reports" / "smoke" / "after" / "log.txt"
+    deadline = time.monotonic() + 120
+    while not (len(times(tiny)) == 2 and log.exists()) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert len(times(tiny)) == 2
+    second = reproduce(tiny)
+    assert second.returncode == 2
+    assert f"already being worked on by process {process.pid}" in second.stderr and second.stderr.count("\n") == 1
+    before = times(tiny)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    (tiny / "wait").unlink()
+    third = reproduce(tiny)
+    assert third.returncode == 0, third.stderr
+    assert set(times(tiny)) == {"good", "bad", "after"}
+    assert {name: times(tiny)[name] for name in before} == before
+
+
+def test_an_edited_notebook_runs_again_and_says_why(tiny):
+    assert reproduce(tiny, "--only", "one").returncode == 0
+    assert set(times(tiny)) == {"good"}
+    before = times(tiny)
+    assert reproduce(tiny, "--only", "one").returncode == 0
+    assert times(tiny) == before
+    notebook(tiny / "notebooks" / "good.ipynb", "print('edited')", FINISH)
+    again = reproduce(tiny, "--only", "one")
+    assert "Updated input files" in again.stdout + again.stderr
+    assert times(tiny)["good"] > before["good"]
+
+
+@pytest.mark.parametrize("words, sentence", [
+    (["--profile", "huge"], "PROFILE: expected one of smoke, got 'huge'"),
+    (["--only", "table-9"], "ONLY: no table or figure named table-9; there are one, three, two"),
+])
+def test_wrong_words(tiny, words, sentence):
+    done = reproduce(tiny, *words)
+    assert done.returncode == 2 and done.stderr.strip() == f"error: {sentence}"
+
+
+def test_profiles_are_checked(tmp_path):
+    (tmp_path / "profiles").mkdir()
+    for text, words in [(PROFILE + "colour: red\n", "'colour' was unexpected"), ("jobs: many\n", "jobs|required"),
+                        (PROFILE.replace("jobs: 2", "jobs: 0"), "jobs: 0 is less than the minimum"), ("a: [", "damaged")]:
+        (tmp_path / "profiles" / "x.yaml").write_text(text)
+        with pytest.raises(ValueError, match=words):
+            graph.load_profile("x", tmp_path)
+
+
+def test_real_data_must_be_there(tmp_path):
+    with pytest.raises(ValueError, match="FUSION_DATA: the data set gray_classic needs it"):
+        graph.expand("sample", tmp_path)
+    with pytest.raises(ValueError, match="expected the data set gray_classic at .*, found nothing"):
+        graph.expand("sample", tmp_path, data=str(tmp_path))
+
+
+def test_smoke_ignores_the_real_data(tmp_path):
+    passed = json.dumps([node.parameters for node in graph.expand("smoke", tmp_path, data="DATA", weights="WEIGHTS")])
+    assert "DATA" not in passed and "WEIGHTS" not in passed
