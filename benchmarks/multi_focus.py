@@ -2,19 +2,19 @@
 
     python benchmarks/multi_focus.py [--sizes 512 1024] [--rounds 5] [--data FOLDER]
 
-Everything in one run on one processor thread, in CPU seconds (best round), on a photograph blurred once on each side:
+Everything in one run on one processor thread, in CPU time (best round), on a photograph blurred once on each side:
 
-search     40 particles, 40 iterations: the paper's way decomposes, fuses, rebuilds and measures for each candidate (a few
-           candidates are timed and scaled to all of them) against ours with everything it needs beforehand
+search     40 particles, 40 iterations: the paper's way decomposes, fuses, rebuilds and measures for each candidate (a
+           few candidates are timed and scaled to all of them) against ours with everything it needs beforehand
 sweep      1001 weights, and the exact optimum, both with everything they need beforehand
 curvelets  forward and inverse, and the bare Fourier transforms with the same shapes
 pyramid    against the same levels with OpenCV's pyrDown and pyrUp, on 64-bit numbers as ours
 swarms     the same objective given to NiaPy and PySwarms
 memory     peak of all arrays alive together
 
-With ``--data FOLDER`` (of ``a/NAME`` and ``b/NAME``) the swarms run with 20 seeds on every pair with both transforms and
-no result may exceed the exact optimum by more than 1e-6. The exit code is 1 if a target is missed. Libraries that are not
-installed are named.
+With ``--data FOLDER`` (of ``a/NAME`` and ``b/NAME``) the swarms run with 20 seeds on every pair with both transforms;
+no result may exceed the exact optimum by more than 1e-6. The exit code is 1 if a target is missed. Libraries that are
+not installed are named.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ from skimage.data import camera
 
 from fusionlib import images, metrics
 from fusionlib.optimizers import LowPassObjective, bat, particle_swarm, sweep
+from fusionlib.optimizers.steps import steps
 from fusionlib.transforms import Curvelet, LaplacianPyramid
+from fusionlib.transforms.curvelet import FINEST
 from fusionlib.transforms.wrapping import plan
 
 CANDIDATES = 40 * 41
@@ -108,76 +110,70 @@ def score(fused: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
     return 0.25 * scores["CC"] + 0.25 * scores["EN"] + 0.5 / scores["RMSE"]
 
 
-def bench_search(size: int, rounds: int) -> None:
-    a, b = pair(size)
-    for transform in (LaplacianPyramid(), Curvelet(a.shape, scales=5)):
-        name = f"{type(transform).__name__} {size}x{size}"
+def bench_search(a: np.ndarray, b: np.ndarray, transform, rounds: int) -> None:
+    def objective() -> LowPassObjective:
+        return LowPassObjective(a, b, transform)
 
-        def objective(transform=transform) -> LowPassObjective:
-            return LowPassObjective(a, b, transform)
-
-        print(f"search, {name} ({len(objective().steps.weights) / a.size:.2f} gray-level changes a pixel)")
-        one = cpu(lambda: paper_style(a, b, transform, 0.37), 3)
-        say("one candidate, the paper's way", one)
-        prepared = objective()
-        say("  of which: metrics", cpu(lambda: score(prepared.fused(0.37), a, b), rounds))
-        say("40 x 40 search, the paper's way", one * CANDIDATES, f"{CANDIDATES} x one candidate, scaled")
-        for search in (particle_swarm, bat):
-            ours = cpu(lambda: search(objective()), rounds)
-            say(f"40 x 40 search, ours, {search.__name__}", ours,
-                "ratio " + target(f"{name} {search.__name__} speed-up", one * CANDIDATES / ours, 200, least=True))
-        say("  of which: transforms, inner products", cpu(objective, rounds))
-        say("  of which: all gray-level changes", cpu(lambda: LowPassObjective.steps.func(prepared), rounds))
-        say("  of which: the swarm", cpu(lambda: particle_swarm(prepared), rounds))
-        grid = np.linspace(0, 1, 1001)
-        say("1001 weights", cpu(lambda: objective()(grid), rounds), f"{cpu(lambda: prepared(grid), rounds) * 1e3:.2f} ms prepared")
-        say("the exact optimum", cpu(lambda: sweep(objective()), rounds),
-            f"{cpu(lambda: sweep(prepared), rounds) * 1e3:.2f} ms prepared")
-        print(f"  peak memory of the exact optimum: {megabytes(lambda: sweep(objective())):.0f} MB")
+    prepared, grid = objective(), np.linspace(0, 1, 1001)
+    name = f"{type(transform).__name__} {a.shape[0]}x{a.shape[1]}"
+    print(f"search, {name} ({len(prepared.steps.weights) / a.size:.2f} gray-level changes a pixel)")
+    one = cpu(lambda: paper_style(a, b, transform, 0.37), 3)
+    say("one candidate, the paper's way", one)
+    say("  of which: metrics", cpu(lambda: score(prepared.fused(0.37), a, b), rounds))
+    say("40 x 40 search, the paper's way", one * CANDIDATES, f"{CANDIDATES} x one candidate, scaled")
+    for search in (particle_swarm, bat):
+        ours = cpu(lambda search=search: search(objective()), rounds)
+        say(f"40 x 40 search, ours, {search.__name__}", ours,
+            "ratio " + target(f"{name} {search.__name__} speed-up", one * CANDIDATES / ours, 200, least=True))
+    say("  of which: transforms, inner products", cpu(objective, rounds))
+    say("  of which: all gray-level changes", cpu(lambda: steps(prepared.p, prepared.d), rounds))
+    say("  of which: the swarm", cpu(lambda: particle_swarm(prepared), rounds))
+    say("1001 weights", cpu(lambda: objective()(grid), rounds),
+        f"{cpu(lambda: prepared(grid), rounds) * 1e3:.2f} ms prepared")
+    say("the exact optimum", cpu(lambda: sweep(objective()), rounds),
+        f"{cpu(lambda: sweep(prepared), rounds) * 1e3:.2f} ms prepared")
+    print(f"  peak memory of the exact optimum: {megabytes(lambda: sweep(objective())):.0f} MB")
 
 
-def bench_curvelet(size: int, rounds: int) -> None:
-    x = pair(size)[0]
-    for finest in ("curvelets", "wavelets"):
-        print(f"curvelets, {size}x{size}, real, finest {finest}")
-        plan.cache_clear()
-        began = time.process_time()
-        transform = Curvelet(x.shape, finest=finest)
-        say("plan, once a size", time.process_time() - began)
-        bands = transform.forward(x)
-        spectrum = fft.fft2(x)
-        stacks = [np.zeros((len(group.places), *group.shape), complex) for group in plan(
-            transform.shape, transform.scales, transform.angles, finest, True).groups]
-        low = np.zeros(bands.low.shape, complex)
+def bench_curvelet(x: np.ndarray, finest: str, rounds: int) -> None:
+    side = x.shape[0]
+    print(f"curvelets, {side}x{x.shape[1]}, real, finest {finest}")
+    plan.cache_clear()
+    began = time.process_time()
+    transform = Curvelet(x.shape, finest=finest)
+    say("plan, once a size", time.process_time() - began)
+    bands, spectrum = transform.forward(x), fft.fft2(x)
+    groups = plan(transform.shape, transform.scales, transform.angles, finest, True).groups
+    stacks = [np.zeros((len(group.places), *group.shape), complex) for group in groups]
+    stacks.append(np.zeros(bands.low.shape, complex))
 
-        def bare(spectrum=spectrum, stacks=stacks, low=low, finest=finest) -> None:
-            fft.fft2(x)
-            for each in (*stacks, low):
-                fft.ifft2(each, overwrite_x=True)
-                fft.fft2(each, overwrite_x=True)
-            if finest == "wavelets":
-                fft.ifft2(spectrum)
-                fft.fft2(x)
+    def bare() -> None:
+        fft.fft2(x)
+        for each in stacks:
+            fft.ifft2(each, overwrite_x=True)
+            fft.fft2(each, overwrite_x=True)
+        if finest == "wavelets":
             fft.ifft2(spectrum)
+            fft.fft2(x)
+        fft.ifft2(spectrum)
 
-        forward, inverse = cpu(lambda: transform.forward(x), rounds), cpu(lambda: transform.inverse(bands), rounds)
-        ffts = cpu(bare, rounds)
-        say("forward", forward)
-        say("inverse", inverse)
-        say("their FFTs alone", ffts)
-        note = "ratio to the FFTs " + target(f"curvelets {size} {finest} / FFTs", (forward + inverse) / ffts, 3)
-        if size == 512:
-            note += ", seconds " + target(f"curvelets {size} {finest}", forward + inverse, 0.2)
-        say("forward + inverse", forward + inverse, note)
-        plan.cache_clear()
-        print(f"  peak memory: plan {megabytes(lambda: Curvelet(x.shape, finest=finest)):.0f} MB, "  # noqa: B023
-              f"forward and inverse {megabytes(lambda: transform.inverse(transform.forward(x))):.0f} MB")  # noqa: B023
+    forward, inverse = cpu(lambda: transform.forward(x), rounds), cpu(lambda: transform.inverse(bands), rounds)
+    ffts = cpu(bare, rounds)
+    say("forward", forward)
+    say("inverse", inverse)
+    say("their FFTs alone", ffts)
+    note = "ratio to the FFTs " + target(f"curvelets {side} {finest} / FFTs", (forward + inverse) / ffts, 3)
+    if side == 512:
+        note += ", seconds " + target(f"curvelets {side} {finest}", forward + inverse, 0.2)
+    say("forward + inverse", forward + inverse, note)
+    plan.cache_clear()
+    print(f"  peak memory: plan {megabytes(lambda: Curvelet(x.shape, finest=finest)):.0f} MB, "
+          f"forward and inverse {megabytes(lambda: transform.inverse(transform.forward(x))):.0f} MB")
 
 
-def bench_pyramid(size: int, rounds: int) -> None:
-    print(f"pyramid, {size}x{size}, 4 levels")
-    x = pair(size)[0].astype(np.float64)
-    pyramid = LaplacianPyramid()
+def bench_pyramid(x: np.ndarray, rounds: int) -> None:
+    print(f"pyramid, {x.shape[0]}x{x.shape[1]}, 4 levels")
+    x, pyramid = x.astype(np.float64), LaplacianPyramid()
     bands = pyramid.forward(x)
     ours = cpu(lambda: pyramid.forward(x), rounds), cpu(lambda: pyramid.inverse(bands), rounds)
     say("forward, ours", ours[0])
@@ -202,14 +198,15 @@ def bench_pyramid(size: int, rounds: int) -> None:
         return current
 
     levels = forward()
-    say("forward, OpenCV", cpu(forward, rounds), f"ours / OpenCV {ours[0] / cpu(forward, rounds):.1f}")
-    say("inverse, OpenCV", cpu(lambda: inverse(levels), rounds), f"ours / OpenCV {ours[1] / cpu(lambda: inverse(levels), rounds):.1f}")
+    theirs = cpu(forward, rounds), cpu(lambda: inverse(levels), rounds)
+    for name, mine, other in zip(("forward", "inverse"), ours, theirs, strict=True):
+        say(f"{name}, OpenCV", other, f"ours / OpenCV {mine / other:.1f}")
 
 
-def bench_swarms(size: int, rounds: int) -> None:
-    objective = LowPassObjective(*pair(size), LaplacianPyramid())
+def bench_swarms(a: np.ndarray, b: np.ndarray, rounds: int) -> None:
+    objective = LowPassObjective(a, b, LaplacianPyramid())
     exact = sweep(objective).value
-    print(f"swarms on one prepared objective, {size}x{size}, 40 x 40, 5 seeds: worst gap to the exact optimum")
+    print(f"swarms on one prepared objective, {a.shape[0]}x{a.shape[1]}, 40 x 40, 5 seeds: worst gap to the optimum")
 
     def report(name: str, run: Callable[[int], float]) -> None:
         objective.evaluations = 0
@@ -254,14 +251,16 @@ def bench_swarms(size: int, rounds: int) -> None:
 
 def check_pairs(folder: Path) -> None:
     """Run both swarms with 20 seeds on every pair and compare with the exact optimum and the naive evaluation."""
-    print(f"pairs of {folder.name}: best swarm of 20 seeds minus exact optimum, worst gap; naive minus ours, unrounded, rounded")
+    print(f"pairs of {folder.name}: best swarm of 20 seeds minus the exact optimum, worst gap; error of ours against "
+          "the naive evaluation unrounded, rounded")
     firsts, seconds = images.list_images(folder / "a"), images.list_images(folder / "b")
     for name in firsts:
         a, b = (images.luma(images.read(files[name])) for files in (firsts, seconds))
         for transform in (LaplacianPyramid(), Curvelet(a.shape)):
             plain, rounded = (LowPassObjective(a, b, transform, quantize=kind) for kind in (False, True))
             exact = sweep(plain)
-            gains = [search(plain, seed=seed).value - exact.value for seed in range(20) for search in (particle_swarm, bat)]
+            gains = [search(plain, seed=seed).value - exact.value
+                     for seed in range(20) for search in (particle_swarm, bat)]
             bands = transform.forward(a), transform.forward(b)
             errors = []
             for w in np.random.default_rng(0).random(3):
@@ -280,7 +279,8 @@ def check_pairs(folder: Path) -> None:
             target(f"{label}: rounded (quantize) against metrics", errors[2], 1e-4)
             target(f"{label}: entropy", errors[3], 1e-10)
             print(f"  {label:<30} w* {exact.x:.6f} f* {exact.value:.6f}  {max(gains):+.1e}  {-min(gains):.1e}  "
-                  f"{errors[0]:.0e}  {errors[2]:.0e} (quantize=False {errors[1]:.0e})  entropy {errors[3]:.0e}", flush=True)
+                  f"{errors[0]:.0e}  {errors[2]:.0e} (quantize=False {errors[1]:.0e})  entropy {errors[3]:.0e}",
+                  flush=True)
 
 
 def main() -> int:
@@ -290,10 +290,13 @@ def main() -> int:
     parser.add_argument("--data", type=Path)
     options = parser.parse_args()
     for size in options.sizes:
-        bench_search(size, options.rounds)
-        bench_curvelet(size, options.rounds)
-        bench_pyramid(size, options.rounds)
-        bench_swarms(size, options.rounds)
+        a, b = pair(size)
+        for transform in (LaplacianPyramid(), Curvelet(a.shape, scales=5)):
+            bench_search(a, b, transform, options.rounds)
+        for finest in FINEST:
+            bench_curvelet(a, finest, options.rounds)
+        bench_pyramid(a, options.rounds)
+        bench_swarms(a, b, options.rounds)
     if options.data:
         check_pairs(options.data)
     for failure in failures:

@@ -7,6 +7,7 @@ and the printed numbers. Nothing is computed here that a notebook or :mod:`fusio
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 from datetime import datetime
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from fusionlib import images, published, results, runs
 
@@ -98,8 +100,16 @@ def figures(home: Path) -> list[dict]:
     for path in sorted((home / "figures").glob("*.png")):
         caption = path.with_suffix(".txt")
         found.append({"name": path.stem, "caption": caption.read_text(encoding="utf-8") if caption.is_file() else "",
-                      "data": base64.b64encode(path.read_bytes()).decode()})
+                      "data": embedded(path)})
     return found
+
+
+def embedded(path: Path) -> str:
+    """Return a picture as a data URI: the PNG itself, or a JPEG where that is smaller (photographs)."""
+    encoded = io.BytesIO()
+    Image.open(path).convert("RGB").save(encoded, "JPEG", quality=85, optimize=True)
+    kind, data = min(("png", path.read_bytes()), ("jpeg", encoded.getvalue()), key=lambda item: len(item[1]))
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def notebook_page(home: Path) -> None:

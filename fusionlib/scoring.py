@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -49,8 +49,8 @@ def score_folder(fused: str | os.PathLike, a: str | os.PathLike, b: str | os.Pat
     reference : path, optional
         Folder of references; metrics that a convention defines against one are added, ``against`` says which is which.
     processes : int
-        Worker processes, each of one thread: the metrics start no threads. With more than 1 a script of one's own must
-        be guarded by ``if __name__ == "__main__"``, as for any use of multiprocessing.
+        How many share the work, this one included, each of one thread: the metrics start no threads. With more than 1
+        a script of one's own must be guarded by ``if __name__ == "__main__"``, as for any use of multiprocessing.
     progress : bool
         Show a bar.
 
@@ -175,19 +175,29 @@ def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
 
 def _run(files: dict[str, list[Path]], plan: list, processes: int) -> Iterator[tuple[str, list[tuple] | str]]:
     """Yield (stem, rows or problem) as they come."""
-    if processes == 1:
+    if processes == 1 or len(files) == 1:
         for stem, paths in files.items():
             yield _score(stem, paths, plan)
         return
     # A fresh interpreter for each worker: a fork would copy whatever threads and locks the caller's libraries hold.
-    workers = min(processes, len(files))
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        jobs = {pool.submit(_score, stem, paths, plan): stem for stem, paths in files.items()}
-        for job in as_completed(jobs):
-            try:
-                yield job.result()
-            except BrokenProcessPool:
-                yield jobs[job], f"{files[jobs[job]][0]}: a worker process died before it was scored (out of memory?)"
+    # This process is one of them: while the others start, it takes the last images off the queue.
+    with ProcessPoolExecutor(min(processes, len(files)) - 1, multiprocessing.get_context("spawn")) as pool:
+        queued = {stem: pool.submit(_score, stem, paths, plan) for stem, paths in files.items()}
+        for stem in reversed(files):
+            if stem in queued and queued[stem].cancel():
+                del queued[stem]
+                yield _score(stem, files[stem], plan)
+            for finished in [stem for stem, job in queued.items() if job.done()]:
+                yield _result(finished, files[finished], queued.pop(finished))
+        for stem, job in queued.items():
+            yield _result(stem, files[stem], job)
+
+
+def _result(stem: str, paths: list[Path], job: Future) -> tuple[str, list[tuple] | str]:
+    try:
+        return job.result()
+    except BrokenProcessPool:
+        return stem, f"{paths[0]}: not scored, a worker process died (out of memory?); try again with processes=1"
 
 
 def _score(stem: str, paths: list[Path], plan: list) -> tuple[str, list[tuple] | str]:
@@ -212,5 +222,6 @@ def _values(stem: str, arrays: list[np.ndarray], plan: list) -> list[tuple]:
             values = metrics.evaluate(fused, a, b, names, convention, reasons)
         else:
             values = metrics.compare(fused, reference[0], names, convention, reasons)
-        rows += [(stem, name, convention, against, float(value), reasons.get(name, "")) for name, value in values.items()]
+        rows += [(stem, name, convention, against, float(value), reasons.get(name, ""))
+                 for name, value in values.items()]
     return rows

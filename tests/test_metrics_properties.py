@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fusionlib import metrics
 
-MANY = settings(max_examples=60, deadline=None)
+MANY = settings(max_examples=40, deadline=None)
 FEW = settings(max_examples=20, deadline=None)
 EDGE_SENSITIVE = {"Qabf"}  # its angle of pi / 2 where s_x is 0 belongs to the axes
 

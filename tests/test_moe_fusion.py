@@ -61,7 +61,7 @@ def test_official_forward(oracle, official_weights, gradients):
         out = model(*oracle_inputs(oracle), details=True)
     assert np.abs(out.fused.detach().numpy() - oracle["eval_fused"]).max() < 1e-5
     parts = [out.dense_features["visible"], out.dense_features["infrared"], *out.local_features.values()]
-    x_f = torch.cat(parts, dim=1)[:, :, :12:4, :12:4].detach().numpy()
+    x_f = torch.cat(parts, dim=1)[:, :, 20:23, 24:27].detach().numpy()
     assert np.abs(x_f - oracle["eval_enc_crop"]).max() < 1e-5
     for name, short in GATES.items():
         assert np.abs(out.gates[name].detach().numpy() - oracle[f"eval_gates_{short}"]).max() < 1e-5
@@ -135,7 +135,7 @@ def test_gates_sum_to_one_with_k_nonzero(half, data, batch, training, seed):
     if not training or k == 2 * half:
         assert torch.equal(gating.load, (gating.weights > 0).float().sum(dim=0))
     else:
-        assert ((gating.load > 0) & (gating.load < batch + 1e-6)).all()
+        assert ((gating.load >= 0) & (gating.load <= batch)).all()
 
 
 def test_load_is_the_probability_of_being_chosen():
@@ -179,10 +179,10 @@ def test_seed_sets_the_weights_and_nothing_else():
     assert not torch.equal(a.decode.experts[0].layers[0].weight, c.decode.experts[0].layers[0].weight)
 
 
-def test_official_gates_start_at_zero_and_choose_two_visible_experts():
-    out = MoEFusion("official", **TINY).eval()(*inputs(3))
-    assert out.gates["foreground"][:, :2].allclose(torch.tensor(0.5))
-    assert all(flags.all() for flags in out.one_modality().values())
+def test_official_gates_start_at_zero_and_choose_by_tie():
+    gates = MoEFusion("official", **TINY).eval()(*inputs(3)).gates
+    for gate in gates.values():
+        assert torch.equal(gate, gate[:1].expand_as(gate)) and set(gate.unique().tolist()) == {0, 0.5}
 
 
 # ---- the dispatch ---------------------------------------------------------------------------------------------
@@ -269,16 +269,23 @@ def test_calls_of_the_selected_experts(monkeypatch):
 
 @pytest.mark.parametrize("reading", ["paper", "official"])
 def test_batch_order_and_batch_mates_do_not_matter(reading):
-    model = MoEFusion(reading, seed=4, **TINY).eval()
-    if reading == "official":
-        torch.nn.init.normal_(model.decode.gate.w_gate, generator=torch.Generator().manual_seed(1))
-    data = inputs(5)
+    data, fade = inputs(5), torch.linspace(0, 1, 5)[:, None, None, None]
+    data = data[0] * fade, data[1] * (1 - fade), data[2]
     order = torch.tensor([3, 0, 4, 1, 2])
+
+    def varied(seed):
+        """A model whose gates choose differently for different samples; one choice for all would show nothing."""
+        model, generator = MoEFusion(reading, **TINY).eval(), torch.Generator().manual_seed(seed)
+        for part in (*model.local_parts.values(), model.decode):
+            torch.nn.init.normal_(part.gate.w_gate, generator=generator)
+        choices = [{tuple(row) for row in (gate > 0).tolist()} for gate in model(*data).gates.values()]
+        return model if min(map(len, choices)) > 1 else None
+
     with torch.no_grad():
+        model = next(filter(None, map(varied, range(100))))
         whole = model(*data)
         permuted = model(*(x[order] for x in data))
         alone = [model(*(x[i : i + 1] for x in data)) for i in range(5)]
-    assert len({tuple(row) for row in (whole.gates["global"] > 0).tolist()}) > 1, "one choice for all shows nothing"
     assert torch.allclose(permuted.fused, whole.fused[order], atol=1e-6)
     assert torch.allclose(torch.cat([out.fused for out in alone]), whole.fused, atol=1e-6)
     for name in whole.gates:

@@ -122,13 +122,16 @@ def test_half_levels_round_up_on_both_sides_of_a_step():
 
 
 def test_large_events_are_handled_in_parts(monkeypatch):
-    import sys
-    objective = LowPassObjective(*scene(), LaplacianPyramid(3))
-    whole = objective.steps
-    assert len(whole.weights) > 1000
-    monkeypatch.setattr(sys.modules["fusionlib.optimizers.steps"], "AT_ONCE", 300)
-    again = LowPassObjective(*scene(), LaplacianPyramid(3)).steps
+    from fusionlib.optimizers import steps as module
+    p, d = np.random.default_rng(0).normal(100, 50, (2, 30, 40))
+    others = tuple(np.random.default_rng(1).integers(0, 256, (2, 30, 40), dtype=np.uint8))
+    monkeypatch.setattr(module, "AT_ONCE", 10**9)
+    whole = module.steps(p, d, others)
+    monkeypatch.setattr(module, "AT_ONCE", 300)  # here half the pixels: 600
+    again = module.steps(p, d, others)
+    assert len(whole.weights) > 10_000
     assert np.array_equal(whole.weights, again.weights)
+    assert np.array_equal(whole.sums, again.sums)
     np.testing.assert_allclose(whole.entropies, again.entropies, atol=1e-12)
 
 
@@ -142,6 +145,7 @@ def test_vectors_pairs_and_the_count_of_evaluations():
     pairs = np.array([[0.05, 0.45], [0.5, 0.5], [0.9, 0.1], [0, 0]])
     np.testing.assert_allclose(objective(pairs), [*values, objective(0.5)], rtol=1e-14)
     assert isinstance(objective(0.5), float)
+    assert [objective.weight(x) for x in (0.3, [0.3], [0.2, 0.6], [0, 0])] == [0.3, 0.3, pytest.approx(0.25), 0.5]
 
 
 def test_other_alphas_share_the_work():

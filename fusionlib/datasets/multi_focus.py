@@ -137,7 +137,6 @@ _BUILT_IN: dict[str, Callable[[], Pair]] = {
     "motorcycle": _motorcycle,
     "camera": partial(_halves, "camera", lambda y, x: x + 0.2 * y < 0.58, 3.0),
     "astronaut": partial(_halves, "astronaut", lambda y, x: ((y - .3) / .34) ** 2 + ((x - .45) / .28) ** 2 < 1, 2.5),
-    "coffee": partial(_halves, "coffee", lambda y, x: y + 0.15 * x > 0.52, 2.0),
     "chelsea": partial(_halves, "chelsea", lambda y, x: x < 0.5, 2.0),
     "brick": partial(_halves, "brick", lambda y, x: y < 0.5, 3.0),
     "grass": partial(_halves, "grass", lambda y, x: x + y < 1.0, 1.5),
@@ -147,8 +146,8 @@ _BUILT_IN: dict[str, Callable[[], Pair]] = {
 class BuiltIn:
     """The built-in pairs with exact references, made from photographs that scikit-image ships; no file is needed.
 
-    ``motorcycle`` is rendered from its disparity map; ``camera``, ``astronaut``, ``coffee``, ``chelsea``, ``brick``
-    and ``grass`` are blurred on either side of a border. Four of them are in colour.
+    ``motorcycle`` is rendered from its disparity map; ``camera``, ``astronaut``, ``chelsea``, ``brick`` and
+    ``grass`` are blurred on either side of a border. Three of them are in colour.
     """
 
     folder = None

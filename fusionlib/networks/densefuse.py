@@ -62,13 +62,13 @@ class DenseFuse(nn.Module):
                              f"got {flavour!r} with {strategy!r}")
         self.tensorflow, self.strategy, self.channels = flavour == "tensorflow", strategy, channels
         self.conv1 = conv(channels, 16)
-        self.dense = DenseBlock([nn.Sequential(conv(c, 16), nn.ReLU()) for c in (16, 32, 48)], new_first=self.tensorflow)
+        self.dense = DenseBlock([nn.Sequential(conv(c, 16), nn.ReLU(inplace=True)) for c in (16, 32, 48)], new_first=self.tensorflow)
         self.conv2, self.conv3, self.conv4 = conv(64, 64), conv(64, 32), conv(32, 16)
         self.conv5 = conv(16, channels)
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the features (B, 64, H, W) of images (B, channels, H, W) on the 0..255 scale."""
-        return self.dense(F.relu(self.conv1(x)))
+        return self.dense(F.relu_(self.conv1(x)))
 
     def merge(self, a: Tensor, b: Tensor) -> Tensor:
         """Fuse two feature maps of one shape."""
@@ -82,12 +82,11 @@ class DenseFuse(nn.Module):
 
     def decode(self, features: Tensor) -> Tensor:
         """Return images (B, channels, H, W)."""
-        x = F.relu(self.conv4(F.relu(self.conv3(F.relu(self.conv2(features))))))
-        return self.conv5(x) if self.tensorflow else F.relu(self.conv5(x))
+        x = F.relu_(self.conv4(F.relu_(self.conv3(F.relu_(self.conv2(features))))))
+        return self.conv5(x) if self.tensorflow else F.relu_(self.conv5(x))
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        a, b = self.encode(torch.cat([a, b])).chunk(2)
-        return self.decode(self.merge(a, b))
+        return self.decode(self.merge(self.encode(a), self.encode(b)))
 
     @inference
     def fuse(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:

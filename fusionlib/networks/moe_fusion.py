@@ -246,7 +246,7 @@ class MoEFusion(nn.Module):
                 nn.init.uniform_(module.bias, -bound, bound, generator=generator)
             elif isinstance(module, NoisyTopKGate) and random_gate:
                 # ASSUMPTION: gates start random, N(0, 1/D), their noise weights at zero; gates that start at zero,
-                # as in the official code, choose experts 0 and 1, both visible, by tie.
+                # as in the official code, choose the same two experts of one modality for every image, by tie.
                 nn.init.normal_(module.w_gate, std=1 / math.sqrt(len(module.w_gate)), generator=generator)
         if self.attention is not None:
             self.attention.start_as_identity()

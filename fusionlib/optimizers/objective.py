@@ -19,8 +19,7 @@ from fusionlib import images
 
 from .steps import Steps, steps
 
-# ASSUMPTION: 1 / RMSE is infinite where the fused image equals both sources; an RMSE below 1e-6 gray levels counts as
-# 1e-6, so that identical sources have a finite objective, the same for every weight.
+# ASSUMPTION: 1 / RMSE is infinite for identical sources; an RMSE below 1e-6 gray levels counts as 1e-6.
 SMALLEST_RMSE = 1e-6
 FLAT = 1e-9  # standard deviation, in gray levels, below which an image is constant but for rounding
 
@@ -108,7 +107,11 @@ class LowPassObjective:
         return self.alphas[0] * cc + self.alphas[2] / np.maximum(rmse, SMALLEST_RMSE)
 
     def entropy(self, w: float | np.ndarray) -> np.ndarray:
-        """Return EN in bits, eq. (15), of the image rounded to 8 bits at (n,) weights, exact everywhere in [0, 1]."""
+        """Return EN in bits, eq. (15), of the image rounded to 8 bits at (n,) weights.
+
+        Exact for every w in [0, 1], but for pixels that lie on half a gray level up to the rounding error of float64:
+        another order of additions may round them the other way.
+        """
         return self.steps.entropies[self.steps.index(w)]
 
     @cached_property
@@ -124,6 +127,11 @@ class LowPassObjective:
         """Return the fused image at ``w``, (H, W) uint8."""
         return images.to_uint8(self.image(w))
 
+    @staticmethod
+    def weight(x: float | np.ndarray) -> float:
+        """Return the w that the outcome of a search stands for: the number itself, or w1 / (w1 + w2) of a pair."""
+        return float(_weights(np.reshape(x, (1, -1)) if np.size(x) == 2 else x).item())
+
     def with_alphas(self, alphas: tuple[float, float, float]) -> LowPassObjective:
         """Return the same objective with other weights of its terms; everything computed is shared."""
         _ = self.steps  # before copying, so that both have it
@@ -138,8 +146,7 @@ class LowPassObjective:
         else:
             pairs = [(products.correlation(w), products.rmse(w)) for products in self._products]
         (cc_a, rmse_a), (cc_b, rmse_b) = pairs
-        # ASSUMPTION: the second half of eq. (16) lacks its root and is set as a reciprocal; both halves are meant
-        # alike.
+        # ASSUMPTION: the second half of eq. (16) is printed as a reciprocal without root; both halves are meant alike.
         return (cc_a + cc_b) / 2, (rmse_a + rmse_b) / 2
 
     def _of_rounded(self, w: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-AT_ONCE = 2**18  # gray-level changes handled together; bounds the memory
+AT_ONCE = 2**18  # gray-level changes handled together, or half as many as pixels; bounds the memory
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def steps(p: np.ndarray, d: np.ndarray, others: tuple[np.ndarray, ...] | None = 
         others = tuple(each.ravel().astype(np.int64) for each in others)
         sums = [[[first @ each]] for each in (np.ones(len(p), np.int64), first.astype(np.int64), *others)]
     moving = np.flatnonzero(first != last)
-    parts = 1 + int(np.abs(last - first).sum()) // AT_ONCE
+    parts = 1 + int(np.abs(last - first).sum()) // max(AT_ONCE, p.size // 2)
     p, d, first = p[moving], d[moving], first[moving]
     for low, high in zip(np.arange(parts) / parts, np.arange(1, parts + 1) / parts, strict=True):
         last = _levels(p + high * d)

@@ -31,8 +31,8 @@ class Curvelet:
         Height and width of the images; both sides at least 17.
     scales : int, optional
         Number of scales, the coarsest (the base) included, at least 2; ceil(log2(min(shape)) - 3) by default.
-        ASSUMPTION: the paper gives neither scales nor angles of its curvelets; 5 scales at most and 16 angles at the
-        second coarsest scale come nearest to its Leopard results.
+        ASSUMPTION: the paper gives neither scales nor angles of its curvelets; the usual number of scales for the size
+        and 16 angles at the second coarsest are the defaults, 5 scales come nearest to its Leopard results.
     angles : int
         Number of wedges at the second coarsest scale; doubles at every other finer scale. A multiple of 8: other
         multiples of 4 would lose part of the spectrum.
