@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -73,3 +73,191 @@ def difference(image: np.ndarray, reference: np.ndarray, gain: float) -> np.ndar
     """Return 128 + gain * (image - reference) on the luma, clipped: gray where equal, the gain stated by the caller."""
     delta = images.luma(image).astype(np.float64) - images.luma(reference)
     return images.to_uint8(128 + gain * delta)
+
+
+# ---- the multi-focus paper --------------------------------------------------------------------------------------
+
+# Colours that stay apart in every kind of colour blindness (Okabe and Ito 2008).
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
+
+
+def pyramid(sources: Mapping[str, Sequence[np.ndarray]], chosen: Sequence[np.ndarray], name: str) -> plt.Figure:
+    """Draw the bands of two sources, finest first and the base last, and where a rule takes the first (figure 2).
+
+    Parameters
+    ----------
+    sources : {title: bands}
+        High-pass bands on a scale of their own, gray at 0; the base on 0..255.
+    chosen : list of (h, w) bool
+        For each high-pass band.
+    name : str
+        What white means in the last row.
+    """
+    count = len(chosen) + 1
+    height, width = chosen[0].shape
+    figure, axes = plt.subplots(3, count, figsize=(1.7 * count, (1.7 * height / width + 0.25) * 3))
+    for row, (title, bands) in zip(axes, sources.items(), strict=False):
+        for level, (axis, band) in enumerate(zip(row, bands, strict=True)):
+            last = level == count - 1
+            reach = np.quantile(np.abs(band), 0.99)
+            axis.imshow(band, vmin=0 if last else -reach, vmax=255 if last else reach)
+            axis.set_title(f"{'base' if last else f'band {level + 1}'}, {band.shape[0]}x{band.shape[1]}")
+        row[0].set_ylabel(title)
+    for axis, mask in zip(axes[2], chosen, strict=False):
+        axis.imshow(mask, vmin=0, vmax=1)
+        axis.set_title(f"{mask.mean():.0%} white")
+    axes[2, 0].set_ylabel(name)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    axes[2, -1].set_visible(False)
+    return figure
+
+
+def curvelets(windows: Sequence[Sequence[np.ndarray]], examples: Mapping[str, tuple[np.ndarray, np.ndarray]],
+              parts: Mapping[str, np.ndarray]) -> plt.Figure:
+    """Draw the tiling of the frequency plane, single curvelets in frequency and in space, parts of a photograph (figure 3).
+
+    Parameters
+    ----------
+    windows : scales of wedges of (N, N) arrays
+        Squared window of each wedge, zero frequency in the middle.
+    examples : {title: (window, curvelet)}
+        Three wedges with the image of their middle coefficient.
+    parts : {title: (H, W) array}
+        Four pictures; the first on 0..255, the others on one scale around gray.
+    """
+    figure, axes = plt.subplots(3, 4, figsize=(8.6, 6.7))
+    tiles = np.ones((*windows[0][0].shape, 3))
+    for scale, wedges in enumerate(windows):
+        for angle, window in enumerate(wedges):
+            colour = np.array(matplotlib.colors.to_rgb(COLOURS[2 * (scale % 3) + angle % 2]))
+            tiles += window[..., None] * (colour - 1)
+    axes[0, 0].imshow(tiles.clip(0, 1))
+    axes[0, 0].set_title("all wedges, frequency plane")
+    base = 1 - sum(window for wedges in windows for window in wedges)
+    axes[1, 0].imshow(np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(np.sqrt(base.clip(0)))).real))
+    axes[1, 0].set_title("a coefficient of the base, in space")
+    for column, (title, (window, curvelet)) in enumerate(examples.items(), start=1):
+        axes[0, column].imshow(np.sqrt(window.clip(0)), vmin=0, vmax=1)
+        axes[0, column].set_title(f"{title}: its wedge")
+        reach = np.abs(curvelet).max()
+        axes[1, column].imshow(curvelet, vmin=-reach, vmax=reach)
+        axes[1, column].set_title("one coefficient, in space")
+    reach = np.quantile([np.abs(part) for part in list(parts.values())[1:]], 0.99)
+    for number, (axis, (title, part)) in enumerate(zip(axes[2], parts.items(), strict=True)):
+        axis.imshow(part, vmin=-reach if number else 0, vmax=reach if number else 255)
+        axis.set_title(title)
+    for axis in axes.flat:
+        axis.axis("off")
+    return figure
+
+
+def objectives(curves: Mapping[str, pd.DataFrame], columns: int = 3) -> plt.Figure:
+    """Draw how the terms of eq. (17) change with the weight, a panel a pair; the marker is the optimum of f.
+
+    Parameters
+    ----------
+    curves : {pair: frame with the columns w, CC, EN, 1/RMSE, f}
+    """
+    rows = -(-len(curves) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(2.75 * columns, 1.9 * rows), squeeze=False, sharex=True)
+    for axis, (name, curve) in zip(axes.flat, curves.items(), strict=False):
+        middle = curve.iloc[(curve["w"] - 0.5).abs().argmin()]
+        for term, colour in zip(["EN", "CC", "1/RMSE"], COLOURS, strict=False):
+            axis.plot(curve["w"], 1e3 * (curve[term] - middle[term]), color=colour, lw=1, label=term)
+        axis.plot(curve["w"], 1e3 * (curve["f"] - middle["f"]), color="black", lw=1.4, label="f, their sum")
+        best = curve.loc[curve["f"].idxmax()]
+        axis.plot(best["w"], 1e3 * (best["f"] - middle["f"]), "o", color="black", ms=4, clip_on=False)
+        axis.set_title(name)
+    for axis in axes.flat[len(curves):]:
+        axis.axis("off")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("change, 1/1000")
+    figure.supxlabel("w, the weight of the first base")
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    return figure
+
+
+def swarms(runs: Mapping[str, tuple[np.ndarray, np.ndarray]], best: float) -> plt.Figure:
+    """Draw where the candidates of searches are at each iteration, and how far their best value is from the optimum.
+
+    Parameters
+    ----------
+    runs : {title: (weights (iterations + 1, population), gap (iterations + 1,))}
+    best : float
+        The exact optimum's weight.
+    """
+    figure, axes = plt.subplots(2, len(runs), figsize=(2.3 * len(runs), 4.2), sharex=True, sharey="row", squeeze=False)
+    for column, (title, (weights, gap)) in enumerate(runs.items()):
+        when = np.arange(len(weights))
+        axes[0, column].axhline(best, color=COLOURS[1], lw=1)
+        axes[0, column].plot(np.repeat(when, weights.shape[1]), weights.ravel(), ".", color=COLOURS[0], ms=2, alpha=0.5)
+        axes[0, column].set_title(title)
+        axes[1, column].plot(when, np.maximum(gap, 1e-16), color=COLOURS[0])
+    axes[0, 0].set_ylabel("w of every candidate")
+    axes[1, 0].set(yscale="log", ylabel="exact optimum minus best value")
+    figure.supxlabel("iteration")
+    return figure
+
+
+def simplex(alphas: np.ndarray, panels: Mapping[str, np.ndarray], marked: tuple[float, float, float]) -> plt.Figure:
+    """Draw values over the weights of the objective: CC at the left corner, EN at the right, 1/RMSE at the top.
+
+    Parameters
+    ----------
+    alphas : (n, 3) array
+    panels : {title: (n,) values}
+    marked : three floats
+        The paper's choice, a circle.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 3.3), squeeze=False)
+    # Corners of an equilateral triangle.
+    corners = np.array([(0, 0), (1, 0), (0.5, np.sqrt(3) / 2)])
+    x, y = (alphas @ corners).T
+    for axis, (title, values) in zip(axes.flat, panels.items(), strict=True):
+        shown = axis.scatter(x, y, c=values, s=42, marker="h", cmap="viridis", linewidths=0)
+        axis.plot(*(np.array(marked) @ corners), "o", ms=11, mfc="none", mec="#D55E00", mew=2)
+        for (left, up), name, side in zip(corners, ("CC only", "EN only", "1/RMSE only"), ("top", "top", "bottom"), strict=True):
+            axis.annotate(name, (left, up), xytext=(0, -8 if side == "top" else 8), textcoords="offset points",
+                          ha="center", va=side)
+        axis.set_title(title, pad=16)
+        axis.set(aspect="equal", xlim=(-0.12, 1.12), ylim=(-0.1, 0.96))
+        axis.axis("off")
+        figure.colorbar(shown, ax=axis, shrink=0.75)
+    return figure
+
+
+def changes(panels: Mapping[str, pd.DataFrame], unit: str) -> plt.Figure:
+    """Draw a dot per pair (rows of a frame) and series (its columns), left of zero is better.
+
+    Parameters
+    ----------
+    panels : {title: DataFrame of changes}
+        One index; a series may lack pairs (NaN). The scale is linear near zero and logarithmic beyond.
+    unit : str
+        Label below.
+    """
+    names = list(next(iter(panels.values())).index)
+    figure, axes = plt.subplots(1, len(panels), figsize=(1.2 + 3.1 * len(panels), 1.1 + 0.19 * len(names)), sharey=True,
+                                squeeze=False)
+    for axis, (title, frame) in zip(axes.flat, panels.items(), strict=True):
+        axis.axvline(0, color="0.6", lw=0.8)
+        for (name, values), marker, colour in zip(frame.items(), "oxs^dv", COLOURS, strict=False):
+            axis.plot(values, np.arange(len(names)), marker, color=colour, label=name, ms=4.5, mfc="none", mew=1.3)
+        axis.set(title=title, xlabel=unit, xscale="symlog" if frame.abs().max(axis=None) > 20 else "linear")
+        axis.grid(axis="y", color="0.92")
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.75 / axis.figure.get_figheight()), ncols=3)
+    axes[0, 0].set_yticks(np.arange(len(names)), names)
+    axes[0, 0].invert_yaxis()
+    return figure
+
+
+def times(seconds: pd.DataFrame) -> plt.Figure:
+    """Draw seconds (rows: megapixels) of methods (columns) on logarithmic scales."""
+    figure, axis = plt.subplots(figsize=(4.6, 3.1))
+    for (name, values), marker, colour in zip(seconds.items(), "oxs^dv", COLOURS, strict=False):
+        axis.plot(values.index, values, marker + "-", color=colour, label=name, ms=4.5, lw=1)
+    axis.set(xscale="log", yscale="log", xlabel="megapixels", ylabel="seconds for a fusion")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure

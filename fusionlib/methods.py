@@ -102,7 +102,7 @@ class Searched:
         if "form" in options:  # as printed, two numbers w1 and w2 are searched
             options["bounds"] = ((0, 1),) if options["form"] == "repaired" else ((0, 1), (0, 1))
         result = search(objective, **options)
-        weight = float(result.x) if np.ndim(result.x) == 0 else float(result.x[0] / max(sum(result.x), 1e-300))
+        weight = objective.weight(result.x)
         info = {"weight": weight, "objective": result.value, "evaluations": result.evaluations}
         if planes[0][0] is ya:
             return [objective.image(weight)], info

@@ -7,6 +7,7 @@ the image too. A difference is given only where data set, split and number of im
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -165,3 +166,48 @@ def comparable(frame: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
     if len(same):
         return mean(same.assign(dataset=same["printed_as"]))
     return mean(mine.assign(dataset=" + ".join(dict.fromkeys(mine["dataset"]))))
+
+
+class Paired(NamedTuple):
+    """How ``x`` differs from ``y`` over pairs: the mean of x - y, its bootstrap interval, Wilcoxon's p, and counts.
+
+    ``n`` counts the pairs with both values, ``lower`` those with x < y, ``higher`` those with x > y.
+    """
+
+    difference: float
+    interval: tuple[float, float]
+    p: float
+    n: int
+    lower: int
+    higher: int
+
+    def verdict(self, level: float = 0.05) -> str:
+        """Say "lower" or "higher" where interval and test agree on it, else "no difference shown"."""
+        low, high = self.interval
+        if self.p < level and (high < 0 or low > 0):
+            return "lower" if high < 0 else "higher"
+        return "no difference shown"
+
+
+def paired(x: np.ndarray, y: np.ndarray, level: float = 0.95, samples: int = 2000, seed: int = 0) -> Paired:
+    """Compare paired values: Wilcoxon's signed-rank test, two-sided, and a bootstrap interval of the mean difference.
+
+    Parameters
+    ----------
+    x, y : (n,) arrays
+        Pairs with a NaN are left out; equal pairs say nothing in the test (p = 1 where there are no others).
+
+    Raises
+    ------
+    ValueError
+        Lengths differ.
+    """
+    from scipy.stats import wilcoxon
+
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if x.shape != y.shape or x.ndim != 1:
+        raise ValueError(f"paired: expected two arrays of one length, got shapes {x.shape} and {y.shape}")
+    delta = (x - y)[np.isfinite(x) & np.isfinite(y)]
+    p = float(wilcoxon(delta).pvalue) if delta.any() else 1.0
+    mean = float(delta.mean()) if delta.size else np.nan
+    return Paired(mean, interval(delta, level, samples, seed), p, delta.size, int((delta < 0).sum()), int((delta > 0).sum()))

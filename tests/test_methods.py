@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from fusionlib import images, metrics
+from fusionlib import images, metrics, published
 from fusionlib.datasets.multi_focus import BuiltIn, MultiFocus
 from fusionlib.methods import fuse_pairs, get, names
 
-CLASSICAL = ["average", "maximum", "LP"]
+CLASSICAL = ["average", "maximum", "LP", "CvT", "LP+PSO", "LP+BA", "LP+exact", "CvT+exact"]
 
 
 def pair(shape, seed=0):
@@ -28,8 +28,7 @@ def test_same_kind_out(name, shape):
 def test_fusing_an_image_with_itself_gives_it_back(name):
     a, _ = pair((80, 96, 3))
     inner = np.s_[8:-8, 8:-8]
-    method = get(name, "clean-border") if name == "LP" else get(name)
-    assert np.abs(method.fuse(a, a)[inner].astype(int) - a[inner]).max() <= 1
+    assert np.abs(get(name).fuse(a, a)[inner].astype(int) - a[inner]).max() <= 1
 
 
 @pytest.mark.parametrize("name", CLASSICAL)
@@ -52,11 +51,37 @@ def test_both_coloured_share_one_selection():
     assert get("LP").fuse(*gray).ndim == 2, "three equal channels are gray"
 
 
-def test_lp_is_near_the_truth_where_the_mean_is_not():
+def test_transforms_are_near_the_truth_where_the_mean_is_not():
     photograph = BuiltIn().load("camera")
     error = {name: metrics.compare(get(name).fuse(photograph.a, photograph.b), photograph.reference, ["RMSE"])["RMSE"]
-             for name in CLASSICAL}
-    assert error["LP"] < 0.35 * min(error["average"], error["maximum"])
+             for name in ("average", "maximum", "LP", "CvT")}
+    assert max(error["LP"], error["CvT"]) < 0.35 * min(error["average"], error["maximum"])
+
+
+def test_a_search_finds_the_weight_that_fuses_best_by_its_own_objective():
+    photograph = BuiltIn().load("brick")
+    found = {search: get(f"LP+{search}").fuse_with_info(photograph.a, photograph.b)[1] for search in ("PSO", "BA", "exact")}
+    for search in ("PSO", "BA"):
+        assert found[search]["objective"] <= found["exact"]["objective"] + 1e-6
+        assert found[search]["objective"] > found["exact"]["objective"] - 1e-3
+        assert found[search]["evaluations"] == 1640
+    same = get("LP").fuse(photograph.a, photograph.b, weight=found["exact"]["weight"])
+    searched = get("LP+exact").fuse(photograph.a, photograph.b)
+    assert np.abs(same.astype(int) - searched).max() <= 1, "P + w D is the fusion at w but for rounding"
+
+
+def test_printed_form_searches_two_numbers():
+    a, b = pair((64, 80))
+    info = get("LP+PSO").fuse_with_info(a, b, form="printed", seed=4)[1]
+    assert 0 <= info["weight"] <= 1
+
+
+def test_curvelets_on_leopard_are_within_one_percent(fusion_data):
+    leopard = MultiFocus(fusion_data / "mfif" / "gray_classic").load("leopard")
+    scores = metrics.evaluate(get("CvT").fuse(*leopard.sources), *leopard.sources, convention="multi-focus")
+    printed = published.table("multi-focus", "A-2").query("method == 'CvT'").set_index("metric")["value"]
+    for name in ("MI", "EN", "Qabf"):
+        assert abs(scores[name] / printed[name] - 1) < 0.01, name
 
 
 def test_sentences_for_wrong_names_and_parameters():

@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import pickle
+import subprocess
+import sys
 import warnings
 import zlib
 from pathlib import Path
@@ -168,6 +171,21 @@ def test_vif_of_a_dark_and_a_bright_image_in_8_bit_arithmetic():
     bright = np.clip(b.astype(int) // 2 + 100, 0, 255).astype(np.uint8)
     assert metrics.vif(bright, bright, arithmetic="uint8") == pytest.approx(1, abs=1e-9)
     assert metrics.vif(b, bright, arithmetic="uint8") != pytest.approx(metrics.vif(b, bright), abs=1e-3)
+
+
+def test_metrics_start_no_threads():
+    """Scoring in several processes must not oversubscribe: whatever is computed is computed by the calling thread."""
+    program = (
+        "import sys, time, numpy as np; from fusionlib import metrics; rng = np.random.default_rng(0)\n"
+        "f, a, b = (rng.integers(0, 256, (300, 400), dtype=np.uint8) for _ in range(3))\n"
+        "whole, mine = time.process_time(), time.thread_time()\n"
+        "for convention in metrics.CONVENTIONS: metrics.evaluate(f, a, b, convention=convention)\n"
+        "print(time.process_time() - whole, time.thread_time() - mine, *sys.modules)")
+    free = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", program], env=free, capture_output=True, text=True, check=True)
+    whole, mine, *modules = done.stdout.split()
+    assert float(whole) < 1.1 * float(mine) + 0.02
+    assert not {"torch", "scipy", "pandas"} & set(modules)  # a worker is ready soon
 
 
 # ---- the table of conventions ----------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def test_thin(path):
     assert len(cells(path)) <= 25
     for cell in cells(path):
         assert len(source(cell).splitlines()) <= 15, source(cell)
-        assert "environ" not in source(cell) and "getenv" not in source(cell)
+        assert "os.environ" not in source(cell) and "getenv" not in source(cell)
 
 
 @each
