@@ -1,4 +1,4 @@
-"""Command line: ``fusionlib doctor | methods | fuse | score | run | report``. Exit code 0 only on success."""
+"""Command line: ``fusionlib doctor | methods | fuse | score | data | run | report``. Exit code 0 only on success."""
 
 from __future__ import annotations
 
@@ -54,10 +54,11 @@ def methods() -> None:
 
     for name in library.names():
         method = library.get(name)
-        variants = f"  variants: {', '.join(v or 'default' for v in method.variants)}" if len(method.variants) > 1 else ""
-        typer.echo(f"{name:12} {(method.function.__doc__ or '').splitlines()[0]}{variants}")
+        typer.echo(f"{name:12} {(method.function.__doc__ or '').splitlines()[0]}")
+        if len(method.variants) > 1:
+            typer.echo(f"{'':12} variants: {', '.join(variant or 'default' for variant in method.variants)}")
         if method.parameters:
-            typer.echo(" " * 13 + ", ".join(f"{key}={value!r}" for key, value in method.parameters.items()))
+            typer.echo(f"{'':12} {', '.join(f'{key}={value!r}' for key, value in method.parameters.items())}")
 
 
 def _parameters(pairs: list[str]) -> dict:
@@ -112,6 +113,23 @@ def score(fused: Path, a: Path, b: Path, convention: Annotated[list[str] | None,
         typer.echo(f"skipped: {problem}", err=True)
     if problems or not len(frame):
         raise typer.Exit(1)
+
+
+@app.command()
+def data(what: Annotated[str, typer.Argument(help="weights")], name: Annotated[str, typer.Argument()] = "",
+         url: Annotated[str | None, typer.Option(help="another address of the same file")] = None,
+         cache: Annotated[Path | None, typer.Option(help="folder to keep it in")] = None) -> None:
+    """List official weights (data weights) or download some, checked (data weights NAME)."""
+    from fusionlib.networks import download, official
+
+    if what != "weights":
+        raise ValueError(f"data: expected weights, got {what!r}")
+    if name:
+        for path in download(name, url, cache, progress=True):
+            typer.echo(path)
+        return
+    for key, entry in official.CHECKPOINTS.items():
+        typer.echo(f"{key:28} {', '.join(f'{file.name} from {file.origin}' for file in entry.files)} (licence: {entry.licence})")
 
 
 @app.command()

@@ -135,15 +135,17 @@ def curvelets(windows: Sequence[Sequence[np.ndarray]], examples: Mapping[str, tu
             tiles += window[..., None] * (colour - 1)
     axes[0, 0].imshow(tiles.clip(0, 1))
     axes[0, 0].set_title("all wedges, frequency plane")
-    base = 1 - sum(window for wedges in windows for window in wedges)
-    axes[1, 0].imshow(np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(np.sqrt(base.clip(0)))).real))
-    axes[1, 0].set_title("a coefficient of the base, in space")
-    for column, (title, (window, curvelet)) in enumerate(examples.items(), start=1):
-        axes[0, column].imshow(np.sqrt(window.clip(0)), vmin=0, vmax=1)
-        axes[0, column].set_title(f"{title}: its wedge")
+    # What the wedges leave is the base's; its middle coefficient is the image of that window.
+    base = np.sqrt((1 - sum(window for wedges in windows for window in wedges)).clip(0))
+    shown = {"the base": (base, np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(base))).real), **examples}
+    for column, (title, (window, curvelet)) in enumerate(shown.items()):
+        if column:
+            axes[0, column].imshow(np.sqrt(window.clip(0)), vmin=0, vmax=1)
+            axes[0, column].set_title(f"{title}: one wedge")
+        quarter = len(curvelet) // 4
         reach = np.abs(curvelet).max()
-        axes[1, column].imshow(curvelet, vmin=-reach, vmax=reach)
-        axes[1, column].set_title("one coefficient, in space")
+        axes[1, column].imshow(curvelet[quarter:-quarter, quarter:-quarter], vmin=-reach, vmax=reach)
+        axes[1, column].set_title(f"{title}: one coefficient")
     reach = np.quantile([np.abs(part) for part in list(parts.values())[1:]], 0.99)
     for number, (axis, (title, part)) in enumerate(zip(axes[2], parts.items(), strict=True)):
         axis.imshow(part, vmin=-reach if number else 0, vmax=reach if number else 255)

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,53 @@ class Searched:
         return fuse_bands(transform, ya, yb, planes, rule, area, "weighted", weight), info
 
 
+# The names of fusionlib.networks.REGISTRY, here so that listing the methods does not import torch (a test compares).
+COMPARED = ("DenseFuse", "RFN-Nest", "IFCNN", "PIAFusion", "DIDFuse", "AUIF", "SwinFuse", "YDTR", "TarDAL")
+OWN_LUMA = "-own-luma"
+
+
+class Learned:
+    """A compared network with the authors' weights, loaded at the first use.
+
+    Parameters
+    ----------
+    weights : path or None
+        Folder with the official files; the user's cache where None.
+    variant : str
+        One of the network's; with "-own-luma" behind it a coloured visible image is handed over as it is and the
+        network's own conversion gives and takes the luma (PIAFusion).
+    """
+
+    def __init__(self, name: str, variant: str, weights: str | Path | None, device: str):
+        self.name, self.variant, self.weights, self.device = name, variant, weights, device
+        self.__doc__ = f"Compared network of MoE-Fusion's tables, {_compared(name).variants[self._network_variant].says}."
+
+    @property
+    def _network_variant(self) -> str:
+        return self.variant.removesuffix(OWN_LUMA)
+
+    @property
+    def takes_colour(self) -> bool:
+        """Whether a coloured visible image goes into the network as it is."""
+        return self.variant.endswith(OWN_LUMA)
+
+    @cached_property
+    def network(self):
+        """The network; FileNotFoundError says what to get, from whom, and where to put it."""
+        from fusionlib.runs import device_name
+
+        return _compared(self.name).load(self._network_variant, self.weights, device=device_name(self.device))
+
+    def __call__(self, ya: np.ndarray, yb: np.ndarray, planes: Planes):
+        return [self.network.fuse(ya.astype(np.uint8), yb.astype(np.uint8))], {}
+
+
+def _compared(name: str):
+    from fusionlib import networks
+
+    return networks.REGISTRY[name]
+
+
 def defaults(function: Callable) -> dict:
     """Return ``{name: default}`` of the parameters of ``function`` that have one."""
     return {key: parameter.default for key, parameter in inspect.signature(function).parameters.items()
@@ -188,13 +236,25 @@ class Method:
         planes: Planes = [(ya, yb)]
         if all(coloured):
             planes = [(a[..., c].astype(np.float64), b[..., c].astype(np.float64)) for c in range(3)]
+        if coloured == [False, True] and getattr(self.function, "takes_colour", False):
+            return self.function.network.fuse(a, b), {}
         fused, info = self.function(ya, yb, planes, **{**self.parameters, **parameters})
-        if all(coloured):
+        if len(fused) == 3:
             return images.to_uint8(np.stack(fused, axis=-1), self.name), info
         gray = images.to_uint8(fused[0], self.name)
-        if any(coloured):
-            return images.with_chroma(gray, images.chroma(a if coloured[0] else b)), info
-        return gray, info
+        return images.with_chroma(gray, mixed_chroma(a, b)) if any(coloured) else gray, info
+
+
+def mixed_chroma(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the chroma of the fused image: that of the coloured source.
+
+    ASSUMPTION: where both sources are coloured and a method fuses the luma alone (networks), each chroma value is the
+    mean of both, weighted by their distance from gray.
+    """
+    chroma_a, chroma_b = images.chroma(a), images.chroma(b)
+    weight_a, weight_b = np.abs(chroma_a), np.abs(chroma_b)
+    total = weight_a + weight_b
+    return (chroma_a * weight_a + chroma_b * weight_b) / np.where(total > 0, total, 1)
 
 
 # name -> {variant: (function, parameters that differ from the function's own)}
@@ -211,7 +271,7 @@ METHODS: dict[str, dict[str, tuple[Callable, dict]]] = {
 
 def names() -> list[str]:
     """Return the names of all methods."""
-    return list(METHODS)
+    return [*METHODS, *COMPARED]
 
 
 def get(name: str, variant: str | None = None, checkpoint: str | None = None, device: str = "auto") -> Method:
@@ -224,7 +284,7 @@ def get(name: str, variant: str | None = None, checkpoint: str | None = None, de
     variant : str, optional
         One of ``get(name).variants``; the first by default.
     checkpoint : path, optional
-        Weights of a learned method; refused by the others.
+        Folder with the official weights of a learned method (the user's cache by default); refused by the others.
     device : str
         "auto", "cpu" or "cuda"; used by learned methods.
 
@@ -233,19 +293,39 @@ def get(name: str, variant: str | None = None, checkpoint: str | None = None, de
     ValueError
         An unknown name, with the nearest one, or an unknown variant.
     """
-    if name not in METHODS:
-        near = difflib.get_close_matches(str(name).lower(), [known.lower() for known in METHODS], 1, 0.5)
-        hint = next((f"; did you mean {known}?" for known in METHODS if [known.lower()] == near), "")
-        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {name!r}{hint}")
-    variants = METHODS[name]
-    chosen = next(iter(variants)) if variant is None else variant
+    if name not in names():
+        near = difflib.get_close_matches(str(name).lower(), [known.lower() for known in names()], 1, 0.5)
+        hint = next((f"; did you mean {known}?" for known in names() if [known.lower()] == near), "")
+        raise ValueError(f"method: expected one of {', '.join(names())}, got {name!r}{hint}")
+    variants = variants_of(name)
+    chosen = variants[0] if variant is None else variant
     if chosen not in variants:
         raise ValueError(f"{name}: expected one of the variants {', '.join(map(repr, variants))}, got {variant!r}")
+    if name in COMPARED:
+        return Method(name, Learned(name, chosen, checkpoint, device), chosen, variants, {}, str(checkpoint or ""))
     if checkpoint:
         raise ValueError(f"{name}: has no weights, got the checkpoint {checkpoint!r}")
-    function, changed = variants[chosen]
+    function, changed = METHODS[name][chosen]
     own = function.defaults() if isinstance(function, Searched) else defaults(function)
-    return Method(name, function, chosen, tuple(variants), {**own, **changed})
+    return Method(name, function, chosen, variants, {**own, **changed})
+
+
+def variants_of(name: str) -> tuple[str, ...]:
+    """Return the names of a method's variants, the default first."""
+    if name not in COMPARED:
+        return tuple(METHODS[name])
+    network = _compared(name)
+    return (*network.variants, *(f"{variant}{OWN_LUMA}" for variant in network.variants if network.colour))
+
+
+def missing(method: Method) -> str:
+    """Say why a method cannot run here (its weights are not there), "" if it can."""
+    if isinstance(method.function, Learned):
+        try:
+            _ = method.function.network
+        except FileNotFoundError as error:
+            return str(error)
+    return ""
 
 
 def fuse_pairs(method: Method, pairs: Iterable, folder: str | Path, progress: bool = True, **parameters) -> dict:
@@ -272,3 +352,30 @@ def fuse_pairs(method: Method, pairs: Iterable, folder: str | Path, progress: bo
               "parameters": {**method.parameters, **parameters}, "images": info}
     images.write_text(folder / "run.json", json.dumps(record, indent=1, default=float))
     return info
+
+
+def stand_in(name: str, source: str | Path, pairs: Iterable[str], folder: str | Path) -> None:
+    """Let a folder of somebody's fused images stand for a method: its row says "images".
+
+    Parameters
+    ----------
+    source : path
+        Images named as the pairs.
+    pairs : iterable of str
+        The names wanted.
+
+    Raises
+    ------
+    ValueError
+        A name without image.
+    """
+    files = images.list_images(source)
+    lacking = [pair for pair in pairs if pair not in files]
+    if lacking:
+        raise ValueError(f"{source}: expected an image for each pair of {name}, missing: {', '.join(lacking)}")
+    for pair in pairs:
+        fused = images.read(files[pair])
+        images.write(Path(folder) / "gray" / f"{pair}.png", images.luma(fused))
+        images.write(Path(folder) / "color" / f"{pair}.png", fused)
+    record = {"method": name, "variant": "images", "source": str(source), "images": dict.fromkeys(pairs, {})}
+    images.write_text(Path(folder) / "run.json", json.dumps(record, indent=1))

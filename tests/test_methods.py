@@ -89,7 +89,7 @@ def test_sentences_for_wrong_names_and_parameters():
         get("lp")
     with pytest.raises(ValueError, match="expected one of the variants"):
         get("LP", "nonsense")
-    with pytest.raises(ValueError, match="LP: no parameter named alpha; there are levels, rule"):
+    with pytest.raises(ValueError, match="LP: no parameter named alpha; there are levels, border"):
         get("LP").fuse(*pair((64, 64)), alpha=1)
     with pytest.raises(ValueError, match="has no weights"):
         get("LP", checkpoint="x.pt")

@@ -15,7 +15,6 @@ from fusionlib.metrics.arrays import strips
 from fusionlib.metrics.undefined import Undefined, choice, combine, source_names
 
 EPS = 1e-10
-ROWS = 96  # rows of window centres that are computed at a time
 NOISE = 2.0  # variance of the visual noise in VIF
 
 
