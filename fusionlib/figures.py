@@ -171,7 +171,8 @@ def objectives(curves: Mapping[str, pd.DataFrame], columns: int = 3) -> plt.Figu
         axis.plot(curve["w"], 1e3 * (curve["f"] - middle["f"]), color="black", lw=1.4, label="f, their sum")
         best = curve.loc[curve["f"].idxmax()]
         axis.plot(best["w"], 1e3 * (best["f"] - middle["f"]), "o", color="black", ms=4, clip_on=False)
-        axis.set_title(name)
+        axis.set(title=name, xticks=[0, 0.5, 1])
+        axis.locator_params(axis="y", nbins=4)
     for axis in axes.flat[len(curves):]:
         axis.axis("off")
     for axis in axes[:, 0]:
@@ -197,8 +198,11 @@ def swarms(runs: Mapping[str, tuple[np.ndarray, np.ndarray]], best: float) -> pl
         axes[0, column].plot(np.repeat(when, weights.shape[1]), weights.ravel(), ".", color=COLOURS[0], ms=2, alpha=0.5)
         axes[0, column].set_title(title)
         axes[1, column].plot(when, np.maximum(gap, 1e-16), color=COLOURS[0])
-    axes[0, 0].set_ylabel("w of every candidate")
-    axes[1, 0].set(yscale="log", ylabel="exact optimum minus best value")
+    # Few ticks: they take most of the time of drawing.
+    axes[0, 0].set(xticks=[0, len(when) // 2, len(when) - 1], yticks=[0, 0.5, 1], ylabel="w of every candidate")
+    axes[1, 0].set(yscale="log", ylabel="optimum minus best value")
+    axes[1, 0].yaxis.set_major_locator(matplotlib.ticker.LogLocator(numticks=6))
+    axes[1, 0].yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
     figure.supxlabel("iteration")
     return figure
 
@@ -226,7 +230,7 @@ def simplex(alphas: np.ndarray, panels: Mapping[str, np.ndarray], marked: tuple[
         axis.set_title(title, pad=16)
         axis.set(aspect="equal", xlim=(-0.12, 1.12), ylim=(-0.1, 0.96))
         axis.axis("off")
-        figure.colorbar(shown, ax=axis, shrink=0.75)
+        figure.colorbar(shown, ax=axis, shrink=0.75, ticks=matplotlib.ticker.MaxNLocator(4))
     return figure
 
 
@@ -262,4 +266,35 @@ def times(seconds: pd.DataFrame) -> plt.Figure:
         axis.plot(values.index, values, marker + "-", color=colour, label=name, ms=4.5, lw=1)
     axis.set(xscale="log", yscale="log", xlabel="megapixels", ylabel="seconds for a fusion")
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def ranges(spans: pd.DataFrame, values: pd.DataFrame) -> plt.Figure:
+    """Draw values per metric and convention over the span of printed numbers.
+
+    Parameters
+    ----------
+    spans : DataFrame indexed by metric, columns min and max
+    values : DataFrame with metric, convention, value; one point a row
+    """
+    figure, axes = plt.subplots(2, -(-len(spans) // 2), figsize=(9, 4.2), squeeze=False)
+    conventions = list(dict.fromkeys(values["convention"]))
+    for axis, (metric, span) in zip(axes.flat, spans.iterrows(), strict=False):
+        axis.axhspan(span["min"], span["max"], color="0.85")
+        for place, (convention, marker, colour) in enumerate(zip(conventions, "oxs^d", COLOURS, strict=False)):
+            shown = values[(values["metric"] == metric) & (values["convention"] == convention)]["value"]
+            axis.plot(np.full(len(shown), place), shown, marker, color=colour, mfc="none", mew=1.3)
+        axis.set(title=metric, xlim=(-0.6, len(conventions) - 0.4), xticks=range(len(conventions)))
+        axis.set_xticklabels(conventions, fontsize=8)
+    for axis in axes.flat[len(spans):]:
+        axis.axis("off")
+    return figure
+
+
+def pair_of_scatters(frame: pd.DataFrame, left: tuple[str, str], right: tuple[str, str]) -> plt.Figure:
+    """Draw two scatter plots of named columns side by side."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.4, 2.9))
+    for axis, (x, y), colour in zip(axes, (left, right), COLOURS, strict=False):
+        axis.plot(frame[x], frame[y], "o", color=colour, mfc="none", ms=5)
+        axis.set(xlabel=x, ylabel=y)
     return figure

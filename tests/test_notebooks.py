@@ -68,8 +68,9 @@ def test_no_path_of_a_machine_in_what_is_committed(path):
 @pytest.mark.parametrize("profile", graph.profiles())
 def test_workflow_passes_only_what_notebooks_have(profile, tmp_path):
     settings = graph.load_profile(profile)
-    for item in settings["multi_focus"]:
-        (tmp_path / "mfif" / item).mkdir(parents=True)
+    for kind, below in (("multi_focus", "mfif"), ("infrared_visible", "ivif")):
+        for item in settings[kind]:
+            (tmp_path / below / item).mkdir(parents=True)
     for node in graph.expand(profile, tmp_path, data=str(tmp_path)):
         runs.check_parameters(node.notebook, node.parameters)
         if profile == "smoke":

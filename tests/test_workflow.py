@@ -13,7 +13,7 @@ from test_runs import FINISH, notebook
 from fusionlib import runs
 from workflow import graph
 
-PROFILE = "jobs: 2\nthreads: 1\nseed: 0\ndevice: cpu\nmulti_focus: [builtin]\n"
+PROFILE = "jobs: 2\nthreads: 1\nseed: 0\ndevice: cpu\nmulti_focus: [builtin]\ninfrared_visible: [builtin]\n"
 
 
 @pytest.fixture

@@ -108,10 +108,11 @@ def expand(profile: str, reports: Path, only: Sequence[str] = (), data: str = ""
 
 def data_folder(data: str, kind: str, item: str) -> str:
     """Return the folder of one data set below FUSION_DATA."""
+    below = "mfif" if kind.startswith("multi_focus") else "ivif"
     if not data:
-        raise ValueError(f"FUSION_DATA: the data set {item} needs it; set it to the folder that holds "
-                         f"{'mfif' if kind == 'multi_focus' else 'ivif'}/{item}, or use PROFILE=smoke")
-    folder = Path(data) / ("mfif" if kind == "multi_focus" else "ivif") / item
+        raise ValueError(f"FUSION_DATA: the data set {item} needs it; set it to the folder that holds {below}/{item}, "
+                         "or use PROFILE=smoke")
+    folder = Path(data) / below / item
     if not folder.is_dir():
         raise ValueError(f"FUSION_DATA: expected the data set {item} at {folder}, found nothing there")
     return str(folder)

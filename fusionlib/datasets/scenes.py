@@ -136,7 +136,8 @@ def write_scenes(folder: str | os.PathLike, seeds: Iterable[int], size: tuple[in
         for box, label in zip(made.boxes.tolist(), made.labels, strict=True):
             coco["annotations"].append({"id": len(coco["annotations"]) + 1, "image_id": number + 1, "bbox": box,
                                         "category_id": CLASSES.index(label) + 1, "area": box[2] * box[3], "iscrowd": 0})
-    splits = {split: [Path(i["file_name"]).stem for i in coco["images"] if i["split"] == split] for split in ("train", "val")}
+    splits = {split: [Path(entry["file_name"]).stem for entry in coco["images"] if entry["split"] == split]
+              for split in ("train", "val")}
     images.write_text(folder / "splits.json", json.dumps(splits, indent=1) + "\n")
     images.write_text(folder / "annotations.json", json.dumps(coco, indent=1) + "\n")
     return folder

@@ -1,7 +1,7 @@
 """A generated street: its layout in metres, the maps of what each pixel of one pinhole camera shows, and two cameras.
 
-The maps are what a surface reflects, what light it gives off, how warm it is, and where it is. The visible camera lights
-them; the infrared one reads the temperatures.
+The maps are what a surface reflects, what light it gives off, how warm it is, and where it is. The visible camera
+lights them, the infrared one reads the temperatures.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def _pyramid(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         levels.append(level)
         level = level.reshape(len(level) // 2, 2, -1, 2).mean(axis=(1, 3))
     sizes = np.array([len(level) for level in levels], np.int32)
-    return np.concatenate([level.ravel() for level in levels]), np.r_[0, np.cumsum(sizes**2)[:-1]].astype(np.int32), sizes
+    offsets = np.r_[0, np.cumsum(sizes**2)[:-1]].astype(np.int32)
+    return np.concatenate([level.ravel() for level in levels]), offsets, sizes
 
 
 def texture(name: str, u: np.ndarray, v: np.ndarray, footprint: np.ndarray) -> np.ndarray:
@@ -118,7 +119,7 @@ def layout(rng: np.random.Generator, climate: Climate, view: float) -> list[Plac
     for _ in range(rng.integers(1, 5)):
         put((6, 18), 6.0, 0.4, 1.8, lambda: [("person", person(rng, climate))])
     for side in (-1, 1):
-        for z in np.arange(rng.uniform(7, 14), 50, 14):
+        for z in np.arange(rng.uniform(7, 14), 42, 14):
             placed.append(Placed(None, side * 4.3, z, 1.2, 5.5, False, lamp(climate, side)))
         for z in rng.uniform(14, 45, rng.integers(0, 4)):
             placed.append(Placed(None, side * rng.uniform(5.5, 7), z, 2.2, 7.5, False, tree(rng, climate)))
@@ -153,16 +154,15 @@ class Street:
 
     def _background(self, rng: np.random.Generator) -> None:
         c, (height, width) = self.climate, self.size
-        down, right = np.meshgrid((np.arange(height) + 0.5 - self.row) / self.focal,
-                                  (np.arange(width) + 0.5 - self.column) / self.focal, indexing="ij", copy=False)
-        down, right = down.astype(np.float32), right.astype(np.float32)
+        down, right = np.meshgrid((np.arange(height, dtype=np.float32) + 0.5 - self.row) / self.focal,
+                                  (np.arange(width, dtype=np.float32) + 0.5 - self.column) / self.focal, indexing="ij")
         self.off_axis = right**2 + down**2
 
         # What a ray meets first: ground, a house to the left (0) or right (1), or nothing.
         side = (right > 0).astype(np.intp)
         distance, gap = rng.uniform(7.2, 9, 2).astype(np.float32)[side], rng.uniform(9, 14)
-        ground = np.where(down > 1e-3, np.float32(CAMERA_HEIGHT) / np.maximum(down, np.float32(1e-3)), np.float32(np.inf))
-        wall = distance / np.maximum(np.abs(right), np.float32(1e-4))
+        ground = np.where(down > 1e-3, CAMERA_HEIGHT / np.maximum(down, 1e-3), np.float32(np.inf))
+        wall = distance / np.maximum(np.abs(right), 1e-4)
         house = np.minimum(wall / gap, 6).astype(np.intp)
         tall = (rng.uniform(5.5, 11, (2, 7)) * (rng.random((2, 7)) < 0.85)).astype(np.float32)
         level = CAMERA_HEIGHT - down * wall
@@ -175,7 +175,7 @@ class Street:
 
         # Ground: road with markings and a crossing, kerb, pavement, grass.
         stone = texture("gravel", self.x / 3, z / 3, slant / 3)
-        slabs = texture("brick", self.x / 2.5, z / 2.5, slant / 2.5)
+        slabs = texture("brick", np.where(is_wall, wall, self.x) / 3, np.where(is_wall, level, z) / 3, slant / 3)
         grass = texture("grass", self.x / 4, z / 4, slant / 4)
         across, crossing = np.abs(self.x), rng.uniform(9, 18)
         paint = ((across < 0.09) & (z % 6 < 3)) | (np.abs(across - 3.25) < 0.07)
@@ -189,13 +189,12 @@ class Street:
 
         # Houses with windows; some are lit after dark.
         plaster = np.float32([(0.42, 0.20, 0.13), (0.60, 0.54, 0.44), (0.50, 0.36, 0.22), (0.38, 0.38, 0.40)])
-        stones = texture("brick", wall / 3, level / 3, slant / 3)
-        face = plaster.T[:, rng.integers(0, 4, (2, 7))[side, house]] * (0.3 + 0.7 * stones)
+        face = plaster.T[:, rng.integers(0, 4, (2, 7))[side, house]] * (0.3 + 0.7 * slabs)
         window = (np.abs(level % 3 - 1.7) < 0.7) & (np.abs(wall % 2.6 - 1.3) < 0.5) & (level > 0.9) & is_wall
         lottery = np.sin(np.floor(level / 3) * 12.9 + np.floor(wall / 2.6) * 78.2 + 37.7 * house + side) * 43758.5
         lit = window & ((lottery + rng.random()) % 1 < 0.3)
         face = np.where(window, colour((0.05, 0.06, 0.08)), face)
-        heat = rng.uniform(-2, 2, (2, 7)).astype(np.float32)[side, house] + 0.8 * (stones - 1) - 3 * window + 7 * lit
+        heat = rng.uniform(-2, 2, (2, 7)).astype(np.float32)[side, house] + 0.8 * (slabs - 1) - 3 * window + 7 * lit
         self.albedo = np.where(is_wall, face, albedo)
         self.warmth = np.where(is_wall, c.wall + heat, warmth)
         self.glow = lit * colour((0.42, 0.27, 0.10)) * np.float32(c.lamps)
@@ -283,8 +282,8 @@ class Street:
             for o in lamps:
                 yellow += 5 / ((self.x - 0.8 * o.x) ** 2 + (self.y - 5.3) ** 2 + (self.depth - o.z) ** 2 + 3)
             # the head lights of the camera's own car
-            beam = np.exp(-((self.x / (0.28 * self.depth + 0.8)) ** 2) - ((self.y - 0.2) / (0.035 * self.depth + 0.5)) ** 2)
-            white = 9 * beam / (self.depth**2 + 20)
+            beam = (self.x / (0.28 * self.depth + 0.8)) ** 2 + ((self.y - 0.2) / (0.035 * self.depth + 0.5)) ** 2
+            white = 9 * np.exp(-beam) / (self.depth**2 + 20)
             light += c.lamps * self.shade * (colour((1.0, 0.78, 0.48)) * yellow + colour((1.0, 0.95, 0.85)) * white)
         seen = np.where(self.is_sky, self.sky, self.albedo * light + self.glow)
         seen = seen * passed + (1 - passed) * colour(c.horizon)
@@ -301,7 +300,7 @@ class Street:
         return images.to_uint8(255 * np.moveaxis(np.clip(seen, 0, 1) ** np.float32(1 / 2.2), 0, -1))
 
     def infrared(self, rng: np.random.Generator, passed: np.ndarray) -> np.ndarray:
-        """Map temperature to gray as a thermal camera does: softer lens, stripes of its columns, noise; (H, W) uint8."""
+        """Map temperature to gray as a thermal camera does: softer lens, column stripes, noise; (H, W) uint8."""
         low, high = self.climate.span
         passed = passed**0.08  # long waves pass between the grains of smoke
         warmth = self.warmth * passed + self.climate.green * (1 - passed)

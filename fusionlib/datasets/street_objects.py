@@ -42,7 +42,6 @@ CLIMATES = {
 
 
 
-
 class Part(NamedTuple):
     """A piece of an object: a shape in metres (x to the right, y up from the ground) and what it is made of.
 
@@ -59,16 +58,21 @@ class Part(NamedTuple):
 def distances(parts: list[Part], x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the signed distances (parts, H, W) in metres, negative inside; x (W,), y (H,)."""
     out = np.empty((len(parts), len(y), len(x)), np.float32)
+    quads = [part.shape for part in parts if isinstance(part.shape[2], tuple)]
     flat = np.array([isinstance(part.shape[2], tuple) for part in parts])
+    lines = [(*a, *b, *rest, 0.0)[:6] for (a, b, *rest), *_ in parts if not isinstance(rest[0], tuple)]
     px, py = x[None, None, :], y[None, :, None]
-    if not flat.all():
-        lines = [(*a, *b, *rest, 0.0)[:6] for (a, b, *rest), *_ in (p for p, quad in zip(parts, flat, strict=True) if not quad)]
+    if lines:
         ax, ay, bx, by, radius, ring = np.array(lines, np.float32).T[..., None, None]
-        dx, dy = bx - ax, by - ay
-        t = np.clip(((px - ax) * dx + (py - ay) * dy) / np.maximum(dx * dx + dy * dy, 1e-9), 0, 1)
-        out[~flat] = np.abs(np.sqrt((px - ax - t * dx) ** 2 + (py - ay - t * dy) ** 2) - ring) - radius
-    if flat.any():
-        corners = np.array([part.shape for part, quad in zip(parts, flat, strict=True) if quad], np.float32)
+        length = np.hypot(bx - ax, by - ay)
+        point = length == 0
+        dx, dy = np.where(point, 1, bx - ax) / (length + point), (by - ay) / (length + point)
+        along = (px - ax) * dx + (py - ay) * dy
+        along -= np.minimum(np.maximum(along, 0), length)  # how far beyond an end
+        across = (px - ax) * dy - (py - ay) * dx
+        out[~flat] = np.abs(np.sqrt(along * along + across * across) - ring) - radius
+    if quads:
+        corners = np.array(quads, np.float32)
         edges = np.roll(corners, -1, axis=1) - corners
         edges /= np.hypot(edges[..., 0], edges[..., 1])[..., None]
         ax, ay, dx, dy = np.concatenate([corners, edges], axis=2).transpose(2, 1, 0)[..., None, None]
@@ -90,7 +94,8 @@ SKIN, RUBBER, GLASS = (0.42, 0.25, 0.17), (0.015, 0.015, 0.015), (0.04, 0.05, 0.
 def person(rng: np.random.Generator, climate: Climate, riding: bool = False) -> list[Part]:
     """A walking, standing or riding person of 1.55 to 1.9 m, seen from the side or from behind."""
     coat, trousers = (COATS[i] for i in rng.choice(len(COATS), 2, replace=False))
-    skin, hair = tuple(np.array(SKIN) * rng.uniform(0.4, 1.3)), tuple(np.array((0.06, 0.04, 0.02)) * rng.uniform(0.3, 3))
+    skin = tuple(np.array(SKIN) * rng.uniform(0.4, 1.3))
+    hair = tuple(np.array((0.06, 0.04, 0.02)) * rng.uniform(0.3, 3))
     warm, face = climate.clothes + rng.uniform(-1, 1.5), 33.0
     s, stride, swing = rng.uniform(0.9, 1.08), rng.uniform(0, 0.28), rng.uniform(0.05, 0.28)
 
@@ -120,7 +125,8 @@ def bicycle(rng: np.random.Generator, climate: Climate) -> list[Part]:
     """A bicycle from the side, 1.75 m long."""
     paint, metal = PAINTS[rng.integers(len(PAINTS))], climate.metal
     tyre = climate.road + 1.5
-    rear, front, crank, seat, head, bar = (-0.53, 0.34), (0.53, 0.34), (-0.08, 0.3), (-0.22, 0.9), (0.38, 0.9), (0.42, 1.05)
+    rear, front, crank = (-0.53, 0.34), (0.53, 0.34), (-0.08, 0.3)
+    seat, head, bar = (-0.22, 0.9), (0.38, 0.9), (0.42, 1.05)
     tubes = ((rear, crank), (rear, seat), (crank, seat), (crank, head), (seat, head), (head, front), (head, bar))
     return [*(Part(((x, 0.34), (x, 0.34), 0.035, 0.32), RUBBER, tyre) for x in (-0.53, 0.53)),
             *(Part((a, b, 0.028), paint, metal) for a, b in tubes),

@@ -86,7 +86,7 @@ class AUIF(nn.Module):
         super().__init__()
         if rule not in ("sum", "average"):
             raise ValueError(f"rule: expected 'sum' or 'average', got {rule!r}")
-        self.share = 1.0 if rule == "sum" else 0.5
+        self.rule = rule
         self.base = nn.ModuleList([Step(at_once) for _ in range(LAYERS)])
         self.detail = nn.ModuleList([Step(at_once) for _ in range(LAYERS)])
         self.decoder = nn.Sequential(conv(1, 1, bias=False), nn.BatchNorm2d(1), nn.Sigmoid())
@@ -105,7 +105,8 @@ class AUIF(nn.Module):
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         base, detail = self.encode(torch.cat([a, b]))
         (base_a, base_b), (detail_a, detail_b) = base.chunk(2), detail.chunk(2)
-        return self.decoder(((base_a + base_b) + (detail_a + detail_b)) * self.share)
+        fused = (base_a + base_b) + (detail_a + detail_b)
+        return self.decoder(fused if self.rule == "sum" else fused / 2)
 
     @inference
     def fuse(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import DenseBlock, State, Variant, conv, from_hwio, inference, planes, renamed, rounded, stretched, truncated
+from .layers import DenseBlock, State, Variant, conv, from_hwio, in_bands, inference, planes, renamed, rounded, stretched, truncated
 
 VARIANTS = {
     f"tensorflow-{weight}-{strategy}": Variant(
@@ -92,7 +92,7 @@ class DenseFuse(nn.Module):
     def fuse(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
         """Fuse two gray uint8 images (H, W) to one."""
         a, b = planes(self, infrared, visible, smallest=2).expand(-1, self.channels, -1, -1).split(1)
-        fused = self(a, b)
+        fused = in_bands(self, a, b, reach=8)
         if self.tensorflow:
             return rounded(stretched(fused))
         # ASSUMPTION: DenseFuse's colour network on gray images is read as gray by the luma of its three output channels.

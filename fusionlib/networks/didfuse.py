@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .layers import State, Variant, conv, inference, planes, renamed, rounded
+from .layers import State, Variant, conv, in_bands, inference, planes, renamed, rounded
 
 VARIANTS = {
     "sum": Variant("didfuse", "all four feature maps summed, as in every published image"),
@@ -38,7 +38,7 @@ class DIDFuse(nn.Module):
         super().__init__()
         if rule not in ("sum", "average"):
             raise ValueError(f"rule: expected 'sum' or 'average', got {rule!r}")
-        self.share = 1.0 if rule == "sum" else 0.5
+        self.rule = rule
         self.conv1, self.conv2 = unit(1, 64, nn.PReLU(), border="reflect"), unit(64, 64, nn.PReLU())
         self.base, self.detail = unit(64, 64, nn.Tanh()), unit(64, 64, nn.Tanh())
         self.conv5, self.conv6 = unit(128, 64, nn.PReLU()), unit(128, 64, nn.PReLU())
@@ -57,13 +57,14 @@ class DIDFuse(nn.Module):
         return self.conv7(torch.cat([x, first], dim=1))
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        return self.decode(*((x + y) * self.share for x, y in zip(self.encode(a), self.encode(b), strict=True)))
+        sums = [x.add_(y) for x, y in zip(self.encode(a), self.encode(b), strict=True)]
+        return self.decode(*(sums if self.rule == "sum" else [x / 2 for x in sums]))
 
     @inference
     def fuse(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
         """Fuse two gray uint8 images (H, W) to one."""
         a, b = (planes(self, infrared, visible, smallest=2) / 255).split(1)
-        return rounded(self(a, b) * 255)
+        return rounded(in_bands(self, a, b, reach=6) * 255)
 
 
 def from_torch(encoder: State, decoder: State) -> dict[str, Tensor]:

@@ -39,7 +39,7 @@ class Unit(nn.Module):
         self.conv, self.bn = conv(channels, channels, border="replicate", bias=False), nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.bn(self.conv(x)))
+        return F.relu_(self.bn(self.conv(x)))
 
 
 class IFCNN(nn.Module):
@@ -67,8 +67,7 @@ class IFCNN(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Fuse images (B, 3, H, W) in [0, 1]; the output is not clamped."""
-        pair = (torch.cat([a, b]) - self.mean) / self.deviation
-        a, b = self.conv2(self.conv1(pair)).chunk(2)
+        a, b = (self.conv2(self.conv1((x - self.mean) / self.deviation)) for x in (a, b))
         fused = self.conv4(self.conv3(RULES[self.rule](a, b)))
         return fused * self.deviation + self.mean
 
