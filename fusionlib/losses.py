@@ -197,4 +197,4 @@ def _check(fused: Tensor, infrared: Tensor, visible: Tensor, reading: str) -> No
     for name, image in (("fused", fused), ("infrared", infrared), ("visible", visible)):
         if image.ndim != 4 or image.shape[1] != 1 or image.shape != fused.shape:
             hint = "; of a colour image use Y" if image.ndim == 4 and image.shape[1] == 3 else ""
-            raise ValueError(f"{name}: expected one shape (B, 1, H, W) for three images, got {tuple(image.shape)}{hint}")
+            raise ValueError(f"{name}: expected one shape (B, 1, H, W) for all images, got {tuple(image.shape)}{hint}")

@@ -328,6 +328,19 @@ def missing(method: Method) -> str:
     return ""
 
 
+def cost(name: str, variant: str | None = None, size: tuple[int, int] = (480, 640)) -> dict[str, float]:
+    """Return parameters and multiply-adds (in 1e9) of a compared network on one pair of ``size``; no weights needed."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    network = _compared(name).build(variant)
+    image = np.random.default_rng(0).integers(0, 256, size).astype(np.uint8)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network.fuse(image, image)
+    return {"parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "multiply-adds (1e9)": counter.get_total_flops() / 2e9}
+
+
 def fuse_pairs(method: Method, pairs: Iterable, folder: str | Path, progress: bool = True, **parameters) -> dict:
     """Fuse many pairs into ``folder/gray/NAME.png`` (scored) and ``folder/color/NAME.png`` (shown), with ``run.json``.
 

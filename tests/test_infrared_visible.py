@@ -82,10 +82,10 @@ def test_boxes_are_resized_with_their_image(height, width, new_height, new_width
     image[y : y + h, x : x + w] = 255
     pair = Pair("p", image, image, np.array([[x, y, w, h]], float), ["car"]).resized((new_height, new_width))
     assert pair.infrared.shape == pair.visible.shape == (new_height, new_width)
-    rows, columns = np.nonzero(pair.infrared > 127)
+    rows, columns = np.nonzero(pair.infrared > pair.infrared.max() / 2)
     found = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
     box = pair.boxes[0]
-    assert np.abs(np.array([box[0], box[1], box[0] + box[2], box[1] + box[3]]) - found).max() <= 1.01
+    assert np.abs(np.array([box[0], box[1], box[0] + box[2], box[1] + box[3]]) - found).max() <= 1.5
 
 
 def test_size_of_the_whole_set(tmp_path):

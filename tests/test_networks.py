@@ -1,4 +1,4 @@
-"""The nine compared networks: the official programs' outputs, equal faster forms, any size, and the contract of ``fuse``."""
+"""The nine compared networks: the official outputs, equal faster forms, any size, the contract of ``fuse``."""
 
 import base64
 import io
@@ -22,7 +22,9 @@ from fusionlib.networks.checkpoints import CHECKPOINTS, Checkpoint, fill, load_c
 STORED = json.loads((Path(__file__).parent / "oracles" / "networks.json").read_text())
 STEP = STORED["step"]
 # Whole photographs, minutes in all; crops of them and small images are always checked.
-full_size = pytest.mark.skipif(os.environ.get("FUSION_FULL_SIZE") != "1", reason="full-size images: set FUSION_FULL_SIZE=1")
+full_size = pytest.mark.skipif(
+    os.environ.get("FUSION_FULL_SIZE") != "1", reason="full-size images: set FUSION_FULL_SIZE=1"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +57,9 @@ def pair(h: int, w: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return tuple(draw.integers(0, 256, (h, w), dtype=np.uint8) for _ in range(2))
 
 
-# ---- generated weights: the official programs were run with them, so structure and names are proven without any file ----
+# ---- generated weights: the official programs were run with them, so structure and names are proven without any file
+# ----
+
 
 def by_name(shapes: dict[str, tuple], weight: float = 1.0) -> dict[str, Tensor]:
     """Draw each tensor from its official name; ``weight`` is the variance times the fan-in."""
@@ -77,19 +81,46 @@ def by_name(shapes: dict[str, tuple], weight: float = 1.0) -> dict[str, Tensor]:
 
 def rfn_nest_generated() -> rfn_nest.RFNNest:
     def block(name, i, o):
-        return {f"{name}.denseblock.0.conv2d.weight": (i // 2, i, 3, 3), f"{name}.denseblock.0.conv2d.bias": (i // 2,),
-                f"{name}.denseblock.1.conv2d.weight": (o, i // 2, 1, 1), f"{name}.denseblock.1.conv2d.bias": (o,)}
+        return {
+            f"{name}.denseblock.0.conv2d.weight": (i // 2, i, 3, 3),
+            f"{name}.denseblock.0.conv2d.bias": (i // 2,),
+            f"{name}.denseblock.1.conv2d.weight": (o, i // 2, 1, 1),
+            f"{name}.denseblock.1.conv2d.bias": (o,),
+        }
 
-    encoder = {"conv0.conv2d.weight": (16, 1, 1, 1), "conv0.conv2d.bias": (16,),
-               "conv_out.conv2d.weight": (1, 64, 1, 1), "conv_out.conv2d.bias": (1,)}
-    for name, i, o in [("DB1_0", 16, 64), ("DB2_0", 64, 112), ("DB3_0", 112, 160), ("DB4_0", 160, 208), ("DB1_1", 176, 64),
-                       ("DB2_1", 272, 112), ("DB3_1", 368, 160), ("DB1_2", 240, 64), ("DB2_2", 384, 112), ("DB1_3", 304, 64)]:
+    encoder = {
+        "conv0.conv2d.weight": (16, 1, 1, 1),
+        "conv0.conv2d.bias": (16,),
+        "conv_out.conv2d.weight": (1, 64, 1, 1),
+        "conv_out.conv2d.bias": (1,),
+    }
+    for name, i, o in [
+        ("DB1_0", 16, 64),
+        ("DB2_0", 64, 112),
+        ("DB3_0", 112, 160),
+        ("DB4_0", 160, 208),
+        ("DB1_1", 176, 64),
+        ("DB2_1", 272, 112),
+        ("DB3_1", 368, 160),
+        ("DB1_2", 240, 64),
+        ("DB2_2", 384, 112),
+        ("DB1_3", 304, 64),
+    ]:
         encoder |= block(name, i, o)
     fusion = {}
     for n, c in enumerate((64, 112, 160, 208), 1):
-        for name, i, k in [("conv_fusion", 2 * c, 3), ("conv_ir", c, 3), ("conv_vi", c, 3), ("bottelblock.0", 2 * c, 1),
-                           ("bottelblock.1", c, 3), ("bottelblock.2", c, 3)]:
-            fusion |= {f"fusion_block{n}.{name}.conv2d.weight": (c, i, k, k), f"fusion_block{n}.{name}.conv2d.bias": (c,)}
+        for name, i, k in [
+            ("conv_fusion", 2 * c, 3),
+            ("conv_ir", c, 3),
+            ("conv_vi", c, 3),
+            ("bottelblock.0", 2 * c, 1),
+            ("bottelblock.1", c, 3),
+            ("bottelblock.2", c, 3),
+        ]:
+            fusion |= {
+                f"fusion_block{n}.{name}.conv2d.weight": (c, i, k, k),
+                f"fusion_block{n}.{name}.conv2d.bias": (c,),
+            }
 
     def fill_sorted(shapes, seed):
         state = {}
@@ -108,8 +139,10 @@ def piafusion_generated(flavour: str) -> piafusion.PIAFusion:
     widths, decoder = (16, 16, 32, 64, 128), ((256, 256), (256, 128), (128, 64), (64, 32))
     shapes: dict[str, tuple] = {}
     if flavour == "tensorflow":
+
         def layer(name, k, i, o):
             shapes.update({f"PIAFusion/{name}/kernel": (k, k, i, o), f"PIAFusion/{name}/bias": (o,)})
+
         for modality in ("ir", "vi"):
             layer(f"encoder/conv5x5_{modality}", 1, 1, 16)
         for k in range(4):
@@ -119,8 +152,10 @@ def piafusion_generated(flavour: str) -> piafusion.PIAFusion:
         shapes["classifier/Classifier/dense/bias"] = (128,)  # the authors' file holds more than the network
         state = piafusion.from_tensorflow(by_name(shapes))
     else:
+
         def layer(name, k, i, o):
             shapes.update({f"{name}.weight": (o, i, k, k), f"{name}.bias": (o,)})
+
         for modality in ("vi", "ir"):
             layer(f"encoder.{modality}_conv1", 1, 1, 16)
             for k in range(4):
@@ -142,7 +177,11 @@ def swinfuse_generated() -> swinfuse.SwinFuse:
         for b in (0, 1):  # the second block never runs; the file holds six
             name = f"EN{s}_0.blocks.{b}"
             shapes |= pair_of(f"{name}.norm1", 96) | pair_of(f"{name}.norm2", 96) | pair_of(f"{name}.attn.qkv", 288, 96)
-            shapes |= pair_of(f"{name}.attn.proj", 96, 96) | pair_of(f"{name}.mlp.fc1", 384, 96) | pair_of(f"{name}.mlp.fc2", 96, 384)
+            shapes |= (
+                pair_of(f"{name}.attn.proj", 96, 96)
+                | pair_of(f"{name}.mlp.fc1", 384, 96)
+                | pair_of(f"{name}.mlp.fc2", 96, 384)
+            )
             shapes[f"{name}.attn.relative_position_bias_table"] = (169, heads)
     state = by_name(shapes) | {"prelu.weight": torch.zeros(1)}
     state |= {f"EN1_0.blocks.{b}.attn.relative_position_index": torch.zeros(49, 49) for b in (0, 1)}
@@ -159,7 +198,9 @@ def rfn():
 @torch.inference_mode()
 def test_rfn_nest_with_generated_weights(rfn, name):
     infrared, visible = (stored_input(f"{name}_{m}") for m in ("ir", "vi"))
-    assert largest(grid(rfn(plane(infrared, 1), plane(visible, 1))), STORED[f"rfn_{name}"]) <= STORED["tolerance"]["rfn"]
+    assert (
+        largest(grid(rfn(plane(infrared, 1), plane(visible, 1))), STORED[f"rfn_{name}"]) <= STORED["tolerance"]["rfn"]
+    )
     assert largest(rfn.fuse(infrared, visible)[::STEP, ::STEP], STORED[f"rfn_{name}_u8"]) <= 1
 
 
@@ -182,7 +223,9 @@ def test_piafusion_with_generated_weights(flavour):
     output = network(plane(infrared), luma)
     assert largest(grid(output), STORED[f"piafusion_{flavour}"]) <= STORED["tolerance"]["piafusion"]
     y = output.numpy().squeeze().astype(np.float64)
-    expected = np.round((y - 16 / 255) * 1.164 * 255).clip(0, 255) if flavour == "tensorflow" else np.floor(y.clip(0, 1) * 255)
+    expected = (
+        np.round((y - 16 / 255) * 1.164 * 255).clip(0, 255) if flavour == "tensorflow" else np.floor(y.clip(0, 1) * 255)
+    )
     assert largest(network.fuse(infrared, visible), expected) <= 1
 
 
@@ -199,12 +242,24 @@ def test_swinfuse_with_generated_weights():
 # ---- real weights ----------------------------------------------------------------------------------------------
 
 CASES = {  # of index A: method, variant, scale of the input
-    "densefuse_gray": ("DenseFuse", "torch-gray", 1), "densefuse_tf_1e2_addition": ("DenseFuse", "tensorflow-1e2-addition", 1),
-    "densefuse_tf_1e2_l1": ("DenseFuse", "tensorflow-1e2-l1", 1), "ifcnn_max": ("IFCNN", "max", 255),
-    "ifcnn_max_imagenet": ("IFCNN", "max-imagenet", 255), "didfuse_sum": ("DIDFuse", "sum", 255), "auif_sum": ("AUIF", "sum", 255),
+    "densefuse_gray": ("DenseFuse", "torch-gray", 1),
+    "densefuse_tf_1e2_addition": ("DenseFuse", "tensorflow-1e2-addition", 1),
+    "densefuse_tf_1e2_l1": ("DenseFuse", "tensorflow-1e2-l1", 1),
+    "ifcnn_max": ("IFCNN", "max", 255),
+    "ifcnn_max_imagenet": ("IFCNN", "max-imagenet", 255),
+    "didfuse_sum": ("DIDFuse", "sum", 255),
+    "auif_sum": ("AUIF", "sum", 255),
 }
-TARDAL = {"dt_train": "dt", "dt_eval": "dt-stored", "tt_train": "tt-batch", "tt_eval": "tt", "ct_train": "ct-batch", "ct_eval": "ct"}
-# The re-derivations of index B agreed to 1.8e-7 (YDTR), 5.4e-7 and 6e-8 (PIAFusion), 1.5e-5 (SwinFuse): ten times that, at least.
+TARDAL = {
+    "dt_train": "dt",
+    "dt_eval": "dt-stored",
+    "tt_train": "tt-batch",
+    "tt_eval": "tt",
+    "ct_train": "ct-batch",
+    "ct_eval": "ct",
+}
+# The re-derivations of index B agreed to 1.8e-7 (YDTR), 5.4e-7 and 6e-8 (PIAFusion), 1.5e-5 (SwinFuse): ten times
+# that, at least.
 TOLERANCE_B = {"ydtr": 2e-6, "tardal": 5e-6, "piafusion": 5e-6, "swinfuse": 1.5e-4 * 255 / 2}
 
 
@@ -224,7 +279,9 @@ def tno(fusion_data, index):
             path = fusion_data / "ivif" / "tno" / modality / f"{name[3:5]}.png"
             if not path.is_file():
                 pytest.skip(f"{path.name} of TNO is not among the data")
-            assert hashlib.sha256(path.read_bytes()).hexdigest() == index["A"]["sources"][name][f"{modality}_png_sha256"]
+            assert (
+                hashlib.sha256(path.read_bytes()).hexdigest() == index["A"]["sources"][name][f"{modality}_png_sha256"]
+            )
             found.append(images.read(path))
         return tuple(found)
 
@@ -243,7 +300,13 @@ def raw(network, method: str, infrared: np.ndarray, visible: np.ndarray, scale: 
 def assert_statistics(value: Tensor | np.ndarray, expected: dict, tolerance: float) -> None:
     value = np.asarray(value, np.float64)
     assert list(value.shape) == expected["shape"] or list(value.squeeze().shape) == expected["shape"]
-    found = {"mean": value.mean(), "std": value.std(), "l1": np.abs(value).mean(), "min": value.min(), "max": value.max()}
+    found = {
+        "mean": value.mean(),
+        "std": value.std(),
+        "l1": np.abs(value).mean(),
+        "min": value.min(),
+        "max": value.max(),
+    }
     for name in found.keys() & expected.keys():
         assert found[name] == pytest.approx(expected[name], abs=tolerance, rel=1e-5), name
 
@@ -255,7 +318,10 @@ def test_index_a_small_images(case, image, fusion_weights, oracles, index):
     network = REGISTRY[method].load(variant, fusion_weights)
     inputs, expected = np.load(oracles / "inputs.npz"), np.load(oracles / f"{case}.npz")
     infrared, visible = inputs[f"{image}_ir"], inputs[f"{image}_vi"]
-    assert largest(raw(network, method, infrared, visible, scale), expected[image]) <= index["A"]["tolerances_max_abs"][case]
+    assert (
+        largest(raw(network, method, infrared, visible, scale), expected[image])
+        <= index["A"]["tolerances_max_abs"][case]
+    )
     assert largest(network.fuse(infrared, visible), expected[f"{image}_u8"]) <= 1
 
 
@@ -267,7 +333,7 @@ def test_index_a_crops_of_full_images(case, image, fusion_weights, oracles, inde
     network, expected = REGISTRY[method].load(variant, fusion_weights), np.load(oracles / f"{case}.npz")
     y, x, h, w = index["A"]["sources"][image]["crop_yxhw"]
     m = 32 if method == "AUIF" else 9
-    cut = [source[y - m:y + h + m, x - m:x + w + m] for source in tno(image)]
+    cut = [source[y - m : y + h + m, x - m : x + w + m] for source in tno(image)]
     output = raw(network, method, *cut, scale)[..., m:-m, m:-m]
     assert largest(output, expected[f"{image}_crop"]) <= index["A"]["tolerances_max_abs"][case]
 
@@ -282,14 +348,18 @@ def test_index_a_full_images(case, image, fusion_weights, oracles, index, tno):
     said = index["A"]["cases"][case]["outputs"][image]
     assert_statistics(raw(network, method, *tno(image), scale), said, index["A"]["tolerances_max_abs"][case])
     fused = network.fuse(*tno(image))
-    assert largest(fused[y:y + h, x:x + w], expected[f"{image}_crop_u8"]) <= 1
+    assert largest(fused[y : y + h, x : x + w], expected[f"{image}_crop_u8"]) <= 1
     assert fused.mean() == pytest.approx(said["u8_mean"], abs=1e-3)
 
 
 def test_index_a_intermediates(fusion_weights, oracles, index):
     inputs, cases = np.load(oracles / "inputs.npz"), index["A"]["cases"]
     with torch.inference_mode():
-        for case, names in {"densefuse_gray": None, "didfuse_sum": ("f1", "f2", "base", "detail"), "auif_sum": ("base", "detail")}.items():
+        for case, names in {
+            "densefuse_gray": None,
+            "didfuse_sum": ("f1", "f2", "base", "detail"),
+            "auif_sum": ("base", "detail"),
+        }.items():
             method, variant, scale = CASES[case]
             network, said = REGISTRY[method].load(variant, fusion_weights), cases[case]["synth_intermediates"]
             both = {m: network.encode(plane(inputs[f"synth_{m}"], scale)) for m in ("ir", "vi")}
@@ -314,12 +384,16 @@ def ydtr_naive(folder: Path) -> ydtr.YDTR:
     return fill(ydtr.YDTR("window"), Checkpoint(ydtr.from_torch_naive(state), "ydtr", {}, True)).eval()
 
 
-@pytest.mark.parametrize("image", [pytest.param("tno01", marks=full_size), "tno12", "tno25"])
+@full_size
+@pytest.mark.parametrize("image", ["tno01", "tno12", "tno25"])
 def test_ydtr_full_image(image, fusion_weights, oracles, index, tno):
     said = index["B"]["cases"]["ydtr_official.npz"]["stats"][image]
     output = raw(REGISTRY["YDTR"].load(folder=fusion_weights), "YDTR", *tno(image), 255)
     y, x = said["crop_yx"]
-    assert largest(output[y:y + 64, x:x + 64], np.load(oracles / "ydtr_official.npz")[f"{image}_crop"]) <= TOLERANCE_B["ydtr"]
+    assert (
+        largest(output[y : y + 64, x : x + 64], np.load(oracles / "ydtr_official.npz")[f"{image}_crop"])
+        <= TOLERANCE_B["ydtr"]
+    )
     assert_statistics(output, said, TOLERANCE_B["ydtr"])
     assert int((output < 0).sum()) == said["negative_pixels"] == 0
 
@@ -331,8 +405,13 @@ def test_tardal_synthetic(case, fusion_weights, oracles, index):
     output = raw(network, "TarDAL", expected["synth_ir"], expected["synth_vi"], 255)
     assert largest(output, expected[f"{case}_synth"]) <= TOLERANCE_B["tardal"]
     assert_statistics(output, index["B"]["cases"]["tardal_official.npz"]["stats"][case]["synth"], TOLERANCE_B["tardal"])
-    assert largest(network.fuse(expected["synth_ir"], expected["synth_vi"]),
-                   np.round(expected[f"{case}_synth"].clip(0, 1) * 255)) <= 1
+    assert (
+        largest(
+            network.fuse(expected["synth_ir"], expected["synth_vi"]),
+            np.round(expected[f"{case}_synth"].clip(0, 1) * 255),
+        )
+        <= 1
+    )
 
 
 @pytest.mark.parametrize("image", ["tno01", "tno12", "tno25"])
@@ -340,20 +419,25 @@ def test_tardal_synthetic(case, fusion_weights, oracles, index):
 def test_tardal_crops_of_full_images(case, image, fusion_weights, oracles, index, tno):
     """With stored statistics a pixel sees 8 pixels around it."""
     y, x = index["B"]["cases"]["tardal_official.npz"]["stats"][case][image]["crop_yx"]
-    cut = [source[y - 9:y + 73, x - 9:x + 73] for source in tno(image)]
+    cut = [source[y - 9 : y + 73, x - 9 : x + 73] for source in tno(image)]
     output = raw(REGISTRY["TarDAL"].load(TARDAL[case], fusion_weights), "TarDAL", *cut, 255)[9:-9, 9:-9]
     assert largest(output, np.load(oracles / "tardal_official.npz")[f"{case}_{image}_crop"]) <= TOLERANCE_B["tardal"]
 
 
-@pytest.mark.parametrize(("case", "image"), [
-    pytest.param(case, image, marks=() if (case, image) == ("dt_train", "tno25") else full_size)
-    for case in TARDAL for image in ("tno01", "tno12", "tno25")])
+@pytest.mark.parametrize(
+    ("case", "image"),
+    [
+        pytest.param(case, image, marks=() if (case, image) == ("dt_train", "tno25") else full_size)
+        for case in TARDAL
+        for image in ("tno01", "tno12", "tno25")
+    ],
+)
 def test_tardal_full_images(case, image, fusion_weights, oracles, index, tno):
     said = index["B"]["cases"]["tardal_official.npz"]["stats"][case][image]
     output = raw(REGISTRY["TarDAL"].load(TARDAL[case], fusion_weights), "TarDAL", *tno(image), 255)
     y, x = said["crop_yx"]
     crop = np.load(oracles / "tardal_official.npz")[f"{case}_{image}_crop"]
-    assert largest(output[y:y + 64, x:x + 64], crop) <= TOLERANCE_B["tardal"]
+    assert largest(output[y : y + 64, x : x + 64], crop) <= TOLERANCE_B["tardal"]
     assert_statistics(output, said, 1e-5)
     assert int((output < 0).sum()) == pytest.approx(said["negative_pixels"], abs=2)
 
@@ -379,7 +463,7 @@ def test_piafusion_full_image(flavour, oracles, index, tno):
         output = network(plane(infrared), luma).numpy().squeeze()
     y, x = said["crop_yx"]
     expected = np.load(oracles / "piafusion_official.npz")[f"{key}_crop"]
-    assert largest(output[y:y + 64, x:x + 64], expected) <= TOLERANCE_B["piafusion"]
+    assert largest(output[y : y + 64, x : x + 64], expected) <= TOLERANCE_B["piafusion"]
     assert_statistics(output, said, TOLERANCE_B["piafusion"])
 
 
@@ -389,10 +473,10 @@ def test_swinfuse_tile_of_a_full_image(image, oracles, index, tno):
     network, said = swinfuse_generated(), index["B"]["cases"]["swinfuse_official.npz"]["stats"][image]
     y, x = said["crop_yx"]
     top, left = y // 224 * 224, x // 224 * 224
-    cut = [(plane(source, 1)[..., top:top + 224, left:left + 224] - 127.5) / 127.5 for source in tno(image)]
+    cut = [(plane(source, 1)[..., top : top + 224, left : left + 224] - 127.5) / 127.5 for source in tno(image)]
     with torch.inference_mode():
-        output = ((network.tiled(*cut) / 2 + 0.5) * 255).numpy().squeeze()[y - top:y - top + 64, x - left:]
-    expected = np.load(oracles / "swinfuse_official.npz")[f"{image}_crop"][:, :output.shape[1]]
+        output = ((network.tiled(*cut) / 2 + 0.5) * 255).numpy().squeeze()[y - top : y - top + 64, x - left :]
+    expected = np.load(oracles / "swinfuse_official.npz")[f"{image}_crop"][:, : output.shape[1]]
     assert largest(output[:, :64], expected) <= TOLERANCE_B["swinfuse"]
 
 
@@ -408,7 +492,10 @@ def test_swinfuse_full_image(oracles, index, tno):
 def test_rfn_nest_small_images(rfn, image, oracles, index):
     inputs, expected = np.load(oracles / "inputs.npz"), np.load(oracles / "rfn_nest_structural.npz")
     infrared, visible = inputs[f"{image}_ir"], inputs[f"{image}_vi"]
-    assert largest(raw(rfn, "RFN-Nest", infrared, visible, 1), expected[image]) <= index["A"]["tolerances_max_abs"]["rfn_nest_structural"]
+    assert (
+        largest(raw(rfn, "RFN-Nest", infrared, visible, 1), expected[image])
+        <= index["A"]["tolerances_max_abs"]["rfn_nest_structural"]
+    )
     assert largest(rfn.fuse(infrared, visible), expected[f"{image}_u8"]) <= 1
 
 
@@ -419,13 +506,14 @@ def test_rfn_nest_tiled_as_the_authors_do(rfn, oracles, index, tno):
     with torch.inference_mode():
         output = rfn.tiled(plane(infrared, 1), plane(visible, 1))
     tolerance = index["A"]["tolerances_max_abs"]["rfn_nest_structural"]
-    assert largest(output.numpy().squeeze()[y:y + h, x:x + w], expected["tno25_tiled_crop"]) <= tolerance
+    assert largest(output.numpy().squeeze()[y : y + h, x : x + w], expected["tno25_tiled_crop"]) <= tolerance
     assert_statistics(output, index["A"]["cases"]["rfn_nest_structural"]["outputs"]["tno25_tiled"], tolerance)
     rounded = layers.truncated(layers.stretched(output, margin=1e-5))
-    assert largest(rounded[y:y + h, x:x + w], expected["tno25_tiled_crop_u8"]) <= 1
+    assert largest(rounded[y : y + h, x : x + w], expected["tno25_tiled_crop_u8"]) <= 1
 
 
 # ---- equal forms, sizes, tiles -----------------------------------------------------------------------------------
+
 
 @given(h=st.integers(10, 33), w=st.integers(10, 33), seed=st.integers(0, 99))
 @settings(max_examples=25, deadline=None)
@@ -454,7 +542,9 @@ def test_ydtr_queries_and_keys_have_no_gradient():
     naive(*(plane(x) for x in pair(8, 9))).sum().backward()
     attention = naive.blocks[0].attn
     # Softmax over one key: only rounding is left of the gradient.
-    assert float(attention.qkv.weight.grad[:128].abs().max()) < 1e-6 < float(attention.qkv.weight.grad[128:].abs().max())
+    assert (
+        float(attention.qkv.weight.grad[:128].abs().max()) < 1e-6 < float(attention.qkv.weight.grad[128:].abs().max())
+    )
     assert not any("qkv" in name or "table" in name for name, _ in network.named_parameters())
 
 
@@ -479,23 +569,26 @@ def test_swinfuse_tiles_of_any_size(shape):
         for y in range(0, shape[0], 14):
             for x in range(0, shape[1], 14):
                 tile = [torch.zeros(1, 1, 14, 14), torch.zeros(1, 1, 14, 14)]
-                part = [source[..., y:y + 14, x:x + 14] for source in (a, b)]
+                part = [source[..., y : y + 14, x : x + 14] for source in (a, b)]
                 h, w = part[0].shape[-2:]
                 for whole, piece in zip(tile, part, strict=True):
                     whole[..., :h, :w] = piece
-                assert torch.allclose(output[..., y:y + 14, x:x + 14], network(*tile)[..., :h, :w], atol=1e-5)
+                assert torch.allclose(output[..., y : y + 14, x : x + 14], network(*tile)[..., :h, :w], atol=1e-5)
 
 
 def test_rfn_nest_tiles_overlap_and_average(rfn):
     a, b = (plane(x, 1) for x in pair(41, 50))
     with torch.inference_mode():
         output = rfn.tiled(a, b)
-        tiles = {(y, x): rfn(a[..., y[0]:y[1], x[0]:x[1]], b[..., y[0]:y[1], x[0]:x[1]])
-                 for y in ((0, 23), (18, 41)) for x in ((0, 28), (23, 50))}
+        tiles = {
+            (y, x): rfn(a[..., y[0] : y[1], x[0] : x[1]], b[..., y[0] : y[1], x[0] : x[1]])
+            for y in ((0, 23), (18, 41))
+            for x in ((0, 28), (23, 50))
+        }
     total, count = torch.zeros(41, 50), torch.zeros(41, 50)
     for (y, x), tile in tiles.items():
-        total[y[0]:y[1], x[0]:x[1]] += tile[0, 0]
-        count[y[0]:y[1], x[0]:x[1]] += 1
+        total[y[0] : y[1], x[0] : x[1]] += tile[0, 0]
+        count[y[0] : y[1], x[0] : x[1]] += 1
     assert count.max() == 4 and (count == 2).sum() == 5 * 45 + 5 * 36
     assert torch.allclose(output[0, 0], total / count, atol=1e-4)
     small = rfn_nest.RFNNest(tile_above=40)
@@ -512,7 +605,9 @@ def test_tardal_batch_statistics_are_of_one_image():
     x = torch.randn(1, 3, 8, 9) * 4 + 2
     y = unit(x)
     y = y.detach()
-    assert float(y.mean((0, 2, 3)).abs().max()) < 1e-6 and torch.allclose(y.var((0, 2, 3), correction=0), torch.ones(3), atol=1e-3)
+    assert float(y.mean((0, 2, 3)).abs().max()) < 1e-6 and torch.allclose(
+        y.var((0, 2, 3), correction=0), torch.ones(3), atol=1e-3
+    )
     assert torch.equal(unit.running_mean, torch.zeros(3)), "fusing must not change the stored statistics"
 
 
@@ -521,7 +616,9 @@ def test_densefuse_l1_weights_where_both_features_are_zero():
     zero = torch.zeros(1, 64, 4, 5)
     assert torch.equal(network.merge(zero, zero), zero)
     other = torch.rand(1, 64, 4, 5) + 0.1
-    assert torch.allclose(network.merge(zero, other), other) and torch.allclose(network.merge(other, other), other, atol=1e-6)
+    assert torch.allclose(network.merge(zero, other), other) and torch.allclose(
+        network.merge(other, other), other, atol=1e-6
+    )
 
 
 def test_piafusion_colour():
@@ -545,7 +642,17 @@ EVERY = [(name, variant) for name, method in REGISTRY.items() for variant in met
 
 
 def test_registry_names_and_defaults():
-    assert list(REGISTRY) == ["DenseFuse", "RFN-Nest", "IFCNN", "PIAFusion", "DIDFuse", "AUIF", "SwinFuse", "YDTR", "TarDAL"]
+    assert list(REGISTRY) == [
+        "DenseFuse",
+        "RFN-Nest",
+        "IFCNN",
+        "PIAFusion",
+        "DIDFuse",
+        "AUIF",
+        "SwinFuse",
+        "YDTR",
+        "TarDAL",
+    ]
     defaults = {name: method.variant() for name, method in REGISTRY.items()}
     assert defaults["DenseFuse"] == "tensorflow-1e2-addition" and defaults["IFCNN"] == "max-imagenet"
     assert defaults["DIDFuse"] == defaults["AUIF"] == "sum" and defaults["TarDAL"] == "dt"
@@ -557,9 +664,19 @@ def test_registry_names_and_defaults():
         assert first == method.variants[method.variant()].checkpoint, "the method's name means the default's checkpoint"
 
 
-@pytest.mark.parametrize(("name", "count"), [
-    ("DenseFuse", 74193), ("RFN-Nest", 7524249), ("IFCNN", 83587), ("PIAFusion", 1076785), ("DIDFuse", 260935), ("AUIF", 11631),
-    ("SwinFuse", 337376), ("TarDAL", 296577)])
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("DenseFuse", 74193),
+        ("RFN-Nest", 7524249),
+        ("IFCNN", 83587),
+        ("PIAFusion", 1076785),
+        ("DIDFuse", 260935),
+        ("AUIF", 11631),
+        ("SwinFuse", 337376),
+        ("TarDAL", 296577),
+    ],
+)
 def test_parameters_in_use(name, count):
     assert sum(p.numel() for p in REGISTRY[name].build().parameters()) == count
 
@@ -588,9 +705,13 @@ def test_fuse_keeps_the_contract(name, variant):
     assert fused.dtype == np.uint8 and fused.shape == (19, 23)
     assert network.training, "fuse leaves the mode as it was"
     assert np.array_equal(before[0], infrared) and np.array_equal(before[1], visible)
-    assert np.array_equal(network.fuse(np.repeat(infrared[..., None], 3, 2), visible), fused), "three equal channels are gray"
+    assert np.array_equal(network.fuse(np.repeat(infrared[..., None], 3, 2), visible), fused), (
+        "three equal channels are gray"
+    )
     again = REGISTRY[name].build(variant)
-    assert all(torch.equal(value, again.state_dict()[key]) for key, value in network.state_dict().items()), "same seed, same weights"
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in network.state_dict().items()), (
+        "same seed, same weights"
+    )
 
 
 @pytest.mark.parametrize("name", REGISTRY)
@@ -607,8 +728,12 @@ def test_bad_input_is_refused_in_one_sentence(name):
     network = REGISTRY[name].build()
     infrared, visible = pair(20, 24)
     colour = np.random.default_rng(2).integers(0, 256, (20, 24, 3), dtype=np.uint8)
-    for a, b, kind, said in [(infrared / 255, visible, TypeError, "infrared"), (infrared, visible[:, :20], ValueError, "20x20"),
-                             (colour, visible, ValueError, "infrared"), (infrared, None, TypeError, "visible")]:
+    for a, b, kind, said in [
+        (infrared / 255, visible, TypeError, "infrared"),
+        (infrared, visible[:, :20], ValueError, "20x20"),
+        (colour, visible, ValueError, "infrared"),
+        (infrared, None, TypeError, "visible"),
+    ]:
         with pytest.raises(kind, match=said) as refused:
             network.fuse(a, b)
         assert "\n" not in str(refused.value)
@@ -619,8 +744,20 @@ def test_bad_input_is_refused_in_one_sentence(name):
             network.fuse(infrared, colour)
 
 
-@pytest.mark.parametrize(("name", "smallest"), [("DenseFuse", 2), ("RFN-Nest", 16), ("IFCNN", 1), ("PIAFusion", 2), ("DIDFuse", 2),
-                                                ("AUIF", 10), ("SwinFuse", 1), ("YDTR", 1), ("TarDAL", 1)])
+@pytest.mark.parametrize(
+    ("name", "smallest"),
+    [
+        ("DenseFuse", 2),
+        ("RFN-Nest", 16),
+        ("IFCNN", 1),
+        ("PIAFusion", 2),
+        ("DIDFuse", 2),
+        ("AUIF", 10),
+        ("SwinFuse", 1),
+        ("YDTR", 1),
+        ("TarDAL", 1),
+    ],
+)
 def test_smallest_image(name, smallest):
     network = REGISTRY[name].build()
     if name == "SwinFuse":

@@ -222,7 +222,9 @@ def _json(path: Path) -> dict:
     return found
 
 
-def pairs(folder: str | os.PathLike = "", limit: int = 0, split: str = "", size: tuple[int, int] = (192, 256)) -> list[Pair]:
+def pairs(
+    folder: str | os.PathLike = "", limit: int = 0, split: str = "", size: tuple[int, int] = (192, 256)
+) -> list[Pair]:
     """Return the first ``limit`` pairs of a folder (0: all), or of the generated scenes where ``folder`` is empty.
 
     Parameters

@@ -280,10 +280,10 @@ class Street:
         if c.lamps:
             yellow = np.zeros(self.size, np.float32)
             for o in lamps:
-                yellow += 5 / ((self.x - 0.8 * o.x) ** 2 + (self.y - 5.3) ** 2 + (self.depth - o.z) ** 2 + 3)
+                yellow += 3 / ((self.x - 0.8 * o.x) ** 2 + (self.y - 5.3) ** 2 + (self.depth - o.z) ** 2 + 3)
             # the head lights of the camera's own car
             beam = (self.x / (0.28 * self.depth + 0.8)) ** 2 + ((self.y - 0.2) / (0.035 * self.depth + 0.5)) ** 2
-            white = 9 * np.exp(-beam) / (self.depth**2 + 20)
+            white = 7 * np.exp(-beam) / (self.depth**2 + 20)
             light += c.lamps * self.shade * (colour((1.0, 0.78, 0.48)) * yellow + colour((1.0, 0.95, 0.85)) * white)
         seen = np.where(self.is_sky, self.sky, self.albedo * light + self.glow)
         seen = seen * passed + (1 - passed) * colour(c.horizon)

@@ -56,7 +56,8 @@ def rmse(fused: np.ndarray, *references: np.ndarray, white: float = 255.0, avera
     Notes
     -----
     Eq. (18) with one reference, Eq. (16) with two sources and ``average="roots"``, Abas & Baykan 2021.
-    ASSUMPTION: Eq. (16) as printed lacks the square root in its second half; both halves are taken as roots.
+    ASSUMPTION: Eq. (16) of the multi-focus paper lacks the square root in its second half; both halves are taken as
+    roots.
     """
     choice("average", average, ("squares", "roots"))
     if error == "root":

@@ -1,8 +1,8 @@
 """Networks: MoE-Fusion and the nine it is compared with, each a module with its own ``fuse``.
 
-``REGISTRY`` holds the compared methods by the names the paper's tables use. ``REGISTRY["TarDAL"].load("tt", folder=...)`` gives a network
-with official weights, ``.build("tt", seed=0)`` the same network with random ones; ``.fuse(infrared, visible)`` takes and gives
-gray uint8 images.
+``REGISTRY`` holds the compared methods by the names the paper's tables use. ``REGISTRY["TarDAL"].load("tt",
+folder=...)`` gives a network with official weights, ``.build("tt", seed=0)`` the same network with random ones;
+``.fuse(infrared, visible)`` takes and gives gray uint8 images.
 """
 
 from __future__ import annotations
@@ -51,22 +51,23 @@ class Compared:
         return name
 
     def build(self, variant: str | None = None, seed: int = 0, device: str | torch.device = "cpu") -> nn.Module:
-        """Return the network of a variant with random weights drawn from ``seed``: for timings and tests, not for results."""
+        """Return the network of a variant with random weights drawn from ``seed``: for timings and tests only."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return self.network(**self.variants[self.variant(variant)].options).eval().to(device)
 
-    def load(self, variant: str | None = None, folder: str | os.PathLike | None = None, cache: str | os.PathLike | None = None,
-             device: str | torch.device = "cpu") -> nn.Module:
+    def load(self, variant: str | None = None, folder: str | os.PathLike | None = None,
+             cache: str | os.PathLike | None = None, device: str | torch.device = "cpu") -> nn.Module:
         """Return the network of a variant with official weights, found as :func:`load_checkpoint` does.
 
-        What was loaded stands in its attribute ``provenance``: method, variant, checkpoint, files with SHA-256, verified, licence.
+        What was loaded stands in its attribute ``provenance``: method, variant, checkpoint, files with SHA-256,
+        verified, licence.
         """
         variant = self.variant(variant)
         checkpoint = load_checkpoint(self.variants[variant].checkpoint, folder, cache)
         network = fill(self.build(variant), checkpoint).to(device)
-        network.provenance = {"method": self.name, "variant": variant, "checkpoint": checkpoint.name, "files": checkpoint.files,
-                              "verified": checkpoint.verified, "licence": checkpoint.licence}
+        network.provenance = {"method": self.name, "variant": variant, "checkpoint": checkpoint.name,
+                              "files": checkpoint.files, "verified": checkpoint.verified, "licence": checkpoint.licence}
         return network
 
 

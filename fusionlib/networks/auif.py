@@ -1,15 +1,16 @@
 """AUIF: base and detail by unrolled gradient steps (Zhao et al., IEEE TCSVT 32(3), 2022).
 
-Each of ten layers takes one learned step of an optimisation for base and for detail:
-x <- x - eta [ PReLU(BN(K' (K x))) - theta (I - x) ], K' being K turned by half a turn with its channels swapped, not a
-second filter. Base starts from an 11 x 11 mean of the image, detail from a 19 x 19 Laplacian. Both are fused by the **sum** of
-both images; as in DIDFuse the released script never passes its other strategies on. eta and theta are free in
-sign, and some are negative. The detail branch of the released weights is nearly constant (deviation 0.006 against
-0.33 to 0.41 of base), so the fused image says little about it.
+Each of ten layers takes one learned step of an optimisation for base and for detail: x <- x - eta [ PReLU(BN(K' (K
+x))) - theta (I - x) ], K' being K turned by half a turn with its channels swapped, not a second filter. Base starts
+from an 11 x 11 mean of the image, detail from a 19 x 19 Laplacian. Both are fused by the **sum** of both images; as
+in DIDFuse the released script never passes its other strategies on. eta and theta are free in sign, and some are
+negative. The detail branch of the released weights is nearly constant (deviation 0.006 against 0.33 to 0.41 of base),
+so the fused image says little about it.
 
-Faster, with the same result: nothing stands between K and K', so together they are one filter of 5 x 5 on one channel, the sum of the
-64 autocorrelations (25 multiply-adds a pixel instead of 1152). Only the outermost pixels differ, where the authors reflect the 64
-maps between the two filters; those one-pixel strips are computed in two steps as written.
+Faster, with the same result: nothing stands between K and K', so together they are one filter of 5 x 5 on one
+channel, the sum of the 64 autocorrelations (25 multiply-adds a pixel instead of 1152). Only the outermost pixels
+differ, where the authors reflect the 64 maps between the two filters; those one-pixel strips are computed in two
+steps as written.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ class Step(nn.Module):
         self.both = there_and_back_at_once if at_once else there_and_back
 
     def forward(self, x: Tensor, image: Tensor) -> Tensor:
-        # Base and detail updates of the unrolled algorithm (section III of the paper), BN and PReLU being the learned part.
+        # Base and detail updates of the unrolled algorithm (section III of the paper), BN and PReLU being the learned
+        # part.
         return x - self.eta * (self.prelu(self.norm(self.both(x, self.kernel))) - self.theta * (image - x))
 
 

@@ -1,8 +1,9 @@
 """Read a TensorFlow V2 checkpoint (a bundle of ``NAME.index`` and ``NAME.data-00000-of-00001``) without TensorFlow.
 
-The index is a sorted string table (LevelDB's format): a footer points to an index block, which points to data blocks, whose entries
-share prefixes of their keys. Each value is a small protocol-buffer message: type, shape, shard, offset, size, checksum. Only what the
-official files of the compared networks need is read: uncompressed blocks, one shard, plain numbers; what the optimiser left is passed over.
+The index is a sorted string table (LevelDB's format): a footer points to an index block, which points to data blocks,
+whose entries share prefixes of their keys. Each value is a small protocol-buffer message: type, shape, shard, offset,
+size, checksum. Only what the official files of the compared networks need is read: uncompressed blocks, one shard,
+plain numbers; what the optimiser left is passed over.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ TYPES = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 3: np.dtype("<i4"), 9: np.dtype
 
 
 def read_bundle(index: bytes, data: bytes) -> dict[str, np.ndarray]:
-    """Return the tensors of a bundle by their variable names, in the layout of TensorFlow, without those of the optimiser.
+    """Return the tensors of a bundle by their variable names, in the layout of TensorFlow, without those of the
+    optimiser.
 
     Raises
     ------
@@ -104,10 +106,11 @@ def _fields(message: bytes) -> dict[int, list]:
 
 
 def _tensor(entry: dict[int, list], data: bytes, name: str) -> np.ndarray:
-    """Cut one tensor out of the data by its entry (BundleEntryProto: 1 type, 2 shape, 3 shard, 4 offset, 5 size, 6 crc)."""
+    """Cut one tensor out of the data by its entry: fields 1 type, 2 shape, 3 shard, 4 offset, 5 size, 6 crc."""
     kind, offset, size = entry[1][0], entry.get(4, [0])[0], entry[5][0]
-    if kind not in TYPES or entry.get(3, [0])[0]:
-        raise ValueError(f"tensor {name}: expected one shard of numbers, got type {kind} in shard {entry.get(3, [0])[0]}")
+    shard = entry.get(3, [0])[0]
+    if kind not in TYPES or shard:
+        raise ValueError(f"tensor {name}: expected one shard of numbers, got type {kind} in shard {shard}")
     shape = [_fields(dimension).get(1, [0])[0] for dimension in _fields(entry[2][0]).get(2, [])]
     content = data[offset:offset + size]
     if len(content) < size or size != int(np.prod(shape)) * TYPES[kind].itemsize:

@@ -1,9 +1,9 @@
 """Weights on disk: the format of our own networks, and the way to the official files of others.
 
-Our own format is two files, ``NAME.safetensors`` (tensors) and ``NAME.json`` (the network's configuration, the list of tensors and
-checksums of both); each is checked against the other. Official files (:mod:`.official`) are looked for in a folder the caller names, then in
-the cache; nothing is fetched unless :func:`download` is called. No code in a file is ever run: PyTorch files are
-read with ``weights_only=True``, TensorFlow files as numbers.
+Our own format is two files, ``NAME.safetensors`` (tensors) and ``NAME.json`` (the network's configuration, the list
+of tensors and checksums of both); each is checked against the other. Official files (:mod:`.official`) are looked for
+in a folder the caller names, then in the cache; nothing is fetched unless :func:`download` is called. No code in a
+file is ever run: PyTorch files are read with ``weights_only=True``, TensorFlow files as numbers.
 """
 
 from __future__ import annotations
@@ -13,19 +13,17 @@ import importlib
 import json
 import os
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .. import images
-from .bundle import read_bundle
 from .official import CHECKPOINTS, File, Official
+from .readers import read_raw
 
 FORMAT = "fusionlib checkpoint 1"
 
@@ -56,7 +54,8 @@ class Checkpoint(dict):
 # ---- our own format -------------------------------------------------------------------------------------------
 
 def save_checkpoint(path: str | os.PathLike, model: nn.Module | Mapping[str, Tensor], config: dict) -> Path:
-    """Write tensors to ``path`` (suffix .safetensors) and configuration to the .json beside it, each whole or not at all.
+    """Write tensors to ``path`` (suffix .safetensors) and configuration to the .json beside it, each whole or not at
+    all.
 
     Parameters
     ----------
@@ -81,7 +80,8 @@ def save_checkpoint(path: str | os.PathLike, model: nn.Module | Mapping[str, Ten
         record = bound | {"sha256": sha256(path), "config": json.loads(text), "tensors": described}
         Path(sidecar).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
-    # The outer write renames right after the inner one: an interruption leaves the old pair or the new one but for an instant.
+    # The outer write renames right after the inner one: an interruption leaves the old pair or the new one but for an
+    # instant.
     images.write_atomically(path.with_suffix(".json"), save)
     return path
 
@@ -99,17 +99,19 @@ def _load_own(path: Path) -> Checkpoint:
         config, expected, described = record["config"], record["sha256"], record["tensors"]
         config_sum = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
         if config_sum != record["config_sha256"]:
-            raise ValueError(f"{sidecar}: its configuration was changed after it was saved (the checksum does not hold)")
+            raise ValueError(f"{sidecar}: its configuration was changed after it was saved (checksum)")
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
         raise ValueError(f"{sidecar}: expected the JSON that belongs to a checkpoint, its content is not") from None
     found = sha256(path)
     if found != expected:
-        raise ValueError(f"{path}: expected sha256 {expected[:12]} as {sidecar.name} says, got {found[:12]}: damaged, or of another save")
+        raise ValueError(f"{path}: expected sha256 {expected[:12]} as {sidecar.name} says, got {found[:12]}: damaged, "
+                         "or of another save")
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: not a readable safetensors file ({error})") from None
-    if {name: list(value.shape) for name, value in tensors.items()} != {name: d["shape"] for name, d in described.items()}:
+    shapes = {name: list(value.shape) for name, value in tensors.items()}
+    if shapes != {name: entry["shape"] for name, entry in described.items()}:
         raise ValueError(f"{path}: its tensors are not those that {sidecar.name} lists")
     return Checkpoint(tensors, str(path), {path.name: found}, verified=True, config=config)
 
@@ -129,8 +131,8 @@ def official(name: str) -> tuple[str, Official]:
         if name in (key, entry.method):
             return key, entry
     methods = dict.fromkeys(entry.method for entry in CHECKPOINTS.values())
-    raise ValueError(f"name: expected a method ({', '.join(methods)}), a checkpoint ({', '.join(CHECKPOINTS)}) or a path that ends in "
-                     f".safetensors, got {name!r}")
+    raise ValueError(f"name: expected a method ({', '.join(methods)}), a checkpoint ({', '.join(CHECKPOINTS)}) or a "
+                     f"path that ends in .safetensors, got {name!r}")
 
 
 def load_checkpoint(name: str | os.PathLike, folder: str | os.PathLike | None = None,
@@ -142,7 +144,8 @@ def load_checkpoint(name: str | os.PathLike, folder: str | os.PathLike | None = 
     name : str or path
         A method, a name in :data:`.official.CHECKPOINTS`, or the path of a .safetensors file of our own.
     folder : path, optional
-        Where official files are looked for first, and in its folders one level down; a renamed file is known by its content.
+        Where official files are looked for first, and in its folders one level down; a renamed file is known by its
+        content.
     cache : path, optional
         Where they are looked for next; the user's cache by default.
 
@@ -258,48 +261,8 @@ def _read(key: str, entry: Official, files: tuple[File, ...], paths: list[Path])
     return Checkpoint(state, key, {path.name: sha256(path) for path in paths}, known, entry.licence)
 
 
-def read_raw(entry: Official, paths: list[Path]) -> list[dict[str, Tensor]]:
-    """Return the tensors of each file under its authors' names; a TensorFlow bundle of two files counts as one."""
-    if paths[0].suffix == ".npz":
-        return [_read_npz(paths[0])]
-    if entry.format == "torch":
-        return [_read_torch(path, entry.member) for path in paths]
-    try:
-        if entry.format == "archive":
-            with zipfile.ZipFile(paths[0]) as archive:
-                index, data = (archive.read(f"{entry.member}.{part}") for part in ("index", "data-00000-of-00001"))
-        else:
-            index, data = (path.read_bytes() for path in paths)
-        return [{name: torch.from_numpy(value) for name, value in read_bundle(index, data).items()}]
-    except (ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{paths[0]}: not a readable TensorFlow checkpoint ({error})") from None
-
-
-def _read_npz(path: Path) -> dict[str, Tensor]:
-    """Read a numpy archive without pickles."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: torch.from_numpy(archive[name]) for name in archive.files}
-    except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not a readable .npz of numbers ({type(error).__name__})") from None
-
-
-def _read_torch(path: Path, member: str) -> dict[str, Tensor]:
-    """Read a PyTorch file, old pickle or zip, as tensors and nothing else."""
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - a damaged pickle can raise anything; the file is at fault each time
-        code = "holds code instead of numbers" if "weights_only" in str(error) or "Unsupported" in str(error) else "cannot be read"
-        raise ValueError(f"{path}: {code}, expected tensors saved by PyTorch ({type(error).__name__})") from None
-    state = loaded.get(member) if member and isinstance(loaded, dict) else loaded
-    if not isinstance(state, dict):
-        raise ValueError(f"{path}: expected a state dict{f' under {member!r}' if member else ''}, got {type(loaded).__name__}")
-    # Flags beside the tensors, such as TarDAL's use_eval, are no weights.
-    return {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
-
-
 def fill(network: nn.Module, checkpoint: Checkpoint) -> nn.Module:
-    """Put the tensors of ``checkpoint`` into ``network`` and return it; raise ValueError unless names and shapes are its own."""
+    """Put the tensors of ``checkpoint`` into ``network`` and return it; ValueError unless names and shapes agree."""
     own = network.state_dict()
     missing, foreign = own.keys() - checkpoint.keys(), checkpoint.keys() - own.keys()
     reshaped = [name for name in own.keys() & checkpoint.keys() if own[name].shape != checkpoint[name].shape]
@@ -313,7 +276,8 @@ def fill(network: nn.Module, checkpoint: Checkpoint) -> nn.Module:
 
 # ---- download -------------------------------------------------------------------------------------------------
 
-def download(name: str, url: str | None = None, cache: str | os.PathLike | None = None, progress: bool = False) -> list[Path]:
+def download(name: str, url: str | None = None, cache: str | os.PathLike | None = None,
+             progress: bool = False) -> list[Path]:
     """Fetch the official files of a checkpoint into the cache, each checked before it gets its name.
 
     Parameters
@@ -321,7 +285,8 @@ def download(name: str, url: str | None = None, cache: str | os.PathLike | None 
     name : str
         As for :func:`load_checkpoint`.
     url : str, optional
-        Address of the file, or of the folder that holds the files (ending in ``/``); by default where the authors publish it.
+        Address of the file, or of the folder that holds the files (ending in ``/``); by default where the authors
+        publish it.
 
     Raises
     ------
@@ -344,7 +309,8 @@ def download(name: str, url: str | None = None, cache: str | os.PathLike | None 
             continue
         address = file.url if url is None else url + file.name if url.endswith("/") else url
         if address is None:
-            raise ValueError(f"{key}: no address of {file.name} is known; get it from {file.origin} and put it in {target}")
+            raise ValueError(f"{key}: no address of {file.name} is known; get it from {file.origin} and put it in "
+                             f"{target}")
         with tempfile.TemporaryDirectory(dir=target, prefix=".download-") as folder:
             try:
                 got = Path(folder) / file.name

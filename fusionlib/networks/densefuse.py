@@ -12,9 +12,9 @@ output             stretched from its own minimum  clamped to 0..255, truncated
                    and maximum, rounded
 ================== =============================== ==========================================
 
-Input is gray on the 0..255 scale, any size. What paper and released code do not share: the paper averages the l1-norm over
-3 x 3 blocks before weighting, the code weights each pixel alone; the released test script resizes to 256 x 256 and saves the
-picture transposed, while all published images have the full size and are upright, and so are these.
+Input is gray on the 0..255 scale, any size. What paper and released code do not share: the paper averages the l1-norm
+over 3 x 3 blocks before weighting, the code weights each pixel alone; the released test script resizes to 256 x 256
+and saves the picture transposed, while all published images have the full size and are upright, and so are these.
 """
 
 from __future__ import annotations
@@ -24,7 +24,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import DenseBlock, State, Variant, conv, from_hwio, in_bands, inference, planes, renamed, rounded, stretched, truncated
+from .layers import (
+    DenseBlock,
+    State,
+    Variant,
+    conv,
+    from_hwio,
+    in_bands,
+    inference,
+    planes,
+    renamed,
+    rounded,
+    stretched,
+    truncated,
+)
 
 VARIANTS = {
     f"tensorflow-{weight}-{strategy}": Variant(
@@ -57,12 +70,13 @@ class DenseFuse(nn.Module):
 
     def __init__(self, flavour: str = "tensorflow", strategy: str = "addition", channels: int = 1):
         super().__init__()
-        if flavour not in ("tensorflow", "torch") or strategy not in ("addition", "l1") or (flavour, strategy) == ("torch", "l1"):
-            raise ValueError("flavour, strategy: expected 'tensorflow' with 'addition' or 'l1', or 'torch' with 'addition', "
-                             f"got {flavour!r} with {strategy!r}")
+        if (flavour, strategy) not in (("tensorflow", "addition"), ("tensorflow", "l1"), ("torch", "addition")):
+            raise ValueError("flavour, strategy: expected 'tensorflow' with 'addition' or 'l1', or 'torch' with "
+                             f"'addition', got {flavour!r} with {strategy!r}")
         self.tensorflow, self.strategy, self.channels = flavour == "tensorflow", strategy, channels
         self.conv1 = conv(channels, 16)
-        self.dense = DenseBlock([nn.Sequential(conv(c, 16), nn.ReLU(inplace=True)) for c in (16, 32, 48)], new_first=self.tensorflow)
+        steps = [nn.Sequential(conv(c, 16), nn.ReLU(inplace=True)) for c in (16, 32, 48)]
+        self.dense = DenseBlock(steps, new_first=self.tensorflow)
         self.conv2, self.conv3, self.conv4 = conv(64, 64), conv(64, 32), conv(32, 16)
         self.conv5 = conv(16, channels)
 
@@ -75,7 +89,8 @@ class DenseFuse(nn.Module):
         if self.strategy == "l1":
             # l1-norm strategy (section III-B), without its block average: C_k = ||phi_k||_1, w_k = C_k / (C_1 + C_2)
             l1_a, l1_b = a.abs().sum(1, keepdim=True), b.abs().sum(1, keepdim=True)
-            # ASSUMPTION: where DenseFuse's l1-norm weights are 0/0, both features are zero, and so is the fused feature.
+            # ASSUMPTION: where DenseFuse's l1-norm weights are 0/0, both features are zero, and so is the fused
+            # feature.
             return (l1_a * a + l1_b * b) / (l1_a + l1_b).clamp_min(torch.finfo(a.dtype).tiny)
         # Addition strategy (section III-B): the sum; the torch program halves it.
         return a + b if self.tensorflow else (a + b) / 2
@@ -95,7 +110,8 @@ class DenseFuse(nn.Module):
         fused = in_bands(self, a, b, reach=8)
         if self.tensorflow:
             return rounded(stretched(fused))
-        # ASSUMPTION: DenseFuse's colour network on gray images is read as gray by the luma of its three output channels.
+        # ASSUMPTION: DenseFuse's colour network on gray images is read as gray by the luma of its three output
+        # channels.
         luma = torch.tensor([0.299, 0.587, 0.114] if self.channels == 3 else [1.0], device=fused.device)
         return truncated((fused.clamp(0, 255) * luma[:, None, None]).sum(1, keepdim=True))
 

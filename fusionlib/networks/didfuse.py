@@ -1,9 +1,9 @@
 """DIDFuse: an auto-encoder that decomposes each image into base and detail (Zhao et al., IJCAI 2020).
 
-The encoder gives four maps of 64 channels: two shallow ones, base and detail. All four are fused by the **sum** of both images,
-although the decoder was trained on maps of a single image. The released script offers an average and an l1-norm weighting too,
-but never passes the choice on, so every published image is a sum; sum and average lie 24 to 26 gray levels apart on average.
-The l1-norm of the released code weights all channels by one map and is left out here.
+The encoder gives four maps of 64 channels: two shallow ones, base and detail. All four are fused by the **sum** of
+both images, although the decoder was trained on maps of a single image. The released script offers an average and an
+l1-norm weighting too, but never passes the choice on, so every published image is a sum; sum and average lie 24 to 26
+gray levels apart on average. The l1-norm of the released code weights all channels by one map and is left out here.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
-"""IFCNN: features of a frozen ResNet layer, elementwise fusion, two convolutions back (Zhang et al., Information Fusion 54, 2020).
+"""IFCNN: features of a frozen ResNet layer, elementwise fusion, two convolutions back (Zhang et al., Information
+Fusion 54, 2020).
 
-The network works on three channels; gray is repeated. One choice moves the result by up to 23 gray levels on average and the
-paper does not settle it: the released script for infrared and visible feeds the images in [0, 1] as they are, while the paper's own
-result images (and those of third-party comparisons) need the ImageNet mean and deviation. Both are variants, the latter first.
+The network works on three channels; gray is repeated. One choice moves the result by up to 23 gray levels on average
+and the paper does not settle it: the released script for infrared and visible feeds the images in [0, 1] as they are,
+while the paper's own result images (and those of third-party comparisons) need the ImageNet mean and deviation. Both
+are variants, the latter first.
 
-The authors use the maximum for infrared and visible images. Their published images for the mean could be reproduced under neither
-normalisation (mean difference 0.6 to 6.8 gray levels); those for maximum and sum could. How the network was trained is
-not released.
+The authors use the maximum for infrared and visible images. Their published images for the mean could be reproduced
+under neither normalisation (mean difference 0.6 to 6.8 gray levels); those for maximum and sum could. How the network
+was trained is not released.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ VARIANTS = {
                                    else "images in [0, 1] as they are, as in the released script"),
         {"rule": rule, "imagenet": imagenet},
     )
-    for rule, imagenet in [("max", True), ("max", False), ("sum", True), ("sum", False), ("mean", True), ("mean", False)]
+    for rule in ("max", "sum", "mean") for imagenet in (True, False)
 }
 
 RULES = {"max": torch.maximum, "sum": torch.add, "mean": lambda a, b: (a + b) / 2}
@@ -75,13 +77,14 @@ class IFCNN(nn.Module):
     def fuse(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
         """Fuse two gray uint8 images (H, W) to one."""
         a, b = (planes(self, infrared, visible) / 255).expand(-1, 3, -1, -1).split(1)
-        # The authors truncate each channel to 8 bits, then read the colour image as gray: two roundings, kept as they are.
+        # The authors truncate each channel to 8 bits, then read the colour image as gray: two roundings, kept as they
+        # are.
         rgb = (self(a, b).clamp(0, 1) * 255).floor()
         luma = torch.tensor([0.299, 0.587, 0.114], device=rgb.device)[:, None, None]
         return rounded((rgb * luma).sum(1, keepdim=True))
 
 
 def from_torch(state: State) -> dict[str, Tensor]:
-    """The authors' names are used as they are; the files lack only the batch counters, which evaluation does not need."""
+    """The authors' names are used as they are; the files lack only batch counters, which nothing here needs."""
     counters = {f"conv{i}.bn.num_batches_tracked": torch.tensor(0) for i in (2, 3)}
     return counters | renamed(state, {r"(conv[1-4]\.[\w.]+)": r"\1"})

@@ -1,4 +1,5 @@
-"""What several of the compared networks share: the way in and out of a network, convolution, dense block, window attention.
+"""What several of the compared networks share: the way in and out of a network, convolution, dense block, window
+attention.
 
 A network of this package takes two gray ``uint8`` images, infrared first, and gives one back. Between the two lies one
 float32 batch of two planes on the 0..255 scale, infrared at index 0; each network scales it as its authors did.
@@ -96,7 +97,8 @@ BAND_PIXELS = 100_000  # a map of 64 channels is then 26 MB: small enough for th
 
 
 def in_bands(network: Callable[..., Tensor], a: Tensor, b: Tensor, reach: int) -> Tensor:
-    """Run a network on bands of rows of two images (1, C, H, W), bit for bit the same and with a fraction of the memory.
+    """Run a network on bands of rows of two images (1, C, H, W), bit for bit the same and with a fraction of the
+    memory.
 
     The network must see no farther than ``reach`` pixels from each of its outputs; bands overlap by that much.
     """
@@ -192,8 +194,8 @@ class TransformerBlock(nn.Module):
         self.norm2, self.mlp = nn.LayerNorm(channels), Mlp(channels, 4 * channels)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        tokens = tokens + self.attn(self.norm1(tokens))
-        return tokens + self.mlp(self.norm2(tokens))
+        tokens = self.attn(self.norm1(tokens)).add_(tokens)
+        return self.mlp(self.norm2(tokens)).add_(tokens)
 
 
 def in_chunks(function: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:
@@ -229,7 +231,7 @@ def renamed(state: State, rules: Mapping[str, str], dead: str = "(?!)") -> dict[
                 result[match.expand(replacement)] = tensor
                 break
         else:
-            raise ValueError(f"expected tensors named like {next(iter(rules))!r}, got {name!r}, which the network does not have")
+            raise ValueError(f"expected tensors named like {next(iter(rules))!r}, got {name!r}, which it does not have")
     return result
 
 

@@ -13,33 +13,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .experts import Conv, Expert, Mixture, NoisyTopKGate, Pieces
+from .experts import Expert, Mixture, NoisyTopKGate, Pieces
+from .moe_parts import READINGS, Attention, Encoder, from_official_names, official_name
 
 GATE_GRID = ((120, 160), (60, 80))
-
-
-class Reading(NamedTuple):
-    """What distinguishes the two readings of the network; the losses have theirs in ``fusionlib.losses``."""
-
-    mirror: bool  # border of the 3x3 convolutions: mirrored, or zero
-    dense_relu: bool  # ReLU after every convolution of the encoders, or after the first alone
-    combine: str  # of the experts
-    attention_convs: bool  # two convolutions before the maximum of the attention maps
-    random_gate: bool  # start of the gates: random, or zero
-
-
-READINGS = {
-    # ASSUMPTION: the paper names no padding; its encoders follow DenseFuse, which mirrors the border, and here every
-    # 3x3 convolution does.
-    "paper": Reading(True, True, "sum", True, True),
-    "official": Reading(False, False, "log-sum-exp", False, False),
-}
 
 
 @dataclass
@@ -80,58 +62,6 @@ class Fusion:
                 visible, infrared = (gate > 0).chunk(2, dim=1)
                 found[name] = visible.any(dim=1) != infrared.any(dim=1)
         return found
-
-
-class Encoder(nn.Module):
-    """One convolution and three densely connected ones ("follows" DenseFuse), C channels each."""
-
-    def __init__(self, inputs: int, width: int, reading: Reading):
-        super().__init__()
-        self.layers = nn.ModuleList(Conv(i, width, reading.mirror) for i in (inputs, width, 2 * width, 3 * width))
-        self.dense_relu = reading.dense_relu
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """Return x_dense in two pieces (B, 3C, H, W) and (B, C, H, W); the second is x_enc, the last layer's output."""
-        x = self.layers[0](image).relu_()
-        if not torch.is_grad_enabled():
-            # Channels innermost: a processor convolves these without reordered copies, in less time and a quarter
-            # less memory; their gradients would take twice as long, so training keeps the usual order.
-            x = x.contiguous(memory_format=torch.channels_last)
-        for layer in self.layers[1:]:
-            y = layer(x).relu_() if self.dense_relu else layer(x)
-            if layer is not self.layers[-1]:
-                x = torch.cat([x, y], dim=1)
-        return [x, y]
-
-
-class Attention(nn.Module):
-    """Att from the two maps of the detectors: two convolutions, sigmoid, maximum (section 3.2).
-
-    ASSUMPTION: sizes and start of these convolutions are not given: 2 -> 16 -> 2 channels, ReLU between, on the
-    logits of the maps, and started as the identity, so that training begins with Att = max(Att_V, Att_I).
-    """
-
-    HIDDEN, MARGIN = 16, 1e-4
-
-    def __init__(self, mirror: bool):
-        super().__init__()
-        self.convs = Expert((2, self.HIDDEN, 2), mirror)
-
-    def start_as_identity(self) -> None:
-        """x = relu(x) - relu(-x) for either map; the other hidden channels start unused."""
-        first, last = self.convs.layers
-        with torch.no_grad():
-            for parameter in (last.weight, last.bias):
-                parameter.zero_()
-            first.weight[:4] = 0
-            first.bias[:4] = 0
-            for channel, (source, sign) in enumerate(((0, 1), (0, -1), (1, 1), (1, -1))):
-                first.weight[channel, source, 1, 1] = sign
-                last.weight[source, channel, 1, 1] = sign
-
-    def forward(self, maps: Tensor) -> Tensor:
-        logits = self.convs(maps.float().logit(self.MARGIN).to(maps.dtype))
-        return logits.sigmoid().amax(dim=1, keepdim=True)
 
 
 class MoEFusion(nn.Module):
@@ -375,23 +305,15 @@ class MoEFusion(nn.Module):
         ValueError
             An entry is missing or has another shape than the network for this ``image_size``.
         """
-        state_dict = state_dict.get("state_dict", state_dict)
-        anchor = "encoder.Conv1.conv_r.weight"
-        prefix = next((key.removesuffix(anchor) for key in state_dict if key.endswith(anchor)), None)
-        if prefix is None:
-            raise ValueError(f"state_dict: expected the official fusion head, found no entry {anchor!r}")
         grids = tuple((image_size[0] // part, image_size[1] // part) for part in (4, 8))
         model = cls("official", gate_grid=grids)
         own = model.state_dict()
-        for name in own:
-            key = prefix + _official_name(name)
-            if key not in state_dict:
-                raise ValueError(f"state_dict: expected an entry {key!r}, found none")
-            if state_dict[key].shape != own[name].shape:
-                raise ValueError(f"state_dict: expected {key!r} of shape {tuple(own[name].shape)} for images of "
-                                 f"{image_size[0]}x{image_size[1]}, got {tuple(state_dict[key].shape)}")
-            own[name] = state_dict[key]
-        model.load_state_dict(own)
+        given = from_official_names(state_dict, own)
+        for name, value in given.items():
+            if value.shape != own[name].shape:
+                raise ValueError(f"state_dict: expected {official_name(name)!r} of shape {tuple(own[name].shape)} for "
+                                 f"images of {image_size[0]}x{image_size[1]}, got {tuple(value.shape)}")
+        model.load_state_dict(given)
         return model
 
 
@@ -407,19 +329,3 @@ def _grids(gate_grid: object, image_size: tuple[int, int] | None) -> tuple[tuple
     if min(*local, *world) < 1:
         raise ValueError(f'gate_grid: expected ((h, w), (h, w)), local and global, or "full", got {gate_grid!r}')
     return local, world
-
-
-def _official_name(name: str) -> str:
-    """Translate a parameter name of the official reading into the official one; _r is visible, _i infrared."""
-    owner, *rest = name.split(".")
-    if owner.startswith("encode_"):
-        layer = f"DenseConv{rest[1]}" if rest[1] != "0" else "Conv1"
-        return f"encoder.{layer}.conv_{'r' if owner == 'encode_visible' else 'i'}.{rest[2]}"
-    layer, first = "decoder_Conv", 2
-    if owner == "local_parts":
-        owner, layer, first = f"encoder.moe_{'fg' if rest.pop(0) == 'foreground' else 'bg'}", "conv", 1
-    else:
-        owner = "DecoderMoE"
-    if rest[0] == "gate":
-        return f"{owner}.{rest[1]}"
-    return f"{owner}.experts.{rest[1]}.{layer}{int(rest[3]) + first}.{rest[4]}"

@@ -1,8 +1,8 @@
 """The official weight files of the compared networks, as data: what to get, from whom, and how to know it.
 
-None of these files comes with this project: most of their repositories state no licence, so everyone fetches their own copy. A file is known
-by its SHA-256, or by the id that git gives its content (``git hash-object FILE``), or, where neither could be found, by the
-tensors in it alone.
+None of these files comes with this project: most of their repositories state no licence, so everyone fetches their
+own copy. A file is known by its SHA-256, or by the id that git gives its content (``git hash-object FILE``), or,
+where neither could be found, by the tensors in it alone.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def _torch(method: str, converter: str, repository: str, commit: str, folder: st
 
 
 def _rfn_nest() -> Official:
-    # The authors publish zip files; a benchmark of others keeps the same two files unpacked (equal git ids), under shorter names.
+    # The authors publish zip files; a benchmark of others keeps the same two files unpacked (equal git ids), under
+    # shorter names.
     files = tuple(
         File(name, blob=blob, at=("Linfeng-Tang/VIF-Benchmark", "HEAD", f"Checkpoint/RFN-Nest/{other}"),
              words=f"hli1221/imagefusion-rfn-nest on GitHub (inside models/{archive})")
@@ -88,10 +89,14 @@ _TARDAL_LICENCE = "none stated at that commit; GPL-3.0 since June 2022"
 
 # The first checkpoint of a method is its default.
 CHECKPOINTS: dict[str, Official] = {
-    "densefuse-tensorflow-1e2": _densefuse_tensorflow("1e2", "a20f67fe0a6ec4048063322dd19c062978ad4d7196bb929b5bd51e4bb86b1f43"),
-    "densefuse-tensorflow-1e0": _densefuse_tensorflow("1e0", "955cbc85010620a6e82d8a4a2f1beb88485ccfd39453b185d5a3aaac0a34f6bc"),
-    "densefuse-tensorflow-1e1": _densefuse_tensorflow("1e1", "6170e725bcf58bd48453854f87e22077d48aadb57fc6573a08bab774ae08fa49"),
-    "densefuse-tensorflow-1e3": _densefuse_tensorflow("1e3", "b6b343e517c65f9b80794d609629379d9650dae2c71e59bcff2ece96ffab5340"),
+    "densefuse-tensorflow-1e2": _densefuse_tensorflow(
+        "1e2", "a20f67fe0a6ec4048063322dd19c062978ad4d7196bb929b5bd51e4bb86b1f43"),
+    "densefuse-tensorflow-1e0": _densefuse_tensorflow(
+        "1e0", "955cbc85010620a6e82d8a4a2f1beb88485ccfd39453b185d5a3aaac0a34f6bc"),
+    "densefuse-tensorflow-1e1": _densefuse_tensorflow(
+        "1e1", "6170e725bcf58bd48453854f87e22077d48aadb57fc6573a08bab774ae08fa49"),
+    "densefuse-tensorflow-1e3": _densefuse_tensorflow(
+        "1e3", "b6b343e517c65f9b80794d609629379d9650dae2c71e59bcff2ece96ffab5340"),
     "densefuse-torch-gray": _torch(
         "DenseFuse", "densefuse:from_torch", "hli1221/densefuse-pytorch", "4394b63", "models/",
         ("densefuse_gray.model", 300413, "b34cf3650f04161b31ac2467decfeedf7eba39165b7618f846e0f298ecd2ac65")),
@@ -121,7 +126,8 @@ CHECKPOINTS: dict[str, Official] = {
         File("Illumination.model-99.data-00000-of-00001", 759240,
              "21faa57244a79b95c495569c1077938fb1ebdab2481ef5a31c76b25f8133ff30"),
         File("Illumination.model-99.index", 538, "fdae99ede5536e774e9e4e920d079cb222dd3ef4ff7d863e8004bd9b1fad15a0"),
-        npz="illumination_tf_derived.npz", fingerprint="79aa04246594b8f550614571b14826ee25a3360532619e68bac44da10a825872"),
+        npz="illumination_tf_derived.npz",
+        fingerprint="79aa04246594b8f550614571b14826ee25a3360532619e68bac44da10a825872"),
     "piafusion-illumination-torch": _torch(
         "PIAFusion", "piafusion:classifier_from_torch", "linklist2/PIAFusion_pytorch", "dc1abc3", "pretrained/",
         ("best_cls.pth", 763073, "a9441744fc6a535d3a27495f4934efb6e52956bc42a348186f4db87b0d97dc1d")),

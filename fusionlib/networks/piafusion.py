@@ -1,4 +1,5 @@
-"""PIAFusion: illumination-aware training, fusion with an exchange of complements (Tang et al., Information Fusion 83-84, 2022).
+"""PIAFusion: illumination-aware training, fusion with an exchange of complements (Tang et al., Information Fusion
+83-84, 2022).
 
 Two programs: the authors' in TensorFlow and a port to PyTorch by others. Their weights cannot be exchanged, since the
 port differs in four places, each of which changes the output:
@@ -12,13 +13,14 @@ exchange         amplifies the difference of the features    adds the complement
 luma             of studio range with 0.564 for green        Y of JPEG
 ================ =========================================== ==============================================
 
-The sign of the exchange: with d = other - own, the paper describes adding what the other image has and the own one lacks. The released
-TensorFlow graph moves the visible feature away from the infrared one, v + sigmoid(-g) (v - i), and a comment in its source doubts the
-sign; the port moves towards it. 0.564 stands where the standard conversion to YCbCr has 0.504: a gray image becomes about 7 %
-brighter. Facts were taken from the graph file that belongs to the published weights, not from the later source.
+The sign of the exchange: with d = other - own, the paper describes adding what the other image has and the own one
+lacks. The released TensorFlow graph moves the visible feature away from the infrared one, v + sigmoid(-g) (v - i),
+and a comment in its source doubts the sign; the port moves towards it. 0.564 stands where the standard conversion to
+YCbCr has 0.504: a gray image becomes about 7 % brighter. Facts were taken from the graph file that belongs to the
+published weights, not from the later source.
 
-The illumination classifier (:class:`Illumination`) only weighs the training loss; fusing does not use it. Its leaky slope is 0.1 in the graph
-it was trained in and 0.2 in the graph that used it for training the fusion network.
+The illumination classifier (:class:`Illumination`) only weighs the training loss; fusing does not use it. Its leaky
+slope is 0.1 in the graph it was trained in and 0.2 in the graph that used it for training the fusion network.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ from .. import images
 from .layers import State, Variant, conv, from_hwio, inference, planes, renamed
 
 VARIANTS = {
-    "tensorflow": Variant("piafusion-tensorflow", "the authors' TensorFlow network with its own luma", {"flavour": "tensorflow"}),
+    "tensorflow": Variant("piafusion-tensorflow", "the authors' TensorFlow network with its own luma",
+                          {"flavour": "tensorflow"}),
     "torch": Variant("piafusion-torch", "the unofficial PyTorch port", {"flavour": "torch"}),
 }
 
@@ -60,15 +63,17 @@ class PIAFusion(nn.Module):
         self.slope, self.sign = (0.2, -1) if self.tensorflow else (0.01, 1)
         self.first = nn.ModuleDict({"infrared": nn.Conv2d(1, WIDTHS[0], 1), "visible": nn.Conv2d(1, WIDTHS[0], 1)})
         # The authors name these kernels 5x5; they are 1x1.
-        def stages() -> nn.ModuleList:
-            return nn.ModuleList([conv(i, o) for i, o in zip(WIDTHS, WIDTHS[1:], strict=False)])
-        self.stages = nn.ModuleDict({"shared": stages()} if self.tensorflow else {"infrared": stages(), "visible": stages()})
+        self.stages = nn.ModuleDict({
+            name: nn.ModuleList([conv(i, o) for i, o in zip(WIDTHS, WIDTHS[1:], strict=False)])
+            for name in (("shared",) if self.tensorflow else ("infrared", "visible"))
+        })
         self.decoder = nn.ModuleList([conv(i, o) for i, o in ((256, 256), (256, 128), (128, 64), (64, 32))])
         self.last = nn.Conv2d(32, 1, 1)
 
     def exchange(self, infrared: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-modality differential aware fusion (section 3.2 of the paper); the sign is the flavour's."""
-        # d = F_ir - F_vi, g = GAP(d); port: F_vi + sigmoid(g) d, F_ir - sigmoid(-g) d; TensorFlow: the other sign before both.
+        # d = F_ir - F_vi, g = GAP(d); port: F_vi + sigmoid(g) d, F_ir - sigmoid(-g) d; TensorFlow: the other sign
+        # before both.
         difference = infrared - visible
         mean = difference.mean((2, 3), keepdim=True)
         return (infrared - self.sign * torch.sigmoid(-mean) * difference,
@@ -77,14 +82,12 @@ class PIAFusion(nn.Module):
     def forward(self, infrared: Tensor, luma: Tensor) -> Tensor:
         """Fuse an infrared image and the luma of the visible one, both (B, 1, H, W) in [0, 1]; values in [0, 1]."""
         def leaky(x: Tensor) -> Tensor:
-            return F.leaky_relu(x, self.slope)
+            return F.leaky_relu_(x, self.slope)
 
         i, v = leaky(self.first["infrared"](infrared)), leaky(self.first["visible"](luma))
+        stage_i, stage_v = (self.stages["shared" if self.tensorflow else name] for name in ("infrared", "visible"))
         for k in range(4):
-            if self.tensorflow:
-                i, v = leaky(self.stages["shared"][k](torch.cat([i, v]))).chunk(2)
-            else:
-                i, v = leaky(self.stages["infrared"][k](i)), leaky(self.stages["visible"][k](v))
+            i, v = leaky(stage_i[k](i)), leaky(stage_v[k](v))
             if k < 3:
                 i, v = self.exchange(i, v)
         x = torch.cat([v, i], dim=1)
@@ -94,7 +97,8 @@ class PIAFusion(nn.Module):
 
     @inference
     def fuse(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
-        """Fuse a gray uint8 infrared image (H, W) with a visible one, gray or RGB; the result is of the visible one's kind.
+        """Fuse a gray uint8 infrared image (H, W) with a visible one, gray or RGB; the result is of the visible one's
+        kind.
 
         A colour image keeps its chroma by the flavour's own conversion; elsewhere in the suite chroma is that of JPEG.
         """
@@ -114,8 +118,8 @@ class PIAFusion(nn.Module):
             rgb = images.to_uint8((ycbcr - offset / 255) @ join.T * 255, "fused")
             return rgb if visible.ndim == 3 else rgb[..., 0]
         levels = images.to_uint8(np.floor(fused.clip(0, 1) * 255), "fused")
-        # ASSUMPTION: a colour image of PIAFusion's PyTorch port gets its chroma back by the JPEG conversion; the port's constants are
-        # the same to three digits.
+        # ASSUMPTION: a colour image of PIAFusion's PyTorch port gets its chroma back by the JPEG conversion; the
+        # port's constants are the same to three digits.
         return images.with_chroma(levels, images.chroma(visible)) if visible.ndim == 3 else levels
 
 
@@ -153,9 +157,10 @@ def from_tensorflow(state: State) -> dict[str, Tensor]:
 
 def from_torch(state: State) -> dict[str, Tensor]:
     """Name the tensors of the port's checkpoint as :class:`PIAFusion` does."""
-    image = {"ir": "infrared", "vi": "visible"}
-    rules = {rf"encoder\.{i}_conv1\.(\w+)": rf"first.{image[i]}.\1" for i in image}
-    rules |= {rf"encoder\.{i}_conv{k + 2}\.conv\.1\.(\w+)": rf"stages.{image[i]}.{k}.\1" for i in image for k in range(4)}
+    rules = {}
+    for theirs, ours in (("ir", "infrared"), ("vi", "visible")):
+        rules[rf"encoder\.{theirs}_conv1\.(\w+)"] = rf"first.{ours}.\1"
+        rules |= {rf"encoder\.{theirs}_conv{k + 2}\.conv\.1\.(\w+)": rf"stages.{ours}.{k}.\1" for k in range(4)}
     rules |= {rf"decoder\.conv{k + 1}\.conv\.1\.(\w+)": rf"decoder.{k}.\1" for k in range(4)}
     return renamed(state, rules | {r"decoder\.conv5\.(?:conv\.)?(\w+)": r"last.\1"})
 

@@ -1,15 +1,16 @@
-"""RFN-Nest: nested auto-encoder with a learned residual fusion at each of four scales (Li, Wu & Kittler, Information Fusion 73, 2021).
+"""RFN-Nest: nested auto-encoder with a learned residual fusion at each of four scales (Li, Wu & Kittler, Information
+Fusion 73, 2021).
 
-Two networks in two files: the auto-encoder, trained first and then frozen, and the four residual fusion networks. Infrared
-comes first and the fusion is not symmetric. Input is gray on the 0..255 scale; the output is stretched from its own minimum and
-maximum and truncated.
+Two networks in two files: the auto-encoder, trained first and then frozen, and the four residual fusion networks.
+Infrared comes first and the fusion is not symmetric. Input is gray on the 0..255 scale; the output is stretched from
+its own minimum and maximum and truncated.
 
-Kept from the released code though no paper asks for it: an image with a side above 512 is cut into four tiles that overlap by
-five pixels, each tile is fused alone, and overlaps are averaged before the stretch. The variant "whole" does not cut. Halving and doubling
-odd sizes loses a row or column; it is put back by reflection.
+Kept from the released code though no paper asks for it: an image with a side above 512 is cut into four tiles that
+overlap by five pixels, each tile is fused alone, and overlaps are averaged before the stretch. The variant "whole"
+does not cut. Halving and doubling odd sizes loses a row or column; it is put back by reflection.
 
-ASSUMPTION: RFN-Nest's official file names say SSIM weight 1e2 for the auto-encoder and 700, 6.0, 3.0 for the fusion networks; no other
-setting was published.
+ASSUMPTION: RFN-Nest's official file names say SSIM weight 1e2 for the auto-encoder and 700, 6.0, 3.0 for the fusion
+networks; no other setting was published.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ OVERLAP = (3, 2)  # rows and columns that the first tile goes beyond the middle,
 
 def unit(channels_in: int, channels_out: int, kernel: int = 3) -> nn.Sequential:
     """Convolution and ReLU."""
-    return nn.Sequential(conv(channels_in, channels_out, kernel), nn.ReLU())
+    return nn.Sequential(conv(channels_in, channels_out, kernel), nn.ReLU(inplace=True))
 
 
 def block(channels_in: int, channels_out: int) -> nn.Sequential:
@@ -47,11 +48,12 @@ class ResidualFusion(nn.Module):
         super().__init__()
         self.direct = unit(2 * channels, channels)
         self.infrared, self.visible = unit(channels, channels), unit(channels, channels)
-        self.bottleneck = nn.Sequential(unit(2 * channels, channels, 1), unit(channels, channels), unit(channels, channels))
+        self.bottleneck = nn.Sequential(unit(2 * channels, channels, 1), unit(channels, channels),
+                                        unit(channels, channels))
 
     def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
         deeper = self.bottleneck(torch.cat([self.infrared(infrared), self.visible(visible)], dim=1))
-        return self.direct(torch.cat([infrared, visible], dim=1)) + deeper
+        return deeper.add_(self.direct(torch.cat([infrared, visible], dim=1)))
 
 
 class RFNNest(nn.Module):
@@ -78,7 +80,7 @@ class RFNNest(nn.Module):
         self.output = unit(c1, 1, 1)
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        """Return the four feature maps of images (B, 1, H, W) on the 0..255 scale, each half the size of the one before."""
+        """Return the four feature maps of images (B, 1, H, W) on the 0..255 scale, each half as large as the last."""
         features = [self.down[0](self.stem(x))]
         for down in self.down[1:]:
             features.append(down(F.max_pool2d(features[-1], 2)))
@@ -96,8 +98,8 @@ class RFNNest(nn.Module):
         return self.output(node("1_3", [f1, x11, x12], x22))
 
     def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
-        pairs = [level.chunk(2) for level in self.encode(torch.cat([infrared, visible]))]
-        return self.decode([fuse(*pair) for fuse, pair in zip(self.fusion, pairs, strict=True)])
+        levels = zip(self.fusion, self.encode(infrared), self.encode(visible), strict=True)
+        return self.decode([fuse(a, b) for fuse, a, b in levels])
 
     def tiled(self, infrared: Tensor, visible: Tensor) -> Tensor:
         """Fuse four overlapping tiles and average where they overlap."""
@@ -116,8 +118,8 @@ class RFNNest(nn.Module):
         a, b = planes(self, infrared, visible, smallest=16).split(1)
         cut = self.tile_above is not None and max(a.shape[-2:]) > self.tile_above
         if cut and min(a.shape[-2:]) < 32:
-            raise ValueError(f"infrared: RFNNest expected sides of at least 32 pixels where an image is cut in four tiles, got "
-                             f"{a.shape[-2]}x{a.shape[-1]} (height x width)")
+            raise ValueError("infrared: RFNNest expected sides of at least 32 pixels where an image is cut in four "
+                             f"tiles, got {a.shape[-2]}x{a.shape[-1]} (height x width)")
         return truncated(stretched((self.tiled if cut else self)(a, b), margin=1e-5))
 
 
@@ -137,7 +139,7 @@ def from_torch(autoencoder: State, fusion: State) -> dict[str, Tensor]:
     })
     residual = {}
     for i in range(1, 5):
-        parts = {"conv_fusion": "direct", "conv_ir": "infrared", "conv_vi": "visible"}
-        residual |= {rf"fusion_block{i}\.{theirs}\.conv2d\.(\w+)": rf"fusion.{i - 1}.{ours}.0.\1" for theirs, ours in parts.items()}
+        for theirs, ours in {"conv_fusion": "direct", "conv_ir": "infrared", "conv_vi": "visible"}.items():
+            residual[rf"fusion_block{i}\.{theirs}\.conv2d\.(\w+)"] = rf"fusion.{i - 1}.{ours}.0.\1"
         residual[rf"fusion_block{i}\.bottelblock\.(\d)\.conv2d\.(\w+)"] = rf"fusion.{i - 1}.bottleneck.\1.0.\2"
     return encoder | renamed(fusion, residual)

@@ -1,15 +1,17 @@
-"""SwinFuse: a transformer of shifted windows as encoder, fused by l1-norms of rows and columns (Wang et al., IEEE TIM 71, 2022).
+"""SwinFuse: a transformer of shifted windows as encoder, fused by l1-norms of rows and columns (Wang et al., IEEE TIM
+71, 2022).
 
-What the paper claims and the released code does not do: three stages of six transformer blocks each, every other one with shifted
-windows. The loop over the six blocks returns inside its first pass, in training as in test. Only the first block of each stage ever runs:
-no shifted window, no depth, 337,376 of 2,021,276 parameters in use. The others keep the values they were initialised with; they are read
-over when a file is loaded.
+What the paper claims and the released code does not do: three stages of six transformer blocks each, every other one
+with shifted windows. The loop over the six blocks returns inside its first pass, in training as in test. Only the
+first block of each stage ever runs: no shifted window, no depth, 337,376 of 2,021,276 parameters in use. The others
+keep the values they were initialised with; they are read over when a file is loaded.
 
-Images are cut in tiles of 224 x 224, padded right and below with mid-gray, each fused alone: seams can be seen. The released
-code allows nine numbers of tiles only and fails for exact multiples of 224, for sides both below 224, and for 1280 x 1024. Here any size
-is cut by the same rule. The variant "whole" is one tile of the image's own size.
+Images are cut in tiles of 224 x 224, padded right and below with mid-gray, each fused alone: seams can be seen. The
+released code allows nine numbers of tiles only and fails for exact multiples of 224, for sides both below 224, and
+for 1280 x 1024. Here any size is cut by the same rule. The variant "whole" is one tile of the image's own size.
 
-Weights were published behind a file-sharing link only and could not be checked here; all that is asked of a file is the right tensors.
+Weights were published behind a file-sharing link only and could not be checked here; all that is asked of a file is
+the right tensors.
 """
 
 from __future__ import annotations
@@ -19,12 +21,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import (State, TransformerBlock, Variant, WindowAttention, from_windows, in_chunks, inference, planes, renamed,
-                     stretched, to_windows, truncated)
+from .layers import (
+    State,
+    TransformerBlock,
+    Variant,
+    WindowAttention,
+    from_windows,
+    in_chunks,
+    inference,
+    planes,
+    renamed,
+    stretched,
+    to_windows,
+    truncated,
+)
 
 VARIANTS = {
     "tiled": Variant("swinfuse", "official weights (SSIM weight 1e3), tiles of 224 x 224 as the authors do"),
-    "whole": Variant("swinfuse", "official weights (SSIM weight 1e3), the image as one tile without seams", {"tile": None}),
+    "whole": Variant("swinfuse", "official weights (SSIM weight 1e3), the image as one tile, without seams",
+                     {"tile": None}),
 }
 
 WINDOW, CHANNELS, HEADS = 7, 96, (1, 2, 4)
@@ -34,7 +49,8 @@ CHUNK = 64  # windows at a time: 64 * 49 tokens of 384 hidden values are 5 MB
 class SwinFuse(nn.Module):
     """Embedding, three transformer blocks, l1-norm fusion, one linear layer back.
 
-    Every layer works within a window of 7 x 7 pixels, so features stay cut in windows from the image to the image: (windows, 49, 96).
+    Every layer works within a window of 7 x 7 pixels, so features stay cut in windows from the image to the image:
+    (windows, 49, 96).
 
     Parameters
     ----------
@@ -57,7 +73,7 @@ class SwinFuse(nn.Module):
         def layers(tokens: Tensor) -> Tensor:
             tokens = self.embed_norm(self.embed(tokens))
             for block in self.blocks:
-                tokens = block(tokens) + tokens
+                tokens = block(tokens).add_(tokens)
             return self.norm(tokens)
 
         return in_chunks(layers, to_windows(x, WINDOW), CHUNK)
@@ -72,7 +88,8 @@ class SwinFuse(nn.Module):
         abs_a, abs_b = a.abs(), b.abs()
         channel_a, channel_b = share(abs_a.mean((0, 1), keepdim=True), abs_b.mean((0, 1), keepdim=True))
         pixel_a, pixel_b = share(abs_a.mean(2, keepdim=True), abs_b.mean(2, keepdim=True))
-        # Row and column weights are added, not averaged: the sum is about twice a single feature, as in the released code.
+        # Row and column weights are added, not averaged: the sum is about twice a single feature, as in the released
+        # code.
         return (channel_a + pixel_a) * a + (channel_b + pixel_b) * b
 
     def decode(self, tokens: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -87,13 +104,16 @@ class SwinFuse(nn.Module):
         """Fuse images (1, 1, H, W) of any size tile by tile."""
         h, w = a.shape[-2:]
         side_h, side_w = (self.tile, self.tile) if self.tile else (h + -h % WINDOW, w + -w % WINDOW)
-        # ASSUMPTION: SwinFuse images of any size are cut as the released code cuts its nine cases, a side being padded up to the
-        # next multiple of 224.
+        # ASSUMPTION: SwinFuse images of any size are cut as the released code cuts its nine cases, a side being
+        # padded up to the next multiple of 224.
         pad = (0, -w % side_w, 0, -h % side_h)
         a, b = F.pad(a, pad), F.pad(b, pad)  # 0 is mid-gray
-        rows = [torch.cat([self(*(x[..., y:y + side_h, z:z + side_w] for x in (a, b))) for z in range(0, a.shape[-1], side_w)], dim=3)
-                for y in range(0, a.shape[-2], side_h)]
-        return torch.cat(rows, dim=2)[..., :h, :w]
+        fused = torch.empty_like(a)
+        for top in range(0, a.shape[-2], side_h):
+            for left in range(0, a.shape[-1], side_w):
+                tile = (..., slice(top, top + side_h), slice(left, left + side_w))
+                fused[tile] = self(a[tile], b[tile])
+        return fused[..., :h, :w]
 
     @inference
     def fuse(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:

@@ -1,15 +1,16 @@
 """TarDAL: target-aware dual adversarial learning; here its generator, which fuses (Liu et al., CVPR 2022).
 
-Three official weights: DT, trained directly and meant for people, the authors' default; TT, trained for the detector; CT, trained for both.
+Three official weights: DT, trained directly and meant for people, the authors' default; TT, trained for the detector;
+CT, trained for both.
 
-What decides the images and stands in no paper: batch normalisation. The first release ran the generator in training mode,
-so statistics were those of the image at hand; the second does so for DT only, and there in batches of eight, so that an image's result
-depends on its neighbours. DT's stored statistics were never updated and are of no use: the mean of one image moves from 0.52
-to 0.36 with them. Here batch statistics mean those of one image, one at a time.
+What decides the images and stands in no paper: batch normalisation. The first release ran the generator in training
+mode, so statistics were those of the image at hand; the second does so for DT only, and there in batches of eight, so
+that an image's result depends on its neighbours. DT's stored statistics were never updated and are of no use: the
+mean of one image moves from 0.52 to 0.36 with them. Here batch statistics mean those of one image, one at a time.
 
-The output is a tanh that is not scaled back: values below 0 are cut to black, a few pixels with DT, up to half of
-the image with TT. Resizing all images of a list to the largest, as the second release does, changes nothing for images of one size and is
-not done.
+The output is a tanh that is not scaled back: values below 0 are cut to black, a few pixels with DT, up to half of the
+image with TT. Resizing all images of a list to the largest, as the second release does, changes nothing for images of
+one size and is not done.
 """
 
 from __future__ import annotations
@@ -26,21 +27,22 @@ VARIANTS = {
     "dt": Variant("tardal-dt", f"direct training, {BATCH}, as in both releases", {"statistics": "batch"}),
     "tt": Variant("tardal-tt", f"task-oriented training, {STORED}, as in the second release", {"statistics": "stored"}),
     "ct": Variant("tardal-ct", f"cooperative training, {STORED}, as in the second release", {"statistics": "stored"}),
-    "tt-batch": Variant("tardal-tt", f"task-oriented training, {BATCH}, as in the first release", {"statistics": "batch"}),
-    "ct-batch": Variant("tardal-ct", f"cooperative training, {BATCH}, as in the first release", {"statistics": "batch"}),
+    "tt-batch": Variant("tardal-tt", f"task-oriented training, {BATCH}, as in the first", {"statistics": "batch"}),
+    "ct-batch": Variant("tardal-ct", f"cooperative training, {BATCH}, as in the first", {"statistics": "batch"}),
     "dt-stored": Variant("tardal-dt", f"direct training, {STORED}, which were never updated", {"statistics": "stored"}),
 }
 
 
 class ImageNorm(nn.BatchNorm2d):
-    """Batch norm by the statistics of the batch at hand, in training and evaluation; the stored ones are kept and not used."""
+    """Batch norm by the statistics of the batch at hand, in evaluation too; the stored ones are kept and not used."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
 
 
 class TarDAL(nn.Module):
-    """Generator: convolution of both images at once, dense block to 128 maps, four convolutions back. Names are the authors'.
+    """Generator: convolution of both images at once, dense block to 128 maps, four convolutions back. Names are the
+    authors'.
 
     Parameters
     ----------
@@ -54,13 +56,16 @@ class TarDAL(nn.Module):
             raise ValueError(f"statistics: expected 'batch' or 'stored', got {statistics!r}")
         norm = ImageNorm if statistics == "batch" else nn.BatchNorm2d
 
+        def layer(channels_in: int, channels_out: int, *after: nn.Module) -> nn.Sequential:
+            return nn.Sequential(conv(channels_in, channels_out, border="zeros"), *after)
+
         def unit(channels_in: int, channels_out: int) -> nn.Sequential:
-            return nn.Sequential(conv(channels_in, channels_out, border="zeros"), norm(channels_out), nn.ReLU())
+            return layer(channels_in, channels_out, norm(channels_out), nn.ReLU(inplace=True))
 
         self.encoder = unit(2, 32)
         self.dense = DenseBlock([unit(c, 32) for c in (32, 64, 96)])
-        self.fuse_layers = nn.Sequential(nn.Sequential(conv(128, 128, border="zeros"), nn.ReLU()), unit(128, 64), unit(64, 32),
-                                         nn.Sequential(conv(32, 1, border="zeros"), nn.Tanh()))
+        self.fuse_layers = nn.Sequential(layer(128, 128, nn.ReLU(inplace=True)), unit(128, 64), unit(64, 32),
+                                         layer(32, 1, nn.Tanh()))
 
     def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
         """Fuse images (B, 1, H, W) in [0, 1]; values in (-1, 1)."""
@@ -70,7 +75,8 @@ class TarDAL(nn.Module):
     def fuse(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
         """Fuse two gray uint8 images (H, W), infrared first, to one."""
         a, b = (planes(self, infrared, visible) / 255).split(1)
-        # ASSUMPTION: TarDAL's output is cut to [0, 1] and rounded to the nearest level, as OpenCV's writer does in the second release.
+        # ASSUMPTION: TarDAL's output is cut to [0, 1] and rounded to the nearest level, as OpenCV's writer does in
+        # the second release.
         return rounded(self(a, b) * 255)
 
 

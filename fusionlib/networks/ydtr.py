@@ -1,25 +1,37 @@
 """YDTR: a Y-shaped dynamic transformer (Tang, He & Liu, IEEE TMM 25, 2023).
 
-What the paper claims and the released code does not do: the transformer's windows hold one token each, so its softmax runs over one
-key and is 1. Attention is then proj(V(x)) of each token alone; queries, keys and the position table have no effect and get no
-gradient, and of 217,770 parameters 89,946 are in use. A token is not a pixel with 64 channels either: the tensor (C, H, W) is
-re-read in memory order as (H, W, C), so a token is 64 neighbouring pixels of one channel.
+What the paper claims and the released code does not do: the transformer's windows hold one token each, so its softmax
+runs over one key and is 1. Attention is then proj(V(x)) of each token alone; queries, keys and the position table
+have no effect and get no gradient, and of 217,770 parameters 89,946 are in use. A token is not a pixel with 64
+channels either: the tensor (C, H, W) is re-read in memory order as (H, W, C), so a token is 64 neighbouring pixels of
+one channel.
 
-Faster, with the same result: queries, keys and the softmax are left out, V and proj are one matrix (``attention="value"``). The naive form,
-``attention="window"``, computes all of it as released and is kept to prove both.
+Faster, with the same result: queries, keys and the softmax are left out, V and proj are one matrix
+(``attention="value"``). The naive form, ``attention="window"``, computes all of it as released and is kept to prove
+both.
 
-The output is truncated to 8 bits. A negative value would wrap around in the released code; none occurs on real images (the
-smallest was 0.17).
+The output is truncated to 8 bits. A negative value would wrap around in the released code; none occurs on real images
+(the smallest was 0.17).
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import State, TransformerBlock, Variant, WindowAttention, conv, in_chunks, inference, planes, renamed, truncated
+from .layers import (
+    State,
+    TransformerBlock,
+    Variant,
+    WindowAttention,
+    conv,
+    in_chunks,
+    inference,
+    planes,
+    renamed,
+    truncated,
+)
 
 VARIANTS = {"released": Variant("ydtr", "official weights of epoch 10")}
 
@@ -32,8 +44,9 @@ class Dynamic(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.channel = nn.Sequential(nn.Conv2d(channels, channels // 8, 1), nn.ReLU(), nn.Conv2d(channels // 8, channels, 1))
-        self.spatial = nn.Sequential(conv(channels, channels // 8, border="zeros"), conv(channels // 8, 1, border="zeros"))
+        few = channels // 8
+        self.channel = nn.Sequential(nn.Conv2d(channels, few, 1), nn.ReLU(), nn.Conv2d(few, channels, 1))
+        self.spatial = nn.Sequential(conv(channels, few, border="zeros"), conv(few, 1, border="zeros"))
 
     def forward(self, x: Tensor) -> Tensor:
         return x * (self.channel(x.mean((2, 3), keepdim=True)) + self.spatial(x))
@@ -56,7 +69,8 @@ class YDTR(nn.Module):
         self.stem = nn.Sequential(conv(1, CHANNELS, border="replicate"), nn.BatchNorm2d(CHANNELS), nn.ReLU())
         self.dynamic = Dynamic(CHANNELS)
         self.blocks = nn.ModuleList([
-            TransformerBlock(CHANNELS, WindowAttention(CHANNELS, 1, HEADS) if self.window else nn.Linear(CHANNELS, CHANNELS))
+            TransformerBlock(CHANNELS, WindowAttention(CHANNELS, 1, HEADS) if self.window
+                             else nn.Linear(CHANNELS, CHANNELS))
             for _ in range(2)
         ])
         self.output = nn.Conv2d(CHANNELS, 1, 1)
@@ -100,7 +114,8 @@ def without_keys(naive: State) -> dict[str, Tensor]:
         # proj(V(x)) = P (V x + v) + p = (P V) x + (P v + p); V is the last third of qkv.
         project, shift = naive[f"blocks.{i}.attn.proj.weight"].double(), naive[f"blocks.{i}.attn.proj.bias"].double()
         value, bias = (naive[f"blocks.{i}.attn.qkv.{part}"][-CHANNELS:].double() for part in ("weight", "bias"))
-        fast |= {f"blocks.{i}.attn.weight": (project @ value).float(), f"blocks.{i}.attn.bias": (project @ bias + shift).float()}
+        fast[f"blocks.{i}.attn.weight"] = (project @ value).float()
+        fast[f"blocks.{i}.attn.bias"] = (project @ bias + shift).float()
     return fast
 
 
