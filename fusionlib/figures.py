@@ -225,9 +225,9 @@ def simplex(alphas: np.ndarray, panels: Mapping[str, np.ndarray], marked: tuple[
     for axis, (title, values) in zip(axes.flat, panels.items(), strict=True):
         shown = axis.scatter(x, y, c=values, s=42, marker="h", cmap="viridis", linewidths=0)
         axis.plot(*(np.array(marked) @ corners), "o", ms=11, mfc="none", mec="#D55E00", mew=2)
-        for (left, up), name, side in zip(corners, ("CC only", "EN only", "1/RMSE only"), ("top", "top", "bottom"), strict=True):
-            axis.annotate(name, (left, up), xytext=(0, -8 if side == "top" else 8), textcoords="offset points",
-                          ha="center", va=side)
+        for corner, name, up in zip(corners, ("CC only", "EN only", "1/RMSE only"), (-1, -1, 1), strict=True):
+            axis.annotate(name, corner, xytext=(0, 8 * up), textcoords="offset points", ha="center",
+                          va="bottom" if up > 0 else "top")
         axis.set_title(title, pad=16)
         axis.set(aspect="equal", xlim=(-0.12, 1.12), ylim=(-0.1, 0.96), xticks=[], yticks=[])
         axis.axis("off")
@@ -246,26 +246,31 @@ def changes(panels: Mapping[str, pd.DataFrame], unit: str) -> plt.Figure:
         Label below.
     """
     names = list(next(iter(panels.values())).index)
-    figure, axes = plt.subplots(1, len(panels), figsize=(1.2 + 3.1 * len(panels), 1.1 + 0.19 * len(names)), sharey=True,
-                                squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(1.2 + 3.1 * len(panels), 1.1 + 0.19 * len(names)), sharex=True,
+                                sharey=True, squeeze=False)
     for axis, (title, frame) in zip(axes.flat, panels.items(), strict=True):
         axis.axvline(0, color="0.6", lw=0.8)
         for (name, values), marker, colour in zip(frame.items(), "oxs^dv", COLOURS, strict=False):
             axis.plot(values, np.arange(len(names)), marker, color=colour, label=name, ms=4.5, mfc="none", mew=1.3)
-        axis.set(title=title, xlabel=unit, xscale="symlog" if frame.abs().max(axis=None) > 20 else "linear")
+        axis.set(title=title, xlabel=unit)
         axis.grid(axis="y", color="0.92")
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.75 / axis.figure.get_figheight()), ncols=3)
     axes[0, 0].set_yticks(np.arange(len(names)), names)
     axes[0, 0].invert_yaxis()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
+    if max(frame.abs().max(axis=None) for frame in panels.values()) > 10:
+        axes[0, 0].set_xscale("symlog", linthresh=1)
+        axes[0, 0].xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
     return figure
 
 
 def times(seconds: pd.DataFrame) -> plt.Figure:
-    """Draw seconds (rows: megapixels) of methods (columns) on logarithmic scales."""
+    """Draw seconds of methods (columns) against the side of the image in pixels (rows) on logarithmic scales."""
     figure, axis = plt.subplots(figsize=(4.6, 3.1))
     for (name, values), marker, colour in zip(seconds.items(), "oxs^dv", COLOURS, strict=False):
         axis.plot(values.index, values, marker + "-", color=colour, label=name, ms=4.5, lw=1)
-    axis.set(xscale="log", yscale="log", xlabel="megapixels", ylabel="seconds for a fusion")
+    axis.set(xscale="log", yscale="log", xlabel="height and width in pixels", ylabel="seconds for a fusion")
+    axis.set_xticks(seconds.index, list(map(str, seconds.index)))
+    axis.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from fusionlib import images, methods
-from fusionlib.optimizers import LowPassObjective
+from fusionlib import images, methods, published
+from fusionlib.datasets.multi_focus import Pair
+from fusionlib.optimizers import LowPassObjective, sweep
 
 TERMS = ("CC", "EN", "1/RMSE")
 
@@ -40,6 +41,16 @@ def objective(transform: str, a: np.ndarray, b: np.ndarray, **changes) -> LowPas
     a, b = images.check_pair(a, b)
     rule, area = options.pop("rule"), options.pop("area")
     return LowPassObjective(images.luma(a), images.luma(b), make(a.shape[:2], **options), rule, area)
+
+
+def ratio(x: float | np.ndarray) -> np.ndarray:
+    """Return w for candidates (..., 1) or (..., 2) of a search, w or (w1, w2): (...)."""
+    x = np.atleast_1d(x)
+    if x.shape[-1] == 1:
+        return x[..., 0]
+    total = x.sum(axis=-1)
+    # Eq. (13), Abas and Baykan 2021: w = w1 / (w1 + w2)
+    return np.divide(x[..., 0], total, out=np.full(total.shape, 0.5), where=total > 0)
 
 
 def terms(objective: LowPassObjective, w: np.ndarray) -> pd.DataFrame:
@@ -76,6 +87,28 @@ def best_weights(objective: LowPassObjective, alphas: np.ndarray, w: np.ndarray)
     """Return for each row of ``alphas`` (n, 3) the weight among ``w`` where eq. (17) is largest, (n,)."""
     parts = terms(objective.with_alphas((1.0, 1.0, 1.0)), w)[list(TERMS)].to_numpy()
     return w[(alphas @ parts.T).argmax(axis=1)]
+
+
+def misprinted(objective: LowPassObjective, w: np.ndarray) -> np.ndarray:
+    """Return eq. (17) at the weights ``w`` (n,) with eq. (16) as printed: the second half lacks its square root."""
+    first, second = (Error(objective, source)(w) for source in objective.sources)
+    parts = terms(objective, w)
+    return parts["CC"].to_numpy() + parts["EN"].to_numpy() + objective.alphas[2] / ((first + second**2) / 2)
+
+
+def choices(pair: Pair, transform: str, objective: LowPassObjective) -> dict[str, float]:
+    """Return the weights to compare where a pair has a reference.
+
+    Returns
+    -------
+    dict
+        "0.5"; "found": the exact optimum of the objective; "best possible": the smallest error to the reference; and
+        "printed, PSO", "printed, BA" for the paper's own pairs.
+    """
+    weights = {"0.5": 0.5, "found": float(sweep(objective).x), "best possible": Error(objective, pair.reference).best}
+    printed = published.low_pass_weights(pair.printed_as) if pair.printed_as else {}
+    searched = {method.partition("+")[2]: w for method, w in printed.items() if method.startswith(f"{transform}+")}
+    return weights | {f"printed, {search}": w for search, w in searched.items()}
 
 
 class Error:

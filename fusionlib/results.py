@@ -182,11 +182,12 @@ class Paired(NamedTuple):
     higher: int
 
     def verdict(self, level: float = 0.05) -> str:
-        """Say "lower" or "higher" where interval and test agree on it, else "no difference shown"."""
+        """Say "lower" or "higher" where interval and test agree, "undecided" where only one of them shows a difference."""
         low, high = self.interval
-        if self.p < level and (high < 0 or low > 0):
+        apart, significant = high < 0 or low > 0, self.p < level
+        if apart and significant:
             return "lower" if high < 0 else "higher"
-        return "no difference shown"
+        return "undecided" if apart or significant else "no difference shown"
 
 
 def paired(x: np.ndarray, y: np.ndarray, level: float = 0.95, samples: int = 2000, seed: int = 0) -> Paired:

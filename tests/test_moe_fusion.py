@@ -335,7 +335,7 @@ def test_gate_grids():
 
 
 def test_attention_starts_as_the_maximum_and_trains_without_reaching_the_detectors():
-    model = MoEFusion(**TINY).train()
+    model = MoEFusion(start="random", **TINY).train()
     infrared, visible, _ = inputs()
     maps = torch.rand(2, 2, 32, 40, requires_grad=True)
     out = model(infrared, visible, maps, generator=torch.Generator().manual_seed(0))
@@ -343,6 +343,39 @@ def test_attention_starts_as_the_maximum_and_trains_without_reaching_the_detecto
     out.fused.square().mean().backward()
     assert maps.grad is None
     assert all(p.grad.abs().sum() > 0 for layer in model.attention.convs.layers for p in layer.parameters())
+
+
+@pytest.mark.parametrize("reading", ["paper", "official"])
+@pytest.mark.parametrize("options", [{}, {"decoder": "single"}, {"local": "none"}, {"visible_channels": 3}])
+def test_starts_near_the_average(reading, options):
+    infrared, visible, attention = inputs(visible_channels=options.get("visible_channels", 1))
+    with torch.no_grad():
+        average, random = (MoEFusion(reading, start=start, **options, **TINY).eval()(infrared, visible, attention).fused
+                           for start in ("average", "random"))
+    expected = (infrared + visible.mean(dim=1, keepdim=True)) / 2
+    assert (average - expected).abs().max() < 0.1 < (random - expected).abs().max()
+    assert torch.corrcoef(torch.stack([average.flatten(), expected.flatten()]))[0, 1] > 0.98
+
+
+def test_a_few_steps_of_training_approach_the_target():
+    """Equation (5) falls on one small batch, and the result is an image, not its negative."""
+    from fusionlib.losses import fusion_loss
+
+    infrared, visible, attention = inputs(2, 32, 32)
+    model = MoEFusion(**TINY).train()
+    optimiser, generator, totals = torch.optim.Adam(model.parameters(), 3e-3), torch.Generator().manual_seed(0), []
+    for _ in range(25):
+        out = model(infrared, visible, attention, generator=generator)
+        loss = fusion_loss(out.fused, infrared, visible, out.loads).total
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        totals.append(loss.item())
+    assert sum(totals[-5:]) < 0.9 * sum(totals[:5])
+    target = torch.maximum(infrared, visible)
+    with torch.no_grad():
+        fused = model.eval()(infrared, visible, attention).fused
+    assert torch.corrcoef(torch.stack([fused.flatten(), target.flatten()]))[0, 1] > 0.5
 
 
 def test_k_one_uses_one_modality_and_leaves_the_gate_to_the_load():
@@ -432,6 +465,7 @@ def test_half_precision():
     ({"local": "mixture"}, "local: expected one of"),
     ({"decoder": None}, "decoder: expected one of"),
     ({"visible_channels": 2}, "visible_channels: expected one of"),
+    ({"start": "zero"}, "start: expected one of"),
     ({"gate_grid": "full"}, "image_size: expected"),
     ({"gate_grid": (15, 20)}, "gate_grid: expected"),
     ({"gate_grid": ((0, 1), (1, 1))}, "gate_grid: expected"),

@@ -558,6 +558,30 @@ def test_windows_there_and_back(h, w, size, b):
     assert torch.equal(layers.from_windows(tokens, size, (h * size, w * size)), x)
 
 
+@pytest.mark.parametrize(("name", "reach"), [("DenseFuse", 8), ("DIDFuse", 6), ("IFCNN", 5)])
+@pytest.mark.parametrize("shape", [(61, 20), (24, 33), (17, 5)])
+def test_bands_change_nothing(name, reach, shape, monkeypatch):
+    network = REGISTRY[name].build()
+    whole = network.fuse(*pair(*shape))
+    a, b = (plane(x).expand(-1, 3 if name == "IFCNN" else 1, -1, -1) for x in pair(*shape))
+    monkeypatch.setattr(layers, "BAND_PIXELS", 8 * shape[1])
+    with torch.inference_mode():
+        assert torch.allclose(layers.in_bands(network, a, b, reach), network(a, b), atol=1e-6)
+    assert largest(network.fuse(*pair(*shape)), whole) <= 1
+
+
+@pytest.mark.parametrize(("name", "reach"), [("DenseFuse", 8), ("DIDFuse", 6), ("IFCNN", 5)])
+def test_reach_is_what_a_network_sees(name, reach):
+    """A changed pixel changes the output ``reach`` pixels away at most, and that far where every weight counts."""
+    network = REGISTRY[name].build()
+    a, b = (plane(x).expand(-1, 3 if name == "IFCNN" else 1, -1, -1) for x in pair(41, 41))
+    changed = a.clone()
+    changed[..., 20, 20] += 1
+    with torch.inference_mode():
+        rows = (network(a, b) != network(changed, b))[0, 0].any(dim=1).nonzero().flatten()
+    assert int(rows.min()) == 20 - reach and int(rows.max()) == 20 + reach
+
+
 @pytest.mark.parametrize("shape", [(14, 14), (14, 28), (15, 29), (1, 1), (13, 40)])
 def test_swinfuse_tiles_of_any_size(shape):
     network = REGISTRY["SwinFuse"].build()

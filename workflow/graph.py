@@ -83,7 +83,7 @@ def expand(profile: str, reports: Path, only: Sequence[str] = (), data: str = ""
     nodes: list[Node] = []
     folders: dict[str, list[Path]] = {}
     for key, entry in table.items():
-        items = settings[entry["over"]] if "over" in entry else [None]
+        items = settings.get(entry["over"], ["builtin"]) if "over" in entry else [None]
         folders[key] = []
         for item in items:
             name = key if item in (None, "builtin") else f"{key}-{item}"
@@ -92,6 +92,11 @@ def expand(profile: str, reports: Path, only: Sequence[str] = (), data: str = ""
             parameters = dict(settings.get("parameters", {}).get(notebook.stem, {}))
             if item not in (None, "builtin"):
                 parameters |= {"dataset": item, "data": data_folder(data, entry["over"], item)}
+            together = settings.get(entry.get("together"), ["builtin"])
+            if together != ["builtin"]:
+                parameters |= {"dataset": ["built-in" if item == "builtin" else item for item in together],
+                               "data": ["" if item == "builtin" else data_folder(data, entry["together"], item)
+                                        for item in together]}
             offered = {"seed": settings["seed"], "device": settings["device"], "threads": settings["threads"],
                        "weights": weights if profile != "smoke" else ""}
             parameters |= {name: value for name, value in offered.items() if name in known}

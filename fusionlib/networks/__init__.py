@@ -3,6 +3,9 @@
 ``REGISTRY`` holds the compared methods by the names the paper's tables use. ``REGISTRY["TarDAL"].load("tt",
 folder=...)`` gives a network with official weights, ``.build("tt", seed=0)`` the same network with random ones;
 ``.fuse(infrared, visible)`` takes and gives gray uint8 images.
+
+ASSUMPTION: the MoE-Fusion paper does not say which variant of a compared method it ran; the default of each is the one
+behind the images that third-party comparisons publish, or, where there are none, the authors' own test script.
 """
 
 from __future__ import annotations

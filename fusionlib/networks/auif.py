@@ -63,7 +63,7 @@ class Step(nn.Module):
         self.both = there_and_back_at_once if at_once else there_and_back
 
     def forward(self, x: Tensor, image: Tensor) -> Tensor:
-        # Base and detail updates of the unrolled algorithm (section III of the paper), BN and PReLU being the learned
+        # Base and detail updates of the unrolled algorithm, BN and PReLU being the learned
         # part.
         return x - self.eta * (self.prelu(self.norm(self.both(x, self.kernel))) - self.theta * (image - x))
 

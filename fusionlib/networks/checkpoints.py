@@ -26,6 +26,7 @@ from .official import CHECKPOINTS, File, Official
 from .readers import read_raw
 
 FORMAT = "fusionlib checkpoint 1"
+MOST_SEARCHED = 2**26  # bytes; larger files are not searched for weights under another name
 
 
 class Checkpoint(dict):
@@ -190,7 +191,7 @@ def _find(file: File, place: Path) -> Path | None:
             return path
     if file.sha256 or file.blob:
         for path in candidates:
-            if not mismatch(path, file):
+            if path.stat().st_size <= MOST_SEARCHED and not mismatch(path, file):
                 return path
     if named:
         raise ValueError(f"{named[0]}: {mismatch(named[0], file)}")
@@ -316,8 +317,8 @@ def download(name: str, url: str | None = None, cache: str | os.PathLike | None 
                 got = Path(folder) / file.name
                 pooch.HTTPDownloader(timeout=30, progressbar=progress)(address, str(got), None)
             except (requests.exceptions.RequestException, OSError) as error:
-                status = getattr(error, "response", None)
-                reason = f"status {status.status_code}" if status is not None else type(error).__name__
+                answer = getattr(error, "response", None)
+                reason = error.strerror or type(error).__name__ if answer is None else f"status {answer.status_code}"
                 raise ConnectionError(f"{file.name}: could not be fetched from {address} ({reason})") from None
             if problem := mismatch(got, file):
                 raise ValueError(f"{address}: {problem}; nothing was kept")

@@ -87,12 +87,12 @@ class DenseFuse(nn.Module):
     def merge(self, a: Tensor, b: Tensor) -> Tensor:
         """Fuse two feature maps of one shape."""
         if self.strategy == "l1":
-            # l1-norm strategy (section III-B), without its block average: C_k = ||phi_k||_1, w_k = C_k / (C_1 + C_2)
+            # The l1-norm strategy, without its block average: C_k = ||phi_k||_1, w_k = C_k / (C_1 + C_2)
             l1_a, l1_b = a.abs().sum(1, keepdim=True), b.abs().sum(1, keepdim=True)
             # ASSUMPTION: where DenseFuse's l1-norm weights are 0/0, both features are zero, and so is the fused
             # feature.
             return (l1_a * a + l1_b * b) / (l1_a + l1_b).clamp_min(torch.finfo(a.dtype).tiny)
-        # Addition strategy (section III-B): the sum; the torch program halves it.
+        # The addition strategy: the sum; the torch program halves it.
         return a + b if self.tensorflow else (a + b) / 2
 
     def decode(self, features: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ class DIDFuse(nn.Module):
         return self.conv7(torch.cat([x, first], dim=1))
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        sums = [x.add_(y) for x, y in zip(self.encode(a), self.encode(b), strict=True)]
+        sums = [x + y for x, y in zip(self.encode(a), self.encode(b), strict=True)]
         return self.decode(*(sums if self.rule == "sum" else [x / 2 for x in sums]))
 
     @inference

@@ -17,6 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Pieces = Sequence[Tensor]  # feature maps (B, c_i, H, W) that an expert reads one behind the other as channels
+# Source of the gates' noise: PyTorch's own, one of the batch, or one of each sample (the same however a batch is shared
+# out among processes).
+Noise = torch.Generator | Sequence[torch.Generator] | None
 
 
 class Conv(nn.Conv2d):
@@ -100,7 +103,7 @@ class NoisyTopKGate(nn.Module):
         self.w_gate = nn.Parameter(torch.zeros(inputs, experts))
         self.w_noise = nn.Parameter(torch.zeros(inputs, experts)) if noise else None
 
-    def forward(self, s: Tensor, generator: torch.Generator | None = None) -> Gating:
+    def forward(self, s: Tensor, generator: Noise = None) -> Gating:
         """Gate the features s (B, D); always in single precision, so that rounding does not choose the experts."""
         experts = self.w_gate.shape[1]
         with torch.autocast(s.device.type, enabled=False):
@@ -110,8 +113,7 @@ class NoisyTopKGate(nn.Module):
             if self.training and self.w_noise is not None:
                 # Shazeer (4): H(x)_i = (x W_g)_i + N(0, 1) softplus((x W_noise)_i); 0.01 keeps the noise alive.
                 spread = F.softplus(s @ self.w_noise.float()) + 0.01
-                draw = torch.randn(clean.shape, generator=generator, device=generator.device if generator else None)
-                noisy = clean + draw.to(clean) * spread
+                noisy = clean + _draw(clean.shape, generator).to(clean) * spread
             top, order = noisy.topk(min(self.k + 1, experts), dim=1)
             order = order[:, : self.k]
             # Cao (1), (3): G(s) = softmax(topK(s W)).
@@ -122,6 +124,13 @@ class NoisyTopKGate(nn.Module):
                 load = torch.zeros_like(noisy).scatter(1, order, 1.0).sum(dim=0)
         # Shazeer (6): Importance(X) = sum over the batch of G(x).
         return Gating(weights, order.sort(dim=1).values, load, weights.sum(dim=0))
+
+
+def _draw(shape: Sequence[int], generator: Noise) -> Tensor:
+    """Return standard normal numbers (B, N)."""
+    if generator is None or isinstance(generator, torch.Generator):
+        return torch.randn(shape, generator=generator, device=generator.device if generator else None)
+    return torch.stack([torch.randn(shape[1], generator=own) for own in generator])
 
 
 def _expected_load(clean: Tensor, noisy: Tensor, spread: Tensor, top: Tensor) -> Tensor:
@@ -156,7 +165,7 @@ class Mixture(nn.Module):
         self.experts = nn.ModuleList(Expert(channels, mirror) for _ in reads)
 
     def forward(
-        self, s: Tensor, sources: Sequence[Pieces], generator: torch.Generator | None = None
+        self, s: Tensor, sources: Sequence[Pieces], generator: Noise = None
     ) -> tuple[Tensor, Gating]:
         """Return the mixture (B, C, H, W) of the selected experts and the gate's decision.
 

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import State, Variant, conv, inference, planes, renamed, rounded
+from .layers import State, Variant, conv, in_bands, inference, planes, renamed, rounded
 
 VARIANTS = {
     f"{rule}{'-imagenet' if imagenet else ''}": Variant(
@@ -79,7 +79,7 @@ class IFCNN(nn.Module):
         a, b = (planes(self, infrared, visible) / 255).expand(-1, 3, -1, -1).split(1)
         # The authors truncate each channel to 8 bits, then read the colour image as gray: two roundings, kept as they
         # are.
-        rgb = (self(a, b).clamp(0, 1) * 255).floor()
+        rgb = (in_bands(self, a, b, reach=5).clamp(0, 1) * 255).floor()
         luma = torch.tensor([0.299, 0.587, 0.114], device=rgb.device)[:, None, None]
         return rounded((rgb * luma).sum(1, keepdim=True))
 

@@ -93,12 +93,11 @@ def stretched(values: Tensor, margin: float = 0.0) -> Tensor:
     return (values - low) / torch.where(reach > 0, reach, torch.ones_like(reach)) * 255
 
 
-BAND_PIXELS = 100_000  # a map of 64 channels is then 26 MB: small enough for the allocator to keep and reuse
+BAND_PIXELS = 64_000  # a map of 64 channels is then 16 MB: small enough for the allocator to keep and reuse
 
 
 def in_bands(network: Callable[..., Tensor], a: Tensor, b: Tensor, reach: int) -> Tensor:
-    """Run a network on bands of rows of two images (1, C, H, W), bit for bit the same and with a fraction of the
-    memory.
+    """Run a network on bands of rows of two images (1, C, H, W): the same numbers, a fraction of the memory.
 
     The network must see no farther than ``reach`` pixels from each of its outputs; bands overlap by that much.
     """
@@ -169,7 +168,7 @@ class WindowAttention(nn.Module):
         n, t, c = tokens.shape
         q, k, v = self.qkv(tokens).reshape(n, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
         bias = self.relative_position_bias_table[self.index].permute(2, 0, 1)[None]  # (1, heads, t, t)
-        # Eq. (1) of Liu et al.: SoftMax(Q K' / sqrt(d) + B) V
+        # Eq. (4) of Liu et al.: SoftMax(Q K' / sqrt(d) + B) V
         seen = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.proj(seen.transpose(1, 2).reshape(n, t, c))
 
@@ -231,7 +230,8 @@ def renamed(state: State, rules: Mapping[str, str], dead: str = "(?!)") -> dict[
                 result[match.expand(replacement)] = tensor
                 break
         else:
-            raise ValueError(f"expected tensors named like {next(iter(rules))!r}, got {name!r}, which it does not have")
+            like = re.sub(r"\(.*?\)", "*", next(iter(rules))).replace("\\", "")
+            raise ValueError(f"expected tensors named like {like}, got {name}")
     return result
 
 

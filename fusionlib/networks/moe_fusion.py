@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .experts import Expert, Mixture, NoisyTopKGate, Pieces
+from .experts import Expert, Mixture, Noise, NoisyTopKGate, Pieces
 from .moe_parts import READINGS, Attention, Encoder, from_official_names, official_name
 
 GATE_GRID = ((120, 160), (60, 80))
@@ -89,6 +89,9 @@ class MoEFusion(nn.Module):
         Channels of the visible image that enter its encoder.
     image_size : (int, int), optional
         Height and width for ``gate_grid="full"``.
+    start : "average" or "random", optional
+        Untrained, fuse to about the average of both images, or to nothing in particular; by default the paper's
+        reading starts from the average, the official one at random.
     seed : int
         Seed of the initial parameters; nothing global is seeded.
 
@@ -123,12 +126,14 @@ class MoEFusion(nn.Module):
         noise: bool = True,
         visible_channels: int = 1,
         image_size: tuple[int, int] | None = None,
+        start: str | None = None,
         seed: int = 0,
     ):
         super().__init__()
         for name, value, choices in (
             ("reading", reading, tuple(READINGS)), ("local", local, ("mole", "attention", "none")),
             ("decoder", decoder, ("moge", "single")), ("visible_channels", visible_channels, (1, 3)),
+            ("start", start, (None, "average", "random")),
         ):
             if value not in choices:
                 raise ValueError(f"{name}: expected one of {choices}, got {value!r}")
@@ -167,6 +172,8 @@ class MoEFusion(nn.Module):
         else:
             self.decode = mixture(channels, [0] * experts, inputs, self.grids[1])
         self._initialise(seed, rules.random_gate)
+        if start == "average" or (start is None and reading == "paper"):
+            self._start_as_average()
 
     def _initialise(self, seed: int, random_gate: bool) -> None:
         generator = torch.Generator().manual_seed(seed)
@@ -182,13 +189,35 @@ class MoEFusion(nn.Module):
         if self.attention is not None:
             self.attention.start_as_identity()
 
+    def _start_as_average(self) -> None:
+        """Let the first channel of every layer pass the images on.
+
+        ASSUMPTION: the start of training is not given. The gradient loss cannot tell an image from its negative, and
+        a short training that starts at random often ends in one; so the network starts near (I + V) / 2: one channel
+        passes each image through its encoder and their average through every decoder, whose last layer has a tenth of
+        its random weights.
+        """
+        def passing(layer: nn.Conv2d, sources: Sequence[int]) -> None:
+            layer.weight[0], layer.bias[0] = 0, 0
+            layer.weight[0, sources, 1, 1] = 1 / len(sources)
+
+        with torch.no_grad():
+            for encoder in (self.encode_visible, self.encode_infrared):
+                passing(encoder.layers[0], range(encoder.layers[0].in_channels))
+            for expert in [self.decode] if self.decoder == "single" else self.decode.experts:
+                others = 0.1 * expert.layers[-1].weight[0, 1:]
+                passing(expert.layers[0], (0, 4 * self.encode_visible.layers[0].out_channels))
+                for layer in expert.layers[1:]:
+                    passing(layer, (0,))
+                expert.layers[-1].weight[0, 1:] = others
+
     def forward(
         self,
         infrared: Tensor,
         visible: Tensor,
         attention: Tensor | None = None,
         *,
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
         details: bool = False,
     ) -> Fusion:
         """Fuse a batch.
@@ -199,8 +228,8 @@ class MoEFusion(nn.Module):
         visible : (B, visible_channels, H, W) float in [0, 1]
         attention : (B, 2, h, w) float in [0, 1]
             Maps of the infrared and the visible detector over the same frame, any size; not used by ``local="none"``.
-        generator : torch.Generator, optional
-            Source of the gates' noise in training; PyTorch's own where not given, as in dropout.
+        generator : torch.Generator or a sequence of them, optional
+            Source of the gates' noise in training, one for all or one a sample; PyTorch's own where not given.
         details : bool
             Also return encoder features and the output of every expert.
 

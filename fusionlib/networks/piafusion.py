@@ -1,5 +1,4 @@
-"""PIAFusion: illumination-aware training, fusion with an exchange of complements (Tang et al., Information Fusion
-83-84, 2022).
+"""PIAFusion: illumination-aware training, fusion with an exchange of complements (Tang et al., Inf. Fusion 83, 2022).
 
 Two programs: the authors' in TensorFlow and a port to PyTorch by others. Their weights cannot be exchanged, since the
 port differs in four places, each of which changes the output:
@@ -71,9 +70,8 @@ class PIAFusion(nn.Module):
         self.last = nn.Conv2d(32, 1, 1)
 
     def exchange(self, infrared: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-        """Cross-modality differential aware fusion (section 3.2 of the paper); the sign is the flavour's."""
-        # d = F_ir - F_vi, g = GAP(d); port: F_vi + sigmoid(g) d, F_ir - sigmoid(-g) d; TensorFlow: the other sign
-        # before both.
+        """Cross-modality differential aware fusion; the sign is the flavour's."""
+        # d = F_ir - F_vi, g = GAP(d). Port: F_vi + sigmoid(g) d, F_ir - sigmoid(-g) d. TensorFlow: both signs turned.
         difference = infrared - visible
         mean = difference.mean((2, 3), keepdim=True)
         return (infrared - self.sign * torch.sigmoid(-mean) * difference,
@@ -97,8 +95,7 @@ class PIAFusion(nn.Module):
 
     @inference
     def fuse(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
-        """Fuse a gray uint8 infrared image (H, W) with a visible one, gray or RGB; the result is of the visible one's
-        kind.
+        """Fuse a gray uint8 infrared image (H, W) with a visible one, gray or RGB, to one of the visible one's kind.
 
         A colour image keeps its chroma by the flavour's own conversion; elsewhere in the suite chroma is that of JPEG.
         """

@@ -1,5 +1,4 @@
-"""RFN-Nest: nested auto-encoder with a learned residual fusion at each of four scales (Li, Wu & Kittler, Information
-Fusion 73, 2021).
+"""RFN-Nest: nested auto-encoder, learned residual fusion at four scales (Li, Wu & Kittler, Inf. Fusion 73, 2021).
 
 Two networks in two files: the auto-encoder, trained first and then frozen, and the four residual fusion networks.
 Infrared comes first and the fusion is not symmetric. Input is gray on the 0..255 scale; the output is stretched from
@@ -9,8 +8,8 @@ Kept from the released code though no paper asks for it: an image with a side ab
 overlap by five pixels, each tile is fused alone, and overlaps are averaged before the stretch. The variant "whole"
 does not cut. Halving and doubling odd sizes loses a row or column; it is put back by reflection.
 
-ASSUMPTION: RFN-Nest's official file names say SSIM weight 1e2 for the auto-encoder and 700, 6.0, 3.0 for the fusion
-networks; no other setting was published.
+The official files are those that the released test script names: SSIM weight 1e2 for the auto-encoder; 700, 6.0 and 3.0
+(weights of detail loss, infrared and visible) for the fusion networks.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def block(channels_in: int, channels_out: int) -> nn.Sequential:
 
 
 class ResidualFusion(nn.Module):
-    """RFN of one scale: a convolution of both feature maps, plus a deeper path beside it (section 3.2 of the paper)."""
+    """RFN of one scale: a convolution of both feature maps, plus a deeper path beside it."""
 
     def __init__(self, channels: int):
         super().__init__()

@@ -1,5 +1,4 @@
-"""SwinFuse: a transformer of shifted windows as encoder, fused by l1-norms of rows and columns (Wang et al., IEEE TIM
-71, 2022).
+"""SwinFuse: a transformer of shifted windows, fused by l1-norms (Wang et al., IEEE TIM 71, 2022).
 
 What the paper claims and the released code does not do: three stages of six transformer blocks each, every other one
 with shifted windows. The loop over the six blocks returns inside its first pass, in training as in test. Only the

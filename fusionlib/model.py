@@ -1,0 +1,104 @@
+"""MoE-Fusion whole: the fusion network with its detectors, from images to a fused image, and as it lies on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fusionlib import distributed, images, runs
+from fusionlib.datasets.infrared_visible import Pair
+from fusionlib.detectors import Boxes, Detectors, average_precision, detect
+from fusionlib.networks import MoEFusion, load_checkpoint
+from fusionlib.networks.checkpoints import fill
+from fusionlib.networks.layers import inference
+from fusionlib.networks.moe_fusion import Fusion
+from fusionlib.samples import target
+from fusionlib.settings import Settings
+
+UNIFORM = 0.5  # attention of a model without detectors
+
+
+class Model(nn.Module):
+    """The fusion network with its detectors; what a training makes and :func:`load` returns.
+
+    Attributes
+    ----------
+    fusion : MoEFusion
+    detectors : Detectors or None
+        None where the attention is :data:`UNIFORM`.
+    record : dict
+        What it was trained on and how; empty while untrained.
+    """
+
+    def __init__(self, settings: Settings, attention: str):
+        super().__init__()
+        self.settings, self.record = settings, {}
+        self.fusion = MoEFusion(**{"seed": settings.seed} | settings.model)
+        self.detectors = None if attention == "uniform" else Detectors(
+            settings.classes, **{"seed": settings.seed, "pretrained": bool(settings.imagenet)} | settings.detector)
+
+    @inference
+    def look(self, infrared: np.ndarray, visible: np.ndarray, details: bool = True) -> tuple[Fusion, Tensor]:
+        """Return all that the network makes of a pair of uint8 images of any size, and the maps (1, 2, H, W)."""
+        infrared, visible = images.check_pair(infrared, visible, ("infrared", "visible"))
+        warm, seen = (self.tensor(images.luma(image)) for image in (infrared, visible))
+        maps = (warm.new_full((1, 2, *warm.shape[2:]), UNIFORM) if self.detectors is None
+                else self.detectors.attention(warm, seen))
+        if self.fusion.encode_visible.layers[0].in_channels == 3:
+            seen = self.tensor(visible) if visible.ndim == 3 else seen.expand(-1, 3, -1, -1)
+        return self.fusion(warm, seen, maps, details=details), maps
+
+    def fuse(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
+        """Fuse a pair of uint8 images (H, W), or the visible one (H, W, 3), of any size; gray (H, W) uint8 comes back."""
+        fused = self.look(infrared, visible, details=False)[0].fused[0, 0]
+        return images.to_uint8(fused.double().cpu().numpy() * 255, "fused")
+
+    def tensor(self, image: np.ndarray) -> Tensor:
+        """Return a uint8 image (H, W) or (H, W, 3) as (1, C, H, W) in [0, 1] on the model's device."""
+        planes = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
+        return torch.from_numpy(np.ascontiguousarray(planes)).to(next(self.parameters()).device)[None].float() / 255
+
+
+def load(path: str | os.PathLike, device: str = "auto") -> Model:
+    """Return the finished model of a training's folder (or of its model.safetensors), ready to ``fuse``.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        Not there, damaged, or not written by :func:`train`.
+    """
+    path = Path(path)
+    path = path if path.suffix == ".safetensors" else path / "model.safetensors"
+    checkpoint = load_checkpoint(path)
+    if not {"settings", "attention"} <= checkpoint.config.keys():
+        raise ValueError(f"{path}: expected a checkpoint of fusionlib.training, its configuration is of something else")
+    model = fill(Model(Settings.of(checkpoint.config["settings"]), checkpoint.config["attention"]), checkpoint)
+    model.record = checkpoint.config
+    return model.eval().to(runs.device_name(device))
+
+
+@torch.no_grad()
+def attention_maps(model: Model, pairs: Sequence[Pair]) -> list[Tensor]:
+    """Return the maps (2, ceil(H/4), ceil(W/4)) of each pair, in half precision: what a frozen training looks up."""
+    model.detectors.eval()
+    gray = ([model.tensor(images.luma(image)) for image in (pair.infrared, pair.visible)] for pair in pairs)
+    return [model.detectors.level0(*sources)[0].half().cpu() for sources in gray]
+
+
+def box_ap(model: Model, pairs: Sequence[Pair]) -> dict[str, float]:
+    """Return the mAP (VOC area) of either detector on pairs with boxes; processes share the work."""
+    if not len(pairs) or pairs[0].boxes is None:
+        return {}
+    (rank, world), classes, found = distributed.rank_and_world(), model.detectors.classes, []
+    for pair in (pairs[i] for i in range(rank, len(pairs), world)):
+        corners = target(pair, classes)["boxes"].numpy()
+        found.append((Boxes(corners, pair.labels), *(detect(getattr(model.detectors, name), getattr(pair, name), classes)
+                                                     for name in ("infrared", "visible"))))
+    truth, *detected = zip(*distributed.gather(found), strict=True)
+    return {f"ap_{name}": average_precision(boxes, truth, classes).mean
+            for name, boxes in zip(("infrared", "visible"), detected, strict=True)}

@@ -1,0 +1,111 @@
+"""What a training of MoE-Fusion is: one set of settings, its presets, and the pairs it means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+
+from fusionlib import losses
+from fusionlib.datasets.infrared_visible import InfraredVisible, Pair
+from fusionlib.datasets.scenes import scene
+
+CHOICES = {"attention": ("joint", "frozen", "uniform"), "precision": ("float32", "bfloat16", "float16"),
+           "decay": ("steps", "cosine"), "pixel_loss": ("", *losses.READINGS)}
+LEAST = {"batch": 1, "repeat": 1, "ap_every": 1, "epochs": 0, "detector_epochs": 0, "seed": 0, "warm_up": 0,
+         "save_every": 0, "workers": 0, "lr": 0.0, "alpha": 0.0, "weight_decay": 0.0}
+HELD_OUT_SEED = 1000  # scenes from this seed on are never trained on
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a training is; the defaults are the paper's recipe, and the official code's where the paper is silent."""
+
+    # data
+    data: str = ""  # a folder of pairs (see datasets.infrared_visible); "" for generated scenes
+    split: str = "train"
+    held_out: str = "val"  # split that the box AP is measured on; "" for none
+    annotations: str = "annotations.json"
+    scenes: tuple[int, int] = (64, 16)  # how many generated scenes to train on, and to hold out
+    classes: tuple[str, ...] = ("person", "bicycle", "car")
+    # ASSUMPTION: the size of the training images is not given; they are resized to 640x480, as in the official code, and
+    # the boxes with them.
+    size: tuple[int, int] | None = (480, 640)  # height, width; None leaves images as they are
+    crop: tuple[int, int] | None = None  # random part of that size, except while the detectors are trained alone
+    flip: bool = False  # mirror every second sample
+    # networks
+    model: dict = field(default_factory=dict)  # arguments of networks.MoEFusion
+    detector: dict = field(default_factory=dict)  # arguments of detectors.Detectors
+    imagenet: str = ""  # torchvision's ResNet-50 file; "" starts from scratch
+    detectors_from: str = ""  # folder of an earlier training whose detectors are taken over
+    attention: str = "joint"  # detectors are trained along; "frozen": they stay; "uniform": there are none
+    # recipe
+    epochs: int = 24
+    detector_epochs: int = 0  # of the detectors alone, before
+    batch: int = 4  # over all processes
+    repeat: int = 1  # times that an epoch shows every pair
+    lr: float = 1e-4
+    gate_lr: float | None = None  # of the gates; None: as lr
+    detector_lr: float | None = None  # None: as lr
+    warm_up: int = 0  # steps over which lr grows
+    decay: str = "steps"  # lr falls to a tenth at each of lr_steps; "cosine": along half a cosine to a twentieth
+    lr_steps: tuple[int, ...] = ()  # epochs
+    weight_decay: float = 0.0
+    clip: float | None = None  # largest norm of all gradients together
+    alpha: float = losses.ALPHA
+    pixel_loss: str = ""  # reading of the pixel loss; "": the network's
+    importance_loss: bool | None = None  # None: as in the network's reading
+    precision: str = "float32"  # of the forward pass
+    seed: int = 0
+    # without influence on the result
+    save_every: int = 0  # steps between checkpoints inside an epoch; 0 for none
+    ap_every: int = 1  # epochs between measurements of the box AP; the last is always measured
+    workers: int = 0  # processes that read images
+
+    def __post_init__(self):
+        for one in fields(self):
+            if isinstance(value := getattr(self, one.name), list):
+                object.__setattr__(self, one.name, tuple(value))
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {getattr(self, name)!r}")
+        for name, least in LEAST.items():
+            value, kinds = getattr(self, name), (int,) if isinstance(least, int) else (int, float)
+            if type(value) not in kinds or not value >= least:
+                kind = "a whole number" if kinds == (int,) else "a number"
+                raise ValueError(f"{name}: expected {kind} of at least {least}, got {value!r}")
+        if self.attention == "frozen" and not (self.detectors_from or self.detector_epochs):
+            raise ValueError("attention: 'frozen' expects trained detectors, by detectors_from or detector_epochs, got "
+                             "neither")
+
+    @classmethod
+    def of(cls, values: dict) -> Settings:
+        """Build settings from a dict, such as a JSON file holds; raise ValueError for a key that is none of them."""
+        known = [one.name for one in fields(cls)]
+        if unknown := sorted(set(values) - set(known)):
+            raise ValueError(f"settings: expected keys out of {', '.join(known)}, got {unknown[0]!r}")
+        return cls(**values)
+
+    def dict(self, everything: bool = True) -> dict:
+        """Return the settings as JSON holds them, on request without those that have no influence on the result."""
+        values = json.loads(json.dumps(asdict(self)))
+        return values if everything else {k: v for k, v in values.items() if k not in ("save_every", "ap_every", "workers")}
+
+
+# What the official code does beyond the paper.
+OFFICIAL = Settings(model={"reading": "official"}, weight_decay=1e-4, lr_steps=(16, 22), clip=35.0, repeat=3)
+# Two processor cores, a minute and a half: small networks, detectors first and then kept, parts of images, larger steps.
+SMOKE = Settings(scenes=(48, 16), size=None, crop=(48, 48), model={"width": 8, "gate_grid": [[8, 10], [8, 10]]},
+                 detector={"size": "small"}, attention="frozen", detector_epochs=6, epochs=16, lr=3e-3, detector_lr=2e-3,
+                 warm_up=10, decay="cosine")
+
+
+def open_pairs(settings: Settings, held_out: bool = False) -> Sequence[Pair]:
+    """Return the pairs to train on, or those held out (none where no split is named)."""
+    if settings.data:
+        split = settings.held_out if held_out else settings.split
+        return [] if held_out and not split else InfraredVisible(
+            settings.data, split or None, annotations=settings.annotations, classes=settings.classes, size=settings.size)
+    start = HELD_OUT_SEED if held_out else 0
+    made = [(seed, scene(seed, settings.size or (96, 128))) for seed in range(start, start + settings.scenes[held_out])]
+    return [Pair(f"scene-{seed:04d}", one.infrared, one.visible, one.boxes, one.labels) for seed, one in made]

@@ -1,0 +1,338 @@
+"""Training of MoE-Fusion: fusion network and detectors together, on one device or several.
+
+The recipe is section 4.1 of Cao et al., ICCV 2023, here "Cao": Adam with 1e-4, 24 epochs, batches of 4, alpha 10; one
+model per data set, and the last epoch is used. Where a run departs from it, its settings say so, and they stay with the
+weights. The folder of a training holds ``state.pt`` (everything needed to go on; not an output that a workflow may
+delete), ``log.csv`` (a line an epoch) and in the end ``model.safetensors`` with ``model.json``, which :func:`load` reads.
+
+A run that is killed and resumed, or shared out among processes, computes the same (:mod:`fusionlib.samples`)::
+
+    torchrun --nproc-per-node 2 -m fusionlib.training --config settings.json --output FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import io
+import json
+import math
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from fusionlib import distributed, images, losses, runs
+from fusionlib.datasets.infrared_visible import Pair
+from fusionlib.detectors import load_imagenet
+from fusionlib.model import UNIFORM, Model, attention_maps, box_ap, load
+from fusionlib.networks import save_checkpoint
+from fusionlib.networks.moe_fusion import Fusion
+from fusionlib.samples import Samples, collate, noise, order
+from fusionlib.settings import OFFICIAL, SMOKE, Settings, open_pairs
+
+__all__ = ["OFFICIAL", "SMOKE", "Model", "Settings", "attention_maps", "load", "open_pairs", "train"]
+
+# ---- training ---------------------------------------------------------------------------------------------------
+
+def train(settings: Settings, folder: str | os.PathLike, pairs: Sequence[Pair] | None = None,
+          held_out: Sequence[Pair] | None = None, *, device: str = "auto", maps: list[Tensor] | None = None,
+          progress: bool = True) -> Model:
+    """Train, or go on where an earlier call for this folder stopped, and return the model.
+
+    Parameters
+    ----------
+    settings : Settings
+    folder : path
+        Belongs to this training alone; a finished one is returned at once.
+    pairs, held_out : sequence of Pair, optional
+        To train on, and to measure the box AP on; by default what ``settings`` name.
+    device : str
+        "auto", "cpu" or "cuda".
+    maps : list of tensors, optional
+        :func:`attention_maps` of the pairs, where several trainings share frozen detectors.
+    progress : bool
+        Show bars.
+
+    Raises
+    ------
+    ValueError
+        The folder holds another training, or a damaged one; no boxes of the kind described; images that cannot be a
+        batch; one sentence each.
+    RuntimeError
+        Somebody else is training in this folder.
+    OSError
+        A checkpoint cannot be written; the one before stays.
+    FloatingPointError
+        The loss is not finite.
+    KeyboardInterrupt
+        Ctrl-C or a request to terminate: the step is finished and saved first; call again to go on.
+    """
+    rank, world = distributed.rank_and_world()
+    folder, place, show = Path(folder), torch.device(runs.device_name(device)), progress and rank == 0
+    if settings.batch % world:
+        raise ValueError(f"batch: expected a multiple of the {world} processes, got {settings.batch}")
+    if place.type == "cpu" and settings.precision == "float16":
+        raise ValueError("precision: 'float16' expects a GPU, got cpu; use float32 or bfloat16")
+    pairs = open_pairs(settings) if pairs is None else pairs
+    held_out = open_pairs(settings, held_out=True) if held_out is None else held_out
+    if not len(pairs):
+        raise ValueError("pairs: expected at least one pair to train on, got none")
+    attention, note = _attention(settings, pairs)
+    if note and rank == 0:
+        tqdm.write(note)
+    plan = ["detectors"] * (settings.detector_epochs if attention != "uniform" else 0) + [attention] * settings.epochs
+    names = getattr(pairs, "names", None) or [pair.name for pair in pairs]
+    data = {"pairs": len(pairs), "names": hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]}
+    with runs.lock(folder, str(folder)) if rank == 0 else contextlib.nullcontext(), _stop_on_signals() as asked:
+        model = Model(settings, attention).to(place)
+        backbones = _start(model, settings)
+        optimizer = torch.optim.Adam(_groups(model, settings), weight_decay=settings.weight_decay)
+        scaler = torch.amp.GradScaler(place.type, enabled=settings.precision == "float16")
+        parts = {"model": model, "optimizer": optimizer, "scaler": scaler}
+        state = {"settings": settings.dict(False), "data": data, "epoch": 0, "step": 0, "sums": {}, "history": []}
+        _resume(folder / "state.pt", state, parts)
+        for epoch in range(state["epoch"], len(plan)):
+            phase = plan[epoch]
+            if phase == "frozen" and maps is None:
+                maps = attention_maps(model, tqdm(pairs, "attention", disable=not show, leave=False))
+            samples = Samples(pairs, settings.classes, annotated=phase in ("detectors", "joint"), flip=settings.flip,
+                              colour=settings.model.get("visible_channels") == 3,
+                              crop=None if phase == "detectors" else settings.crop, maps=maps if phase == "frozen" else None)
+            batches = order(len(pairs), settings.batch, settings.repeat, settings.seed, epoch)
+            mine = slice(rank * settings.batch // world, (rank + 1) * settings.batch // world)
+            loader = torch.utils.data.DataLoader(samples, num_workers=settings.workers, collate_fn=collate,
+                                                 batch_sampler=[batch[mine] for batch in batches[state["step"]:]])
+            bar = tqdm(loader, f"epoch {epoch + 1}/{len(plan)} {phase}", len(batches), initial=state["step"],
+                       disable=not show, leave=False, mininterval=1)
+            model.train()
+            for batch in bar:
+                started = time.perf_counter()
+                _set_rate(optimizer, settings, epoch, state["step"], len(batches))
+                with torch.autocast(place.type, getattr(torch, settings.precision), settings.precision != "float32"):
+                    loss, seen = step_loss(model, batch, phase, settings)
+                optimizer.zero_grad(set_to_none=True)
+                scaler.scale(loss).backward()
+                distributed.average_gradients(model)
+                if settings.clip is not None:
+                    scaler.unscale_(optimizer)
+                    nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+                scaler.step(optimizer)
+                scaler.update()
+                seen = distributed.mean(seen | {"stop": float(asked.is_set())}, place)
+                stop = seen.pop("stop") > 0
+                state["step"] += 1
+                if not math.isfinite(seen["loss"]):
+                    raise FloatingPointError(f"{folder}: the loss of epoch {epoch + 1}, step {state['step']} is not finite; the "
+                                             "last checkpoint stays; try a smaller lr, clip, or precision 'float32'")
+                for name, value in (seen | {"seconds": time.perf_counter() - started}).items():
+                    state["sums"][name] = state["sums"].get(name, 0.0) + value
+                bar.set_postfix(loss=f"{seen['loss']:.3f}", refresh=False)
+                if rank == 0 and (stop or (settings.save_every and state["step"] % settings.save_every == 0)):
+                    _save(folder / "state.pt", state, parts)
+                if stop:
+                    raise KeyboardInterrupt(f"{folder}: stopped in epoch {epoch + 1} after step {state['step']}; all is saved, "
+                                            "train again to go on")
+            shown, lr = len(batches) * settings.batch, optimizer.param_groups[0]["lr"]
+            state["history"].append(_row(state, epoch, phase, lr, shown, place))
+            last = epoch + 1 == len(plan) or plan[epoch + 1] != phase
+            if phase in ("detectors", "joint") and (last or (epoch + 1) % settings.ap_every == 0):
+                state["history"][-1] |= box_ap(model, held_out)
+            state |= {"epoch": epoch + 1, "step": 0, "sums": {}}
+            if rank == 0:
+                _save(folder / "state.pt", state, parts)
+                images.write_text(folder / "log.csv", pd.DataFrame(state["history"]).to_csv(index=False))
+        model.record = {"settings": settings.dict(), "attention": attention, "note": note, "epochs": len(plan), "data": data,
+                        "backbones": backbones, "device": str(place), "environment": runs.environment()}
+        if rank == 0:
+            try:
+                save_checkpoint(folder / "model.safetensors", model, model.record)
+            except SafetensorError as error:
+                raise OSError(f"{folder / 'model.safetensors'}: cannot be written ({error})") from None
+    return model.eval()
+
+
+def step_loss(model: Model, batch: dict, phase: str, settings: Settings) -> tuple[Tensor, dict[str, float]]:
+    """Return the loss of a step and what the log keeps of it.
+
+    Parameters
+    ----------
+    batch : dict
+        From :func:`fusionlib.samples.collate`.
+    phase : "detectors", "joint", "frozen" or "uniform"
+    """
+    place = next(model.parameters()).device
+    planes, draws = batch["planes"].to(place, non_blocking=True), [noise(key) for key in batch["key"]]
+    infrared, visible = planes[:, :1], planes[:, 1:2]
+    targets = [{name: value.to(place) for name, value in one.items()} for one in batch["target"]]
+    total, seen = planes.new_zeros(()), {}
+    if phase in ("detectors", "joint"):
+        detection, maps = model.detectors(infrared, visible, targets, draws)
+        # Cao, section 3.4: end-to-end through L_fusion, L_det^V and L_det^I; the maps enter the fusion detached.
+        total = total + sum(detection.values())
+        seen |= {f"detection_{name}": value for name, value in detection.items()}
+    elif phase == "frozen":
+        maps = planes[:, -2:]
+    else:
+        maps = torch.full_like(planes[:, :2], UNIFORM)
+    if phase != "detectors":
+        colour = settings.model.get("visible_channels") == 3
+        out = model.fusion(infrared, planes[:, 2:5] if colour else visible, maps, generator=draws)
+        loss = losses.fusion_loss(
+            out.fused.float(), infrared, visible, out.loads, out.importances, [one["boxes"] for one in targets],
+            reading=model.fusion.reading, alpha=settings.alpha, pixel_reading=settings.pixel_loss or None,
+            balance_importance=settings.importance_loss)
+        total = total + loss.total
+        seen |= {"fusion": loss.total, **loss._asdict(), **_gate_use(out)}
+        del seen["total"]
+    seen = {"loss": total} | seen
+    # One transfer for all numbers.
+    return total, dict(zip(seen, torch.stack([value.detach().double() for value in seen.values()]).tolist(), strict=True))
+
+
+def _gate_use(out: Fusion) -> dict[str, Tensor]:
+    """Say how often each gate chose each expert, its entropy in nats, and the visible experts' share of a local one."""
+    use, alone = {}, out.one_modality()
+    for name, gate in out.gates.items():
+        use |= {f"{name}_load_{i}": share for i, share in enumerate((gate > 0).double().mean(dim=0))}
+        use[f"{name}_entropy"] = torch.special.entr(gate).sum(dim=1).mean()
+        if name in alone:
+            use[f"{name}_visible"] = gate.chunk(2, dim=1)[0].sum(dim=1).mean()
+            use[f"{name}_one_modality"] = alone[name].double().mean()
+    return use
+
+
+def _attention(settings: Settings, pairs: Sequence[Pair]) -> tuple[str, str]:
+    """Return where the attention comes from, and a sentence where that is not what was asked for."""
+    if settings.attention == "uniform" or pairs[0].boxes is not None:
+        return settings.attention, ""
+    where = f"{settings.data or 'pairs'}: no boxes"
+    if settings.detectors_from:
+        kept = f"{where}, so the detectors of {settings.detectors_from} are used as they are"
+        return "frozen", kept if settings.attention == "joint" else ""
+    return "uniform", f"{where}, so no detector is trained, and the attention is {UNIFORM} everywhere"
+
+
+def _groups(model: Model, settings: Settings) -> list[dict]:
+    """Return the optimiser's groups: gates, the rest of the fusion network, detectors."""
+    gates = [p for name, p in model.fusion.named_parameters() if ".gate." in name]
+    rest = [p for name, p in model.fusion.named_parameters() if ".gate." not in name]
+    found = [] if model.detectors is None else list(model.detectors.parameters())
+    rates = (settings.lr, settings.gate_lr, settings.detector_lr)
+    return [{"params": group, "base": settings.lr if rate is None else rate}
+            for group, rate in zip((rest, gates, found), rates, strict=True) if group]
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, settings: Settings, epoch: int, step: int, steps: int) -> None:
+    """Set the learning rates of a step; each phase has its own course."""
+    alone = epoch < settings.detector_epochs
+    first, epochs = (0, settings.detector_epochs) if alone else (settings.detector_epochs, settings.epochs)
+    done = (epoch - first) * steps + step
+    factor = min(1.0, (done + 1) / max(settings.warm_up, 1))
+    if settings.decay == "cosine":
+        factor *= 0.05 + 0.95 * (1 + math.cos(math.pi * done / (epochs * steps))) / 2
+    else:
+        factor *= 0.1 ** sum(epoch - first >= at for at in settings.lr_steps)
+    for group in optimizer.param_groups:
+        group["lr"] = group["base"] * factor
+
+
+def _start(model: Model, settings: Settings) -> dict | str:
+    """Fill in what is not trained from scratch; return what that was."""
+    if model.detectors is not None and settings.detectors_from:
+        model.detectors.load_state_dict(load(settings.detectors_from, "cpu").detectors.state_dict())
+        return {"detectors": settings.detectors_from}
+    if model.detectors is not None and settings.imagenet:
+        return load_imagenet(model.detectors, settings.imagenet)
+    return "from scratch"
+
+
+# ---- stopping and going on --------------------------------------------------------------------------------------
+
+def _save(path: Path, state: dict, parts: dict) -> None:
+    content = io.BytesIO()  # written at one go: PyTorch's own writer does not say so plainly when a disk is full
+    torch.save(state | {name: part.state_dict() for name, part in parts.items()}, content)
+    images.write_atomically(path, lambda temporary: Path(temporary).write_bytes(content.getbuffer()))
+
+
+def _resume(path: Path, state: dict, parts: dict) -> None:
+    """Continue from ``path`` where it exists: fill ``state`` and the parts."""
+    if not path.exists():
+        return
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        kept = {name: found[name] for name in (*state, *parts)}
+    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path}: expected the checkpoint of a training, it is truncated or damaged "
+                         f"({type(error).__name__}); remove it to train from the beginning") from None
+    for name in ("settings", "data"):
+        for key in state[name] | kept[name]:
+            old, new = kept[name].get(key), state[name].get(key)
+            if old != new:
+                raise ValueError(f"{path}: holds a training with {key} = {old!r}, asked for is {new!r}; use another folder, "
+                                 "or remove the file")
+    for name, part in parts.items():
+        part.load_state_dict(kept.pop(name))
+    state |= kept
+
+
+@contextlib.contextmanager
+def _stop_on_signals() -> Iterator[threading.Event]:
+    """Yield an event that Ctrl-C or a request to terminate sets; a second one interrupts at once."""
+    asked = threading.Event()
+
+    def note(number, frame):
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)} if main else {}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _row(state: dict, epoch: int, phase: str, lr: float, shown: int, place: torch.device) -> dict:
+    """Return the log's line of an epoch: means over its steps, its time, and what it took of a GPU's memory."""
+    means, seconds = {name: value / state["step"] for name, value in state["sums"].items()}, state["sums"]["seconds"]
+    row = {"epoch": epoch + 1, "phase": phase, "lr": lr, **means, "seconds": seconds, "images_per_second": shown / seconds}
+    return row | ({"memory_mib": torch.cuda.max_memory_allocated(place) / 2**20} if place.type == "cuda" else {})
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train by a settings file; under torchrun, together with the other processes."""
+    parser = argparse.ArgumentParser(prog="python -m fusionlib.training", description="Train MoE-Fusion.")
+    parser.add_argument("--config", required=True, help="JSON file of settings")
+    parser.add_argument("--output", help="folder of the training; by default that of the settings file")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    given = parser.parse_args(arguments)
+    path = Path(given.config)
+    try:
+        if not path.is_file():
+            raise FileNotFoundError(f"config: expected a JSON file of settings, found none at {path}")
+        try:
+            settings = Settings.of(json.loads(path.read_text(encoding="utf-8")))
+        except (UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
+            raise ValueError(f"config: {path} is not a JSON object of settings ({error})") from None
+        distributed.start()
+        train(settings, given.output or path.parent, device=given.device)
+    except (ValueError, TypeError, OSError, FloatingPointError, KeyboardInterrupt) as error:
+        sys.exit(str(error) or "interrupted")
+
+
+if __name__ == "__main__":
+    main()
