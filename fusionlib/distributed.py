@@ -31,7 +31,7 @@ def start() -> None:
 def average_gradients(model: nn.Module) -> None:
     """Replace gradients by their mean over the processes.
 
-    A parameter that no process used keeps no gradient, as in a single process, where the optimiser then leaves it alone.
+    A parameter that no process used keeps no gradient, as in a single process: the optimiser then leaves it alone.
     """
     if rank_and_world()[1] == 1:
         return

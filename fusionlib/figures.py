@@ -117,7 +117,7 @@ def pyramid(sources: Mapping[str, Sequence[np.ndarray]], chosen: Sequence[np.nda
 
 def curvelets(windows: Sequence[Sequence[np.ndarray]], examples: Mapping[str, tuple[np.ndarray, np.ndarray]],
               parts: Mapping[str, np.ndarray]) -> plt.Figure:
-    """Draw the tiling of the frequency plane, single curvelets in frequency and in space, parts of a photograph (figure 3).
+    """Draw the tiling of the frequency plane, curvelets in frequency and in space, parts of a photograph (figure 3).
 
     Parameters
     ----------
@@ -251,7 +251,8 @@ def changes(panels: Mapping[str, pd.DataFrame], unit: str) -> plt.Figure:
     for axis, (title, frame) in zip(axes.flat, panels.items(), strict=True):
         axis.axvline(0, color="0.6", lw=0.8)
         for (name, values), marker, colour in zip(frame.items(), "oxs^dv", COLOURS, strict=False):
-            axis.plot(values, np.arange(len(names)), marker, color=colour, label=name, ms=4.5, mfc="none", mew=1.3)
+            axis.plot(values, np.arange(len(names)), marker, color=colour, label=name, ms=4.5, mfc="none", mew=1.3,
+                      clip_on=False)
         axis.set(title=title, xlabel=unit)
         axis.grid(axis="y", color="0.92")
     axes[0, 0].set_yticks(np.arange(len(names)), names)
@@ -271,6 +272,8 @@ def times(seconds: pd.DataFrame) -> plt.Figure:
     axis.set(xscale="log", yscale="log", xlabel="height and width in pixels", ylabel="seconds for a fusion")
     axis.set_xticks(seconds.index, list(map(str, seconds.index)))
     axis.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+    axis.yaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
+    axis.yaxis.set_minor_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 

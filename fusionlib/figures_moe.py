@@ -36,7 +36,8 @@ def pairs(shown: Mapping[str, tuple], columns: int = 4, width: float = 2.1) -> p
     columns = min(columns, len(shown))
     rows = -(-len(shown) // columns)
     shape = np.mean([infrared.shape[0] / infrared.shape[1] for infrared, *_ in shown.values()])
-    figure, axes = plt.subplots(2 * rows, columns, squeeze=False, figsize=(width * columns, rows * (2 * width * shape + 0.35)))
+    figure, axes = plt.subplots(2 * rows, columns, squeeze=False,
+                                figsize=(width * columns, rows * (2 * width * shape + 0.35)))
     for axis in axes.flat:
         _bare(axis)
     drawn = set()
@@ -64,7 +65,8 @@ def contrasts(frame: pd.DataFrame) -> plt.Figure:
         A row for each object; the cross is at the medians.
     """
     groups = dict(list(frame.groupby("condition", sort=False)))
-    figure, axes = plt.subplots(1, len(groups), figsize=(2.1 * len(groups) + 0.4, 2.7), sharex=True, sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(groups), figsize=(2.1 * len(groups) + 0.4, 2.7), sharex=True, sharey=True,
+                                squeeze=False)
     reach = 1.05 * frame[["infrared", "visible"]].max(axis=None)
     for axis, (name, group) in zip(axes.flat, groups.items(), strict=True):
         axis.fill_between([0, reach], [0, reach], reach, color=INFRARED, alpha=0.10, lw=0)
@@ -81,7 +83,7 @@ def contrasts(frame: pd.DataFrame) -> plt.Figure:
 
 
 def steeper(infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
-    """Colour who has the steeper gradient: the infrared image (orange), the visible one (blue), white where both are flat.
+    """Colour who has the steeper gradient: orange the infrared image, blue the visible one, white where both are flat.
 
     Parameters
     ----------
@@ -94,15 +96,16 @@ def steeper(infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
     """
     larger = np.maximum(infrared, visible)
     strength = np.clip(larger / max(np.quantile(larger, 0.95), 1e-12), 0, 1)[..., None]
-    winner = np.where((infrared > visible)[..., None], matplotlib.colors.to_rgb(INFRARED), matplotlib.colors.to_rgb(VISIBLE))
+    orange, blue = (matplotlib.colors.to_rgb(colour) for colour in (INFRARED, VISIBLE))
+    winner = np.where((infrared > visible)[..., None], orange, blue)
     return images.from_unit(1 + strength * (winner - 1))
 
 
 def gallery(rows: Mapping[str, Sequence[np.ndarray]], titles: Sequence[str], width: float = 1.7) -> plt.Figure:
     """Draw a row of pictures for each name, gray on 0..255, the titles above the columns."""
     height, breadth = next(iter(rows.values()))[0].shape[:2]
-    figure, axes = plt.subplots(len(rows), len(titles), squeeze=False,
-                                figsize=(width * len(titles) + 0.3, (width * height / breadth + 0.08) * len(rows) + 0.25))
+    tall = (width * height / breadth + 0.08) * len(rows) + 0.25
+    figure, axes = plt.subplots(len(rows), len(titles), squeeze=False, figsize=(width * len(titles) + 0.3, tall))
     for line, (name, pictures) in zip(axes, rows.items(), strict=True):
         for axis, picture in zip(line, pictures, strict=True):
             axis.imshow(picture, vmin=0, vmax=255, interpolation="auto")
@@ -121,12 +124,13 @@ PLACES = {"infrared image": (0, 38, 13, 10), "attention maps": (0, 20, 13, 10), 
           "infrared encoder": (18, 38, 14, 10), "attention": (18, 20, 14, 10), "visible encoder": (18, 2, 14, 10),
           "foreground": (40, 26, 25, 14), "background": (40, 10, 25, 14), "global": (72, 4, 15, 42)}
 FUSED = (91, 20, 13, 10)
-NAMES = {"foreground": ("MoLE, foreground", "Att-Local, foreground"), "background": ("MoLE, background", "Att-Local, background"),
-         "global": ("MoGE", "single decoder")}
+NAMES = {"foreground": ("MoLE, foreground", "Att-Local, foreground"),  # with experts, and without
+         "background": ("MoLE, background", "Att-Local, background"), "global": ("MoGE", "single decoder")}
+ARROW = {"arrowstyle": "-|>", "color": "0.3", "lw": 1.1, "shrinkA": 0, "shrinkB": 0}
 
 
 def architecture(parts: Mapping[str, object], pictures: Mapping[str, np.ndarray]) -> plt.Figure:
-    """Draw the network as it ran: its parts with the shapes that came out, arrows, experts with the weights of their gates.
+    """Draw the network as it ran: parts with the shapes that came out, arrows, experts with the weights of their gates.
 
     Parameters
     ----------
@@ -148,8 +152,8 @@ def architecture(parts: Mapping[str, object], pictures: Mapping[str, np.ndarray]
             axis.text(left + width / 2, bottom + height + 0.3, name, ha="center", va="bottom", weight="bold")
         else:
             colour = SOURCE_COLOURS.get(name.split()[0], "0.3")
-            axis.add_patch(matplotlib.patches.FancyBboxPatch((left, bottom), width, height, boxstyle="round,pad=0,rounding_size=1",
-                                                             fc="0.97", ec=colour, lw=1.3))
+            axis.add_patch(matplotlib.patches.FancyBboxPatch(
+                (left, bottom), width, height, boxstyle="round,pad=0,rounding_size=1", fc="0.97", ec=colour, lw=1.3))
             title = NAMES[name][not part.weights] if name in NAMES else name
             axis.text(left + width / 2, bottom + height - 0.7, title, ha="center", va="top", weight="bold")
             if part.weights:
@@ -158,11 +162,13 @@ def architecture(parts: Mapping[str, object], pictures: Mapping[str, np.ndarray]
                 axis.text(left + width / 2, bottom + height / 2 - 0.8, "\n".join(lines), ha="center", va="center")
         for source in part.reads:
             _arrow(axis, source, name)
+    left, bottom, width, height = FUSED
     _picture(axis, pictures["fused"], FUSED)
-    axis.text(FUSED[0] + FUSED[2] / 2, FUSED[1] + FUSED[3] + 0.3, "fused image", ha="center", va="bottom", weight="bold")
-    axis.annotate("", (FUSED[0], 25), (PLACES["global"][0] + PLACES["global"][2], 25), arrowprops={"arrowstyle": "-|>", "color": "0.3"})
-    used = [matplotlib.patches.Patch(color=colour, label=f"expert on {name} features" if name != "both" else "expert on all of x_f")
-            for name, colour in SOURCE_COLOURS.items()]
+    axis.text(left + width / 2, bottom + height + 0.3, "fused image", ha="center", va="bottom", weight="bold")
+    middle = bottom + height / 2
+    axis.annotate("", (left, middle), (PLACES["global"][0] + PLACES["global"][2], middle), arrowprops=ARROW)
+    says = {"infrared": "infrared features", "visible": "visible features", "both": "all of x_f"}
+    used = [matplotlib.patches.Patch(color=SOURCE_COLOURS[name], label="expert on " + what) for name, what in says.items()]
     idle = matplotlib.patches.Patch(fc="white", ec="0.5", ls="--", label="not selected, not computed")
     figure.legend(handles=[*used, idle], loc="outside lower center", ncols=4)
     return figure
@@ -174,17 +180,18 @@ def _shape(shape: Sequence[int]) -> str:
 
 def _picture(axis: plt.Axes, picture: np.ndarray, place: tuple[float, float, float, float]) -> None:
     left, bottom, width, height = place
-    axis.imshow(picture, vmin=0, vmax=255, extent=(left, left + width, bottom, bottom + height), aspect="auto", interpolation="auto")
+    extent = (left, left + width, bottom, bottom + height)
+    axis.imshow(picture, vmin=0, vmax=255, extent=extent, aspect="auto", interpolation="auto")
 
 
 def _experts(axis: plt.Axes, part: object, lines: Sequence[str], place: tuple[float, float, float, float]) -> None:
-    """Draw what a mixture read, its gate's weights in a row (or, where the box is tall, a column) of experts, its output."""
+    """Draw what a mixture read, its experts with their weights in a row (a tall box: a column), and its output."""
     left, bottom, width, height = place
     upright, count = height > width, len(part.weights)
     middle = left + width / 2
-    axis.text(middle, bottom + height - (4 if upright else 3), "\n".join(lines[:-1]) if upright else f"{lines[0]}   {lines[1]}",
-              ha="center", va="top")
-    axis.text(middle, bottom + 0.8, lines[-1] if upright else f"{lines[-2]}   {lines[-1]}", ha="center", va="bottom")
+    entry = ("\n" if upright else "   ").join(lines[:-1] if upright else lines[:2])
+    axis.text(middle, bottom + height - (4 if upright else 3), entry, ha="center", va="top")
+    axis.text(middle, bottom + 0.8, "   ".join(lines[-1:] if upright else lines[2:]), ha="center", va="bottom")
     room, low = (height - 16, bottom + 4) if upright else (width - 2, bottom + 3.3)
     for number, (weight, source) in enumerate(zip(part.weights, part.sources, strict=True)):
         if upright:
@@ -192,15 +199,15 @@ def _experts(axis: plt.Axes, part: object, lines: Sequence[str], place: tuple[fl
         else:
             box = (left + 1 + room * number / count, low, 0.92 * room / count, height - 9)
         used = weight > 0
-        axis.add_patch(plt.Rectangle(box[:2], *box[2:], fc=SOURCE_COLOURS[source] if used else "white", ec="none" if used else "0.5",
-                                     ls="-" if used else "--"))
-        axis.text(box[0] + box[2] / 2, box[1] + box[3] / 2, f"E{number + 1}\n{weight:.3f}" if used else f"E{number + 1}\n0", ha="center",
-                  va="center", color="white" if used else "0.4")
+        look = {"fc": SOURCE_COLOURS[source], "ec": "none"} if used else {"fc": "white", "ec": "0.5", "ls": "--"}
+        axis.add_patch(plt.Rectangle(box[:2], *box[2:], **look))
+        axis.text(box[0] + box[2] / 2, box[1] + box[3] / 2, f"E{number + 1}\n" + (f"{weight:.3f}" if used else "0"),
+                  ha="center", va="center", color="white" if used else "0.4")
 
 
 def _arrow(axis: plt.Axes, source: str, target: str) -> None:
     """Draw what ``target`` reads of ``source``; the dense features pass above and below the local mixtures."""
-    (x0, y0, w0, h0), (x1, y1, w1, h1) = PLACES[source], PLACES[target]
+    (x0, y0, w0, h0), (x1, y1, _, h1) = PLACES[source], PLACES[target]
     lane, word = y0 + h0 / 2, ""
     if target == "global":
         start = end = y0 + (h0 - 3 if source == "infrared encoder" else 3 if source == "visible encoder" else h0 / 2)
@@ -208,26 +215,30 @@ def _arrow(axis: plt.Axes, source: str, target: str) -> None:
     elif target in ("foreground", "background"):
         shift = {"infrared encoder": 0.75, "attention": 0.5, "visible encoder": 0.25}[source]
         start, end = lane + (0 if source == "attention" else -3 if source == "infrared encoder" else 3), y1 + shift * h1
-        word = {"attention": "Att" if target == "foreground" else "1 − Att"}.get(source, "x_enc" if abs(start - end) < 9 else "")
+        near = "x_enc" if abs(start - end) < 9 else ""  # said once for each encoder
+        word = near if source != "attention" else "Att" if target == "foreground" else "1 − Att"
     else:
         start, end = lane, y1 + h1 / 2
     colour = SOURCE_COLOURS.get(source.split()[0], "0.3")
-    axis.annotate("", (x1, end), (x0 + w0, start), arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 1.1, "shrinkA": 0, "shrinkB": 0})
+    axis.annotate("", (x1, end), (x0 + w0, start), arrowprops=ARROW | {"color": colour})
     if word:
         share = 0.3 if source == "attention" else 0.5
-        axis.text(x0 + w0 + share * (x1 - x0 - w0), start + share * (end - start), word, ha="center", va="center", color=colour,
-                  bbox={"fc": "white", "ec": "none", "pad": 1})
+        axis.text(x0 + w0 + share * (x1 - x0 - w0), start + share * (end - start), word, ha="center", va="center",
+                  color=colour, bbox={"fc": "white", "ec": "none", "pad": 1})
 
 
-def channels(rows: Mapping[str, np.ndarray], count: int = 8, width: float = 1.25) -> plt.Figure:
-    """Draw the first channels of feature maps, a row a map, each channel stretched by itself.
+def channels(rows: Mapping[str, np.ndarray], count: int = 8, width: float = 9.5) -> plt.Figure:
+    """Draw the first channels of feature maps behind each other, a row a map, each channel stretched by itself.
 
     Parameters
     ----------
     rows : {title: (C, h, w) float}
     """
-    shown = {name: [stretch(channel) for channel in maps[:count]] for name, maps in rows.items()}
-    return gallery(shown, [f"channel {n + 1}" for n in range(count)], width)
+    strips = {}
+    for name, maps in rows.items():
+        shown = [np.pad(stretch(channel), 2, constant_values=255) for channel in maps[:count]]
+        strips[name] = [np.hstack(shown)]
+    return gallery(strips, [f"the first {count} channels"], width)
 
 
 def stretch(values: np.ndarray) -> np.ndarray:
@@ -260,7 +271,7 @@ def experts(rows: Mapping[str, tuple], width: float = 1.75) -> plt.Figure:
         for number, (axis, weight, source) in enumerate(zip(line, weights, sources, strict=False)):
             used = weight > 0
             colour = SOURCE_COLOURS[source] if used else "0.45"
-            axis.set_title(f"E{number + 1} {source}, {weight:.3f}" if used else f"E{number + 1} {source}, not selected", color=colour)
+            axis.set_title(f"E{number + 1} {source}, " + (f"{weight:.3f}" if used else "not selected"), color=colour)
             axis.spines[:].set(visible=True, color=colour, lw=2 if used else 1, ls="-" if used else "--")
         line[-1].set_title("weighted combination")
         line[0].set_ylabel(name)

@@ -34,9 +34,9 @@ def objective(transform: str, a: np.ndarray, b: np.ndarray, **changes) -> LowPas
     if transform not in methods.TRANSFORMS:
         raise ValueError(f"transform: expected one of {', '.join(methods.TRANSFORMS)}, got {transform!r}")
     function, make = methods.TRANSFORMS[transform]
-    known = methods.defaults(function)
-    options = {key: value for key, value in (known | changes).items() if key not in ("base", "weight")}
-    if not set(changes) <= set(options):
+    known = {key: value for key, value in methods.defaults(function).items() if key not in ("base", "weight")}
+    options = known | changes
+    if options.keys() != known.keys():
         raise ValueError(f"{transform}: expected parameters among {', '.join(known)}, got {', '.join(changes)}")
     a, b = images.check_pair(a, b)
     rule, area = options.pop("rule"), options.pop("area")
@@ -75,7 +75,8 @@ def shares(terms: pd.DataFrame) -> pd.DataFrame:
     best, ranges = terms.loc[terms["f"].idxmax()], np.ptp(terms[list(TERMS)].to_numpy(), axis=0)
     with np.errstate(invalid="ignore"):
         variation = ranges / ranges.sum()
-    return pd.DataFrame({"value": [best[name] / best["f"] for name in TERMS], "variation": variation}, index=list(TERMS))
+    value = [best[name] / best["f"] for name in TERMS]
+    return pd.DataFrame({"value": value, "variation": variation}, index=list(TERMS))
 
 
 def simplex(steps: int = 20) -> np.ndarray:

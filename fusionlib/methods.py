@@ -84,7 +84,7 @@ class Searched:
     search: str
 
     @property
-    def __doc__(self) -> str:  # noqa: PLW3201
+    def __doc__(self) -> str:
         what = {"PSO": "particle swarm", "BA": "bat algorithm", "exact": "exact sweep"}[self.search]
         return f"{self.transform} with the low-pass weight that maximises eq. (17), found by {what}."
 

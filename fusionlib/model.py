@@ -54,7 +54,7 @@ class Model(nn.Module):
         return self.fusion(warm, seen, maps, details=details), maps
 
     def fuse(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
-        """Fuse a pair of uint8 images (H, W), or the visible one (H, W, 3), of any size; gray (H, W) uint8 comes back."""
+        """Fuse uint8 images (H, W), or the visible one (H, W, 3), of any size from 2x2, to a gray (H, W) uint8."""
         fused = self.look(infrared, visible, details=False)[0].fused[0, 0]
         return images.to_uint8(fused.double().cpu().numpy() * 255, "fused")
 
@@ -97,8 +97,8 @@ def box_ap(model: Model, pairs: Sequence[Pair]) -> dict[str, float]:
     (rank, world), classes, found = distributed.rank_and_world(), model.detectors.classes, []
     for pair in (pairs[i] for i in range(rank, len(pairs), world)):
         corners = target(pair, classes)["boxes"].numpy()
-        found.append((Boxes(corners, pair.labels), *(detect(getattr(model.detectors, name), getattr(pair, name), classes)
-                                                     for name in ("infrared", "visible"))))
+        found.append((Boxes(corners, pair.labels), detect(model.detectors.infrared, pair.infrared, classes),
+                      detect(model.detectors.visible, pair.visible, classes)))
     truth, *detected = zip(*distributed.gather(found), strict=True)
     return {f"ap_{name}": average_precision(boxes, truth, classes).mean
             for name, boxes in zip(("infrared", "visible"), detected, strict=True)}

@@ -182,7 +182,7 @@ class Paired(NamedTuple):
     higher: int
 
     def verdict(self, level: float = 0.05) -> str:
-        """Say "lower" or "higher" where interval and test agree, "undecided" where only one of them shows a difference."""
+        """Say "lower" or "higher" where interval and test agree, "undecided" where only one of them sees any."""
         low, high = self.interval
         apart, significant = high < 0 or low > 0, self.p < level
         if apart and significant:
@@ -211,4 +211,5 @@ def paired(x: np.ndarray, y: np.ndarray, level: float = 0.95, samples: int = 200
     delta = (x - y)[np.isfinite(x) & np.isfinite(y)]
     p = float(wilcoxon(delta).pvalue) if delta.any() else 1.0
     mean = float(delta.mean()) if delta.size else np.nan
-    return Paired(mean, interval(delta, level, samples, seed), p, delta.size, int((delta < 0).sum()), int((delta > 0).sum()))
+    lower, higher = int((delta < 0).sum()), int((delta > 0).sum())
+    return Paired(mean, interval(delta, level, samples, seed), p, delta.size, lower, higher)

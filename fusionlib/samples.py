@@ -56,8 +56,8 @@ def target(pair: Pair, classes: Sequence[str]) -> dict[str, Tensor]:
         raise ValueError(f"{pair.name}: expected classes out of {', '.join(classes)}, got {unknown[0]!r}")
     for box, corner in zip(boxes, corners, strict=True):
         if not (box[2:] > 0).all() or (corner < -1e-6).any() or (corner > np.array([width, height] * 2) + 1e-6).any():
-            raise ValueError(f"{pair.name}: expected boxes x, y, width, height inside {height}x{width} (height x width), "
-                             f"got {box.tolist()}")
+            raise ValueError(f"{pair.name}: expected boxes x, y, width, height inside {height}x{width} (height x "
+                             f"width), got {box.tolist()}")
     labels = torch.tensor([classes.index(label) + 1 for label in pair.labels], dtype=torch.int64)
     return {"boxes": torch.from_numpy(corners).float(), "labels": labels}
 

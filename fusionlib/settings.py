@@ -28,8 +28,8 @@ class Settings:
     annotations: str = "annotations.json"
     scenes: tuple[int, int] = (64, 16)  # how many generated scenes to train on, and to hold out
     classes: tuple[str, ...] = ("person", "bicycle", "car")
-    # ASSUMPTION: the size of the training images is not given; they are resized to 640x480, as in the official code, and
-    # the boxes with them.
+    # ASSUMPTION: the size of the training images is not given; they are resized to 640x480, as in the official code,
+    # and the boxes with them.
     size: tuple[int, int] | None = (480, 640)  # height, width; None leaves images as they are
     crop: tuple[int, int] | None = None  # random part of that size, except while the detectors are trained alone
     flip: bool = False  # mirror every second sample
@@ -48,7 +48,7 @@ class Settings:
     gate_lr: float | None = None  # of the gates; None: as lr
     detector_lr: float | None = None  # None: as lr
     warm_up: int = 0  # steps over which lr grows
-    decay: str = "steps"  # lr falls to a tenth at each of lr_steps; "cosine": along half a cosine to a twentieth
+    decay: str = "steps"  # lr falls to a tenth at each of lr_steps; "cosine": half a cosine to a twentieth
     lr_steps: tuple[int, ...] = ()  # epochs
     weight_decay: float = 0.0
     clip: float | None = None  # largest norm of all gradients together
@@ -67,8 +67,8 @@ class Settings:
             if isinstance(value := getattr(self, one.name), list):
                 object.__setattr__(self, one.name, tuple(value))
         for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {getattr(self, name)!r}")
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
         for name, least in LEAST.items():
             value, kinds = getattr(self, name), (int,) if isinstance(least, int) else (int, float)
             if type(value) not in kinds or not value >= least:
@@ -88,13 +88,14 @@ class Settings:
 
     def dict(self, everything: bool = True) -> dict:
         """Return the settings as JSON holds them, on request without those that have no influence on the result."""
-        values = json.loads(json.dumps(asdict(self)))
-        return values if everything else {k: v for k, v in values.items() if k not in ("save_every", "ap_every", "workers")}
+        left_out = () if everything else ("save_every", "ap_every", "workers")
+        return {k: v for k, v in json.loads(json.dumps(asdict(self))).items() if k not in left_out}
 
 
 # What the official code does beyond the paper.
 OFFICIAL = Settings(model={"reading": "official"}, weight_decay=1e-4, lr_steps=(16, 22), clip=35.0, repeat=3)
-# Two processor cores, a minute and a half: small networks, detectors first and then kept, parts of images, larger steps.
+# Two processor cores, a minute and a half: small networks, detectors first and then kept, parts of images, larger
+# steps, and gates that learn more slowly than the experts they choose among.
 SMOKE = Settings(scenes=(48, 16), size=None, crop=(48, 48), model={"width": 8, "gate_grid": [[8, 10], [8, 10]]},
                  detector={"size": "small"}, attention="frozen", detector_epochs=6, epochs=16, lr=3e-3, detector_lr=2e-3,
                  warm_up=10, decay="cosine")
@@ -105,7 +106,8 @@ def open_pairs(settings: Settings, held_out: bool = False) -> Sequence[Pair]:
     if settings.data:
         split = settings.held_out if held_out else settings.split
         return [] if held_out and not split else InfraredVisible(
-            settings.data, split or None, annotations=settings.annotations, classes=settings.classes, size=settings.size)
+            settings.data, split or None, annotations=settings.annotations, classes=settings.classes,
+            size=settings.size)
     start = HELD_OUT_SEED if held_out else 0
     made = [(seed, scene(seed, settings.size or (96, 128))) for seed in range(start, start + settings.scenes[held_out])]
     return [Pair(f"scene-{seed:04d}", one.infrared, one.visible, one.boxes, one.labels) for seed, one in made]

@@ -3,7 +3,8 @@
 The recipe is section 4.1 of Cao et al., ICCV 2023, here "Cao": Adam with 1e-4, 24 epochs, batches of 4, alpha 10; one
 model per data set, and the last epoch is used. Where a run departs from it, its settings say so, and they stay with the
 weights. The folder of a training holds ``state.pt`` (everything needed to go on; not an output that a workflow may
-delete), ``log.csv`` (a line an epoch) and in the end ``model.safetensors`` with ``model.json``, which :func:`load` reads.
+delete), ``log.csv`` (a line an epoch) and in the end ``model.safetensors`` and ``model.json``, which :func:`load`
+reads.
 
 A run that is killed and resumed, or shared out among processes, computes the same (:mod:`fusionlib.samples`)::
 
@@ -109,7 +110,8 @@ def train(settings: Settings, folder: str | os.PathLike, pairs: Sequence[Pair] |
                 maps = attention_maps(model, tqdm(pairs, "attention", disable=not show, leave=False))
             samples = Samples(pairs, settings.classes, annotated=phase in ("detectors", "joint"), flip=settings.flip,
                               colour=settings.model.get("visible_channels") == 3,
-                              crop=None if phase == "detectors" else settings.crop, maps=maps if phase == "frozen" else None)
+                              crop=None if phase == "detectors" else settings.crop,
+                              maps=maps if phase == "frozen" else None)
             batches = order(len(pairs), settings.batch, settings.repeat, settings.seed, epoch)
             mine = slice(rank * settings.batch // world, (rank + 1) * settings.batch // world)
             loader = torch.utils.data.DataLoader(samples, num_workers=settings.workers, collate_fn=collate,
@@ -120,31 +122,21 @@ def train(settings: Settings, folder: str | os.PathLike, pairs: Sequence[Pair] |
             for batch in bar:
                 started = time.perf_counter()
                 _set_rate(optimizer, settings, epoch, state["step"], len(batches))
-                with torch.autocast(place.type, getattr(torch, settings.precision), settings.precision != "float32"):
-                    loss, seen = step_loss(model, batch, phase, settings)
-                optimizer.zero_grad(set_to_none=True)
-                scaler.scale(loss).backward()
-                distributed.average_gradients(model)
-                if settings.clip is not None:
-                    scaler.unscale_(optimizer)
-                    nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-                scaler.step(optimizer)
-                scaler.update()
+                seen = _step(model, optimizer, scaler, batch, phase, settings)
                 seen = distributed.mean(seen | {"stop": float(asked.is_set())}, place)
-                stop = seen.pop("stop") > 0
-                state["step"] += 1
+                stop, state["step"] = seen.pop("stop") > 0, state["step"] + 1
+                now = f"{folder}: epoch {epoch + 1}, step {state['step']}"
                 if not math.isfinite(seen["loss"]):
-                    raise FloatingPointError(f"{folder}: the loss of epoch {epoch + 1}, step {state['step']} is not finite; the "
-                                             "last checkpoint stays; try a smaller lr, clip, or precision 'float32'")
+                    raise FloatingPointError(f"{now}: the loss is not finite; the last checkpoint stays; try a smaller lr, "
+                                             "clip, or precision 'float32'")
                 for name, value in (seen | {"seconds": time.perf_counter() - started}).items():
                     state["sums"][name] = state["sums"].get(name, 0.0) + value
                 bar.set_postfix(loss=f"{seen['loss']:.3f}", refresh=False)
                 if rank == 0 and (stop or (settings.save_every and state["step"] % settings.save_every == 0)):
                     _save(folder / "state.pt", state, parts)
                 if stop:
-                    raise KeyboardInterrupt(f"{folder}: stopped in epoch {epoch + 1} after step {state['step']}; all is saved, "
-                                            "train again to go on")
-            shown, lr = len(batches) * settings.batch, optimizer.param_groups[0]["lr"]
+                    raise KeyboardInterrupt(f"{now}: stopped as asked; all is saved, train again to go on")
+            lr, shown = optimizer.param_groups[0]["lr"], len(batches) * settings.batch
             state["history"].append(_row(state, epoch, phase, lr, shown, place))
             last = epoch + 1 == len(plan) or plan[epoch + 1] != phase
             if phase in ("detectors", "joint") and (last or (epoch + 1) % settings.ap_every == 0):
@@ -153,14 +145,31 @@ def train(settings: Settings, folder: str | os.PathLike, pairs: Sequence[Pair] |
             if rank == 0:
                 _save(folder / "state.pt", state, parts)
                 images.write_text(folder / "log.csv", pd.DataFrame(state["history"]).to_csv(index=False))
-        model.record = {"settings": settings.dict(), "attention": attention, "note": note, "epochs": len(plan), "data": data,
-                        "backbones": backbones, "device": str(place), "environment": runs.environment()}
+        model.record = {"settings": settings.dict(), "attention": attention, "note": note, "epochs": len(plan),
+                        "data": data, "backbones": backbones, "device": str(place), "environment": runs.environment()}
         if rank == 0:
             try:
                 save_checkpoint(folder / "model.safetensors", model, model.record)
             except SafetensorError as error:
                 raise OSError(f"{folder / 'model.safetensors'}: cannot be written ({error})") from None
     return model.eval()
+
+
+def _step(model: Model, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, batch: dict, phase: str,
+          settings: Settings) -> dict[str, float]:
+    """Take one step of the optimiser; return what the log keeps of it."""
+    kind = next(model.parameters()).device.type
+    with torch.autocast(kind, getattr(torch, settings.precision), settings.precision != "float32"):
+        loss, seen = step_loss(model, batch, phase, settings)
+    optimizer.zero_grad(set_to_none=True)
+    scaler.scale(loss).backward()
+    distributed.average_gradients(model)
+    if settings.clip is not None:
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+    scaler.step(optimizer)
+    scaler.update()
+    return seen
 
 
 def step_loss(model: Model, batch: dict, phase: str, settings: Settings) -> tuple[Tensor, dict[str, float]]:
@@ -197,8 +206,8 @@ def step_loss(model: Model, batch: dict, phase: str, settings: Settings) -> tupl
         seen |= {"fusion": loss.total, **loss._asdict(), **_gate_use(out)}
         del seen["total"]
     seen = {"loss": total} | seen
-    # One transfer for all numbers.
-    return total, dict(zip(seen, torch.stack([value.detach().double() for value in seen.values()]).tolist(), strict=True))
+    numbers = torch.stack([value.detach().double() for value in seen.values()]).tolist()  # one transfer for all
+    return total, dict(zip(seen, numbers, strict=True))
 
 
 def _gate_use(out: Fusion) -> dict[str, Tensor]:
@@ -280,8 +289,8 @@ def _resume(path: Path, state: dict, parts: dict) -> None:
         for key in state[name] | kept[name]:
             old, new = kept[name].get(key), state[name].get(key)
             if old != new:
-                raise ValueError(f"{path}: holds a training with {key} = {old!r}, asked for is {new!r}; use another folder, "
-                                 "or remove the file")
+                raise ValueError(f"{path}: holds a training with {key} = {old!r}, asked for is {new!r}; use another "
+                                 "folder, or remove the file")
     for name, part in parts.items():
         part.load_state_dict(kept.pop(name))
     state |= kept
@@ -309,7 +318,8 @@ def _stop_on_signals() -> Iterator[threading.Event]:
 def _row(state: dict, epoch: int, phase: str, lr: float, shown: int, place: torch.device) -> dict:
     """Return the log's line of an epoch: means over its steps, its time, and what it took of a GPU's memory."""
     means, seconds = {name: value / state["step"] for name, value in state["sums"].items()}, state["sums"]["seconds"]
-    row = {"epoch": epoch + 1, "phase": phase, "lr": lr, **means, "seconds": seconds, "images_per_second": shown / seconds}
+    row = {"epoch": epoch + 1, "phase": phase, "lr": lr, **means, "seconds": seconds,
+           "images_per_second": shown / seconds}
     return row | ({"memory_mib": torch.cuda.max_memory_allocated(place) / 2**20} if place.type == "cuda" else {})
 
 

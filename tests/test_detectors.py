@@ -1,4 +1,4 @@
-"""Detectors: where the attention lies, what trains it, what is drawn at random; average precision by hand and by COCO."""
+"""Detectors: where the attention lies, what trains it, what is drawn at random; average precision by hand."""
 
 import hashlib
 
@@ -63,7 +63,8 @@ def brightness_detector():
     return detector
 
 
-@pytest.mark.parametrize("box", [(10, 20, 34, 52), (60, 80, 97, 131), (0, 0, 20, 24), (70, 4, 90, 30), (5, 100, 30, 131)])
+@pytest.mark.parametrize("box", [(10, 20, 34, 52), (58, 84, 76, 107), (62, 24, 78, 46), (24, 90, 42, 107),
+                                 (0, 0, 20, 24), (60, 80, 97, 131)])
 def test_box_lights_its_own_place(box):
     """At 97x131, which the detector pads to 128x160 and reads at a quarter, maps lie on the image to a pixel."""
     y0, x0, y1, x1 = box
@@ -75,6 +76,8 @@ def test_box_lights_its_own_place(box):
     assert light.shape == (97, 131)
     inside = image[0, 0] > 0
     assert light[inside].mean() > light[~inside].mean() + 0.3
+    if min(y0, x0) == 0 or y1 == 97 or x1 == 131:  # the image's border cuts what shines around the box
+        return
     shape = light - light[~inside].median()
     rows, columns = shape.clamp_min(0).sum(1), shape.clamp_min(0).sum(0)
     found = [float((n * torch.arange(len(n))).sum() / n.sum()) for n in (rows, columns)]
@@ -240,7 +243,7 @@ def test_failed_download_is_one_sentence(tmp_path, monkeypatch):
         raise OSError("no route")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    with pytest.raises(ConnectionError, match="resnet50-0676ba61.pth: could not be fetched from https://.* no route"):
+    with pytest.raises(ConnectionError, match="resnet50-0676ba61.pth: could not be fetched from https://.*no route"):
         download_imagenet(tmp_path / "cache")
     assert not list(tmp_path.rglob("*.pth"))
 
@@ -296,7 +299,8 @@ def random_sets(seed, images=12, classes=("person", "car")):
         hit, extra = rng.random(n) < 0.8, rng.integers(0, 3)
         wrong = rng.uniform(0, 80, (extra, 2))
         where = np.r_[corners[hit] + rng.normal(0, 1.2, (hit.sum(), 4)), np.c_[wrong, wrong + 12]]
-        names = [label for label, h in zip(labels, hit, strict=True) if h] + [classes[i] for i in rng.integers(0, len(classes), extra)]
+        names = [label for label, h in zip(labels, hit, strict=True) if h]
+        names += [classes[i] for i in rng.integers(0, len(classes), extra)]
         guesses.append(Boxes(where, names, np.r_[rng.beta(4, 2, hit.sum()), rng.beta(2, 4, extra)]))
     return guesses, truth, classes
 
@@ -331,17 +335,15 @@ def test_modes_agree_in_trend():
     assert np.corrcoef(area, coco)[0, 1] > 0.98 and np.corrcoef(area, coarse)[0, 1] > 0.9
 
 
-def test_coco_mode_equals_torchmetrics():
-    from torchmetrics.detection import MeanAveragePrecision
-
-    guesses, truth, classes = random_sets(4, 30)
-    judge = MeanAveragePrecision(iou_thresholds=[0.5], class_metrics=True)
-    ids = [[torch.tensor([classes.index(label) for label in one.labels]) for one in side] for side in (guesses, truth)]
-    judge.update([{"boxes": torch.tensor(o.corners), "labels": i, "scores": torch.tensor(o.scores)}
-                  for o, i in zip(guesses, ids[0], strict=True)],
-                 [{"boxes": torch.tensor(o.corners), "labels": i} for o, i in zip(truth, ids[1], strict=True)])
-    expected = judge.compute()["map_per_class"].tolist()
-    assert list(average_precision(guesses, truth, classes, "coco").ap.values()) == pytest.approx(expected, abs=1e-5)
+def test_coco_mode_by_hand():
+    """101 recalls; and a detection whose best object is taken may have the next best, which VOC calls wrong."""
+    truth = [boxes((*A, "car"), (*B, "car"))]
+    guesses = [found((*A, "car", 0.9), (*C, "car", 0.8), (*B, "car", 0.7))]
+    assert average_precision(guesses, truth, ("car",), "coco").mean == pytest.approx((51 + 50 * 2 / 3) / 101)
+    near = [boxes((0, 0, 10, 10, "car"), (2, 0, 12, 10, "car"))]
+    twice = [found((0, 0, 10, 10, "car", 0.9), (0.5, 0, 10.5, 10, "car", 0.8))]
+    assert average_precision(twice, near, ("car",), "coco").mean == pytest.approx(1)
+    assert average_precision(twice, near, ("car",), "area").mean == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("mode", evaluation.MODES)

@@ -42,7 +42,7 @@ def official_weights(oracle):
     state = {}
     for name, shape, total in zip(oracle["names"], oracle["shapes"], oracle["sums"], strict=True):
         shape = json.loads(str(shape))
-        z = np.random.RandomState(zlib.crc32(name.encode()) & 0xFFFFFFFF).standard_normal(shape)  # noqa: NPY002
+        z = np.random.RandomState(zlib.crc32(name.encode()) & 0xFFFFFFFF).standard_normal(shape)
         scale = 0.01 if name.endswith(("w_gate", "w_noise")) else 0.05 if name.endswith("bias") else None
         values = (z * scale if scale else z / math.sqrt(math.prod(shape[1:]))).astype(np.float32)
         assert values.astype(np.float64).sum() == pytest.approx(total, abs=1e-9)

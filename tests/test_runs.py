@@ -78,7 +78,8 @@ def test_a_failing_cell_leaves_its_traceback_and_no_record(tmp_path):
 
 
 def test_a_folder_is_held_by_one_and_let_go_when_killed(tmp_path):
-    code = f"import time; from fusionlib import runs\nwith runs.lock({str(tmp_path)!r}, 'x'): print('held', flush=True); time.sleep(60)"
+    code = (f"import time; from fusionlib import runs\n"
+            f"with runs.lock({str(tmp_path)!r}, 'x'): print('held', flush=True); time.sleep(60)")
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
     with pytest.raises(RuntimeError, match=f"x: already being worked on by process {holder.pid}, since"):

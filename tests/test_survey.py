@@ -83,7 +83,8 @@ def test_soft_map(x, y, w, h, strength):
 
 
 def test_soft_map_without_boxes():
-    assert (survey.soft_map(None, [], (4, 5)) == 0.5).all() and (survey.soft_map(np.empty((0, 4)), [], (4, 5)) == 0).all()
+    assert (survey.soft_map(None, [], (4, 5)) == 0.5).all()
+    assert (survey.soft_map(np.empty((0, 4)), [], (4, 5)) == 0).all()
     with pytest.raises(ValueError, match="strengths: expected 1 numbers"):
         survey.soft_map(np.array([[1, 1, 2, 2]]), [1.5], (4, 5))
 

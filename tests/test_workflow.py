@@ -27,8 +27,8 @@ def tiny(tmp_path):
         "after: {notebook: after.ipynb, gives: [three], after: {good: before}}\n")
     books = tmp_path / "notebooks"
     notebook(books / "good.ipynb", FINISH)
-    notebook(books / "bad.ipynb", f"from pathlib import Path\nassert not Path({str(tmp_path / 'break')!r}).exists(), 'on purpose'",
-             FINISH)
+    stop = f"assert not Path({str(tmp_path / 'break')!r}).exists(), 'on purpose'"
+    notebook(books / "bad.ipynb", f"from pathlib import Path\n{stop}", FINISH)
     notebook(books / "after.ipynb",
              f"import time\nfrom pathlib import Path\nwhile Path({str(tmp_path / 'wait')!r}).exists(): time.sleep(0.1)", FINISH,
              parameters="output: str = ''\nn: int = 3\nbefore: str = ''")

@@ -104,7 +104,9 @@ def contrasts(pairs: Iterable[Pair], label: str = "person", smallest: int = 6) -
     return pd.DataFrame(rows, columns=["pair", "infrared", "visible"])
 
 
-def soft_map(boxes: np.ndarray | None, strengths: Sequence[float], size: tuple[int, int], edge: float = 0.3) -> np.ndarray:
+def soft_map(
+    boxes: np.ndarray | None, strengths: Sequence[float], size: tuple[int, int], edge: float = 0.3
+) -> np.ndarray:
     """Draw boxes as a map with soft edges: a stand-in for the attention of a detector where there is none.
 
     Parameters
@@ -125,7 +127,8 @@ def soft_map(boxes: np.ndarray | None, strengths: Sequence[float], size: tuple[i
     if boxes is None:
         return np.full(size, 0.5)
     if len(boxes) != len(strengths) or not all(0 <= value <= 1 for value in strengths):
-        raise ValueError(f"strengths: expected {len(boxes)} numbers from 0 to 1, one a box, got {list(strengths)!r:.60}")
+        raise ValueError(f"strengths: expected {len(boxes)} numbers from 0 to 1, one a box, "
+                         f"got {list(strengths)!r:.60}")
     drawn = np.zeros(size)
     rows, columns = (np.arange(n) + 0.5 for n in size)
     for (x, y, w, h), strength in zip(boxes, strengths, strict=True):

@@ -30,7 +30,7 @@ COCO_LIMIT = 100  # detections of an image that COCO counts
 
 
 class Boxes(NamedTuple):
-    """Objects of one image: ``corners`` (n, 4) x0, y0, x1, y1 in pixels, a label each, and of detections a score each."""
+    """Objects of one image: ``corners`` (n, 4) x0, y0, x1, y1 in pixels, a label each, and if detected a score each."""
 
     corners: np.ndarray
     labels: Sequence[str]
@@ -191,8 +191,9 @@ def _coco(found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str]
     def rows(all_boxes: Sequence[Boxes], scored: bool) -> list[dict]:
         listed = []
         for number, one in enumerate(all_boxes, 1):
-            for i, (corners, label) in enumerate(zip(np.asarray(one.corners, float).reshape(-1, 4), one.labels, strict=True)):
-                x, y, w, h = *corners[:2], *(corners[2:] - corners[:2])
+            corners = np.asarray(one.corners, float).reshape(-1, 4)
+            for i, (corner, label) in enumerate(zip(corners, one.labels, strict=True)):
+                x, y, w, h = *corner[:2], *(corner[2:] - corner[:2])
                 row = {"id": len(listed) + 1, "image_id": number, "category_id": classes.index(label) + 1,
                        "bbox": [x, y, w, h], "area": w * h, "iscrowd": 0}
                 listed.append(row | ({"score": float(one.scores[i])} if scored else {}))

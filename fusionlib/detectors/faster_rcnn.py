@@ -41,8 +41,8 @@ class Size(NamedTuple):
     proposals: tuple[int, int]  # kept of an image in training and in use
 
 
-# ASSUMPTION: of its Faster R-CNN the paper says no more; paper size is torchvision's with ResNet-50 and a pyramid of 256
-# channels, and images enter at their own size, as in the official code, not enlarged to 800 pixels.
+# ASSUMPTION: of its Faster R-CNN the paper says no more; paper size is torchvision's with ResNet-50 and a pyramid of
+# 256 channels, and images enter at their own size, as in the official code, not enlarged to 800 pixels.
 SIZES = {
     "resnet50": Size((32, 64, 128, 256, 512), 4, 7, 1024, 512, (2000, 1000)),
     "small": Size((8, 16, 32, 64), 3, 5, 128, 64, (200, 100)),
@@ -89,8 +89,9 @@ class Attention(nn.Module):
         super().__init__()
         # Cao, section 3.2: "a Conv(1x1)-BN-ReLU layer and a Conv(1x1)-BN-Sigmoid layer". ASSUMPTION: the channels
         # between the two attention convolutions are half of the pyramid's, as in the official code.
-        self.reduce = nn.Sequential(nn.Conv2d(channels, channels // 2, 1, bias=False), BatchNorm(channels // 2), nn.ReLU())
-        self.score = nn.Sequential(nn.Conv2d(channels // 2, 1, 1, bias=False), BatchNorm(1), nn.Sigmoid())
+        half = channels // 2
+        self.reduce = nn.Sequential(nn.Conv2d(channels, half, 1, bias=False), BatchNorm(half), nn.ReLU())
+        self.score = nn.Sequential(nn.Conv2d(half, 1, 1, bias=False), BatchNorm(1), nn.Sigmoid())
 
     def forward(self, features: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         """Return the attended features of every level and the map of the finest, (B, 1, h, w)."""
@@ -111,6 +112,7 @@ class Sampler(BalancedPositiveNegativeSampler):
     """torchvision's choice of training boxes, drawn from a generator per image where there are some."""
 
     generators: Generators | None = None
+    drawn = 0
 
     def __call__(self, matched_idxs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         def pick(wanted: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
@@ -122,7 +124,17 @@ class Sampler(BalancedPositiveNegativeSampler):
         for matched, generator in zip(matched_idxs, self.generators or [None] * len(matched_idxs), strict=True):
             positives.append(pick(matched >= 1, int(self.batch_size_per_image * self.positive_fraction), generator))
             negatives.append(pick(matched == 0, self.batch_size_per_image - int(positives[-1].sum()), generator))
+        self.drawn = int(sum(mask.sum() for mask in (*positives, *negatives)))
         return positives, negatives
+
+
+def _shares(counts: Sequence[int], device: torch.device) -> list[float]:
+    """Return what this process's means over so many boxes weigh in the mean over all processes; 1 alone."""
+    if not (processes.is_available() and processes.is_initialized()):
+        return [1.0] * len(counts)
+    total = torch.tensor(counts, dtype=torch.float64, device=device)
+    processes.all_reduce(total)
+    return [n * processes.get_world_size() / max(t, 1) for n, t in zip(counts, total.tolist(), strict=True)]
 
 
 class Detector(FasterRCNN):
@@ -171,20 +183,25 @@ class Detector(FasterRCNN):
 
     def forward(self, images: Tensor, targets: list[dict[str, Tensor]] | None = None,
                 generators: Generators | None = None) -> Detected:
-        """Look for objects in (B, 1, H, W); ``targets`` ("boxes", "labels" from 1) and generators of each image to train."""
-        for part in (self.rpn, self.roi_heads):
-            part.fg_bg_sampler.generators = generators
+        """Look for objects in (B, 1, H, W); to train, with "boxes" and "labels" (from 1) and a generator of each."""
+        samplers = self.rpn.fg_bg_sampler, self.roi_heads.fg_bg_sampler
+        for sampler in samplers:
+            sampler.generators = generators
         batch, features, attention = self._attend(images)
-        proposals, losses = self.rpn(batch, features, targets)
-        found, head_losses = self.roi_heads(features, proposals, batch.image_sizes, targets)
-        return Detected(losses | head_losses, found, to_frame(attention, images.shape[-2:]))
+        proposals, first = self.rpn(batch, features, targets)
+        found, second = self.roi_heads(features, proposals, batch.image_sizes, targets)
+        weights = _shares([sampler.drawn for sampler in samplers], images.device) if self.training else (1, 1)
+        losses = {name: weight * loss for part, weight in zip((first, second), weights, strict=True)
+                  for name, loss in part.items()}
+        return Detected(losses, found, to_frame(attention, images.shape[-2:]))
 
     def level0(self, images: Tensor) -> Tensor:
         """Return the attention (B, 1, ceil(H/4), ceil(W/4)) alone: the pyramid runs, the heads do not."""
         return self._attend(images)[2]
 
     def _attend(self, images: Tensor):
-        # ASSUMPTION: the detectors read gray images, Y of a coloured one, replicated to three channels, as the official code.
+        # ASSUMPTION: the detectors read gray images, Y of a coloured one, replicated to three channels, as in the
+        # official code.
         batch, _ = self.transform(list(images.expand(-1, 3, -1, -1)))
         features, attention = self.attention(self.backbone(batch.tensors))
         # The batch is padded to multiples of 32; keep the cells whose centre lies in the image.
@@ -193,7 +210,7 @@ class Detector(FasterRCNN):
 
 
 def to_frame(attention: Tensor, size: Sequence[int]) -> Tensor:
-    """Enlarge maps (B, C, ceil(H/4), ceil(W/4)) to ``size`` (H, W): cell i stands where it was computed, at pixel 4 i."""
+    """Enlarge maps (B, C, ceil(H/4), ceil(W/4)) to ``size`` (H, W): cell i stands where it was read, at pixel 4 i."""
     spread = [STRIDE * (n - 1) + 1 for n in attention.shape[-2:]]
     maps = F.interpolate(attention.float(), spread, mode="bilinear", align_corners=True)
     return F.pad(maps, (0, size[1] - spread[1], 0, size[0] - spread[0]), mode="replicate")
@@ -267,7 +284,7 @@ def imagenet_path(cache: str | os.PathLike | None = None) -> Path:
 
 
 def download_imagenet(cache: str | os.PathLike | None = None, progress: bool = True) -> Path:
-    """Fetch torchvision's ImageNet weights of ResNet-50 (98 MB, BSD-3-Clause); the file is checked before it gets its name.
+    """Fetch torchvision's ImageNet weights of ResNet-50 (98 MB, BSD-3-Clause), checked before the file gets its name.
 
     Raises
     ------
@@ -297,7 +314,8 @@ def load_imagenet(detectors: Detectors, path: str | os.PathLike) -> dict[str, st
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected {IMAGENET_FILE} of torchvision, found none there; run: fusionlib data resnet50")
+        raise FileNotFoundError(f"{path}: expected {IMAGENET_FILE} of torchvision, found none there; run: "
+                                "fusionlib data resnet50")
     if problem := _imagenet_problem(path):
         raise ValueError(f"{path}: {problem}")
     state = torch.load(path, map_location="cpu", weights_only=True)

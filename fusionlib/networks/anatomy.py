@@ -74,7 +74,8 @@ def walk(model: MoEFusion, infrared: Tensor, visible: Tensor, attention: Tensor 
              "visible image": Part((), {"I_V": tuple(visible.shape)})}
     for name in ("visible", "infrared"):
         pieces = seen[f"{name} encoder"][1]
-        parts[f"{name} encoder"] = Part((f"{name} image",), {"x_enc": tuple(pieces[-1].shape), "x_dense": _joined(pieces)})
+        shapes = {"x_enc": tuple(pieces[-1].shape), "x_dense": _joined(pieces)}
+        parts[f"{name} encoder"] = Part((f"{name} image",), shapes)
     encoders = ("visible encoder", "infrared encoder")
     if fusion.attention is not None:
         parts["attention maps"] = Part((), {"Att_I, Att_V": tuple(attention.shape)})

@@ -35,18 +35,22 @@ class Conv(nn.Conv2d):
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, mirror: bool, groups: int = 1) -> Tensor:
     """Convolve (B, C, H, W) with 3x3 kernels at equal size, the border mirrored or zero; H and W at least 2."""
-    if not mirror:
-        return F.conv2d(x, weight, bias, padding=1, groups=groups)
     if torch.is_grad_enabled() or x.device.type != "cpu":
-        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), weight, bias, groups=groups)
-    # A padded copy of 160 channels costs a processor as much time as several small layers, and only the outermost
-    # pixels feel the padding: convolve with zeros, then do those four lines again with the mirrored border.
+        x = F.pad(x, (1, 1, 1, 1), mode="reflect") if mirror else x
+        return F.conv2d(x, weight, bias, padding=0 if mirror else 1, groups=groups)
+    # Kernels with their channels innermost make maps with their channels innermost, which a processor convolves in less
+    # time and a quarter less memory; their gradients would take twice as long, so training keeps the usual order.
+    weight = weight.clone(memory_format=torch.channels_last)
     out = F.conv2d(x, weight, bias, padding=1, groups=groups)
-    for row, lines, pads in ((0, slice(0, 2), (1, 1, 1, 0)), (-1, slice(-2, None), (1, 1, 0, 1))):
-        out[:, :, row] = F.conv2d(F.pad(x[:, :, lines], pads, mode="reflect"), weight, bias, groups=groups)[:, :, 0]
-    for column, lines, pads in ((0, slice(0, 2), (1, 0, 1, 1)), (-1, slice(-2, None), (0, 1, 1, 1))):
-        strip = F.pad(x[..., lines], pads, mode="reflect")
-        out[..., column] = F.conv2d(strip, weight, bias, groups=groups)[..., 0]
+    if mirror:
+        # A padded copy of 160 channels costs as much time as several small layers, and only the outermost pixels feel
+        # the padding: those four lines are convolved again with the mirrored border.
+        for row, lines, pads in ((0, slice(0, 2), (1, 1, 1, 0)), (-1, slice(-2, None), (1, 1, 0, 1))):
+            strip = F.pad(x[:, :, lines], pads, mode="reflect")
+            out[:, :, row] = F.conv2d(strip, weight, bias, groups=groups)[:, :, 0]
+        for column, lines, pads in ((0, slice(0, 2), (1, 0, 1, 1)), (-1, slice(-2, None), (0, 1, 1, 1))):
+            strip = F.pad(x[..., lines], pads, mode="reflect")
+            out[..., column] = F.conv2d(strip, weight, bias, groups=groups)[..., 0]
     return out
 
 

@@ -50,7 +50,7 @@ def _read_torch(path: Path, member: str) -> dict[str, Tensor]:
     """Read a PyTorch file, old pickle or zip, as tensors and nothing else."""
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - a damaged pickle can raise anything; the file is at fault each time
+    except Exception as error:
         foreign = "weights_only" in str(error) or "Unsupported" in str(error)
         what = "holds code instead of numbers" if foreign else "cannot be read"
         raise ValueError(f"{path}: {what}, expected tensors saved by PyTorch ({type(error).__name__})") from None
