@@ -96,9 +96,9 @@ class Settings:
 OFFICIAL = Settings(model={"reading": "official"}, weight_decay=1e-4, lr_steps=(16, 22), clip=35.0, repeat=3)
 # Two processor cores, a minute and a half: small networks, detectors first and then kept, parts of images, larger
 # steps, and gates that learn more slowly than the experts they choose among.
-SMOKE = Settings(scenes=(48, 16), size=None, crop=(48, 48), model={"width": 8, "gate_grid": [[8, 10], [8, 10]]},
-                 detector={"size": "small"}, attention="frozen", detector_epochs=6, epochs=16, lr=3e-3, detector_lr=2e-3,
-                 warm_up=10, decay="cosine")
+SMOKE = Settings(scenes=(48, 16), size=None, crop=(40, 40), model={"width": 8, "gate_grid": [[8, 10], [8, 10]]},
+                 detector={"size": "small"}, attention="frozen", detector_epochs=5, epochs=15, lr=3e-3, gate_lr=1e-4,
+                 detector_lr=2e-3, warm_up=10, decay="cosine")
 
 
 def open_pairs(settings: Settings, held_out: bool = False) -> Sequence[Pair]:

@@ -114,8 +114,9 @@ def train(settings: Settings, folder: str | os.PathLike, pairs: Sequence[Pair] |
                               maps=maps if phase == "frozen" else None)
             batches = order(len(pairs), settings.batch, settings.repeat, settings.seed, epoch)
             mine = slice(rank * settings.batch // world, (rank + 1) * settings.batch // world)
-            loader = torch.utils.data.DataLoader(samples, num_workers=settings.workers, collate_fn=collate,
-                                                 batch_sampler=[batch[mine] for batch in batches[state["step"]:]])
+            loader = torch.utils.data.DataLoader(
+                samples, batch_sampler=[batch[mine] for batch in batches[state["step"]:]], num_workers=settings.workers,
+                collate_fn=collate, generator=torch.Generator())  # its own: else it would draw from the global one
             bar = tqdm(loader, f"epoch {epoch + 1}/{len(plan)} {phase}", len(batches), initial=state["step"],
                        disable=not show, leave=False, mininterval=1)
             model.train()
@@ -127,8 +128,8 @@ def train(settings: Settings, folder: str | os.PathLike, pairs: Sequence[Pair] |
                 stop, state["step"] = seen.pop("stop") > 0, state["step"] + 1
                 now = f"{folder}: epoch {epoch + 1}, step {state['step']}"
                 if not math.isfinite(seen["loss"]):
-                    raise FloatingPointError(f"{now}: the loss is not finite; the last checkpoint stays; try a smaller lr, "
-                                             "clip, or precision 'float32'")
+                    raise FloatingPointError(f"{now}: the loss is not finite; the last checkpoint stays; try a smaller "
+                                             "lr, clip, or precision 'float32'")
                 for name, value in (seen | {"seconds": time.perf_counter() - started}).items():
                     state["sums"][name] = state["sums"].get(name, 0.0) + value
                 bar.set_postfix(loss=f"{seen['loss']:.3f}", refresh=False)

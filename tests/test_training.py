@@ -1,0 +1,514 @@
+"""Training: what it computes does not depend on interruptions or processes, bad input is one sentence, and it learns."""
+
+import errno
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from fusionlib import images, losses, metrics, methods, samples
+from fusionlib import training as library
+from fusionlib.datasets.infrared_visible import Pair
+from fusionlib.datasets.scenes import CLASSES, scene, write_scenes
+from fusionlib.training import OFFICIAL, SMOKE, Settings, attention_maps, load, open_pairs, train
+
+TINY = Settings(scenes=(6, 2), size=(32, 48), model={"width": 2, "gate_grid": [[2, 3], [2, 3]]},
+                detector={"size": "small"}, batch=2, epochs=2, detector_epochs=1, lr=1e-3, save_every=2)
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return open_pairs(TINY)
+
+
+@pytest.fixture(scope="module")
+def unbroken(pairs, tmp_path_factory):
+    """A finished joint training, its model and its log."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    return folder, train(TINY, folder, pairs, progress=False), pd.read_csv(folder / "log.csv")
+
+
+def same(one, two):
+    mine, theirs = one.state_dict(), two.state_dict()
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+# ---- settings ---------------------------------------------------------------------------------------------------
+
+def test_defaults_are_the_papers_recipe():
+    """Section 4.1: Adam, 1e-4, 24 epochs, batch 4, alpha 10; the official extras are a preset."""
+    s = Settings()
+    assert (s.lr, s.epochs, s.batch, s.alpha, s.repeat, s.weight_decay, s.clip, s.lr_steps) == (1e-4, 24, 4, 10, 1, 0, None, ())
+    assert (s.attention, s.detector_epochs, s.precision, s.decay, s.warm_up, s.model) == ("joint", 0, "float32", "steps", 0, {})
+    assert (OFFICIAL.weight_decay, OFFICIAL.lr_steps, OFFICIAL.clip, OFFICIAL.repeat) == (1e-4, (16, 22), 35, 3)
+
+
+@pytest.mark.parametrize("s", [Settings(), OFFICIAL, SMOKE, TINY])
+def test_settings_survive_json(s):
+    assert Settings.of(json.loads(json.dumps(s.dict()))).dict() == s.dict()
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    ({"learning_rate": 1}, "settings: expected keys out of data, .*, got 'learning_rate'"),
+    ({"batch": 0}, "batch: expected a whole number of at least 1, got 0"),
+    ({"epochs": 2.5}, "epochs: expected a whole number of at least 0, got 2.5"),
+    ({"lr": float("nan")}, "lr: expected a number of at least 0.0, got nan"),
+    ({"alpha": "10"}, "alpha: expected a number"),
+    ({"precision": "half"}, "precision: expected one of 'float32', 'bfloat16', 'float16', got 'half'"),
+    ({"attention": "frozen"}, "attention: 'frozen' expects trained detectors"),
+])
+def test_bad_settings(values, message):
+    with pytest.raises(ValueError, match=message):
+        Settings.of(values)
+
+
+def test_learning_rates():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.Adam([{"params": [parameter], "base": 2.0}])
+
+    def rate(settings, epoch, step):
+        library._set_rate(optimizer, settings, epoch, step, 10)
+        return optimizer.param_groups[0]["lr"]
+
+    steps = replace(OFFICIAL, detector_epochs=2)
+    assert [rate(steps, e, 3) for e in (0, 2, 17, 18, 23, 24, 25)] == pytest.approx([2, 2, 2, 0.2, 0.2, 0.02, 0.02])
+    half = Settings(decay="cosine", epochs=4, detector_epochs=1, warm_up=5)
+    course = [rate(half, e, s) for e in range(1, 5) for s in range(10)]
+    assert course[:5] == sorted(course[:5]) and course[5:] == sorted(course[5:], reverse=True)
+    assert course[0] == pytest.approx(0.4) and course[-1] < 0.11 and rate(half, 0, 9) < 0.15
+
+
+# ---- samples ----------------------------------------------------------------------------------------------------
+
+@hypothesis_settings(max_examples=50, deadline=None)
+@given(count=st.integers(1, 30), batch=st.integers(1, 8), repeat=st.integers(1, 3), seed=st.integers(0, 9), epoch=st.integers(0, 9))
+def test_every_pair_has_its_turn(count, batch, repeat, seed, epoch):
+    batches = samples.order(count, batch, repeat, seed, epoch)
+    assert all(len(one) == batch for one in batches) and len(batches) == -(-count * repeat // batch)
+    shown = np.bincount([number for one in batches for number, _ in one], minlength=count)
+    assert shown.min() >= repeat and shown.sum() - count * repeat < batch
+    keys = [key for one in batches for _, key in one]
+    assert len(set(keys)) == len(keys) and batches == samples.order(count, batch, repeat, seed, epoch)
+
+
+@hypothesis_settings(max_examples=60, deadline=None)
+@given(x=st.integers(0, 40), y=st.integers(0, 20), w=st.integers(2, 20), h=st.integers(2, 20), key=st.integers(0, 10**6))
+def test_boxes_follow_their_pixels(x, y, w, h, key):
+    """Wherever a crop and a flip put an object, its box is around it; cut to pieces, it is dropped."""
+    image = np.zeros((40, 60), np.uint8)
+    image[y:y + h, x:x + w] = 255
+    pair = Pair("p", image, np.dstack([image, image // 2, image // 3]), np.array([[x, y, w, h]], float), ["car"])
+    maps = [torch.full((2, 10, 15), 0.25)]
+    sample = samples.Samples([pair], CLASSES, True, True, (25, 33), True, maps)[0, (key,)]
+    assert sample["planes"].shape == (7, 25, 33) and torch.equal(sample["planes"][0], sample["planes"][2])
+    assert (sample["planes"][-2:] == 0.25).all()
+    rows, columns = np.nonzero(sample["planes"][0].numpy())
+    boxes = sample["target"]["boxes"]
+    assert len(boxes) == len(sample["target"]["labels"]) == (len(rows) >= 0.4 * w * h)
+    if len(boxes):
+        assert boxes[0].tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert sample["target"]["labels"].tolist() == [3]
+
+
+def test_noise_belongs_to_the_sample():
+    """Gates and box samplers draw from a generator of the sample, the same in any batch and process."""
+    keys = [(0, 1, 2, place) for place in range(4)]
+    draws = [torch.randn(3, generator=samples.noise(key)) for key in keys]
+    assert all(torch.equal(torch.randn(3, generator=samples.noise(key)), draw) for key, draw in zip(keys, draws, strict=True))
+    assert len({tuple(draw.tolist()) for draw in draws}) == 4
+
+
+# ---- a training -------------------------------------------------------------------------------------------------
+
+def test_log_has_a_line_an_epoch(unbroken):
+    _, model, log = unbroken
+    assert log["phase"].tolist() == ["detectors", "joint", "joint"] and log["epoch"].tolist() == [1, 2, 3]
+    joint = log.iloc[1:]
+    for name in ("loss", "fusion", "pixel", "gradient", "load", "importance", "detection_infrared", "detection_visible",
+                 "ap_infrared", "ap_visible", "seconds", "images_per_second"):
+        assert np.isfinite(joint[name]).all(), name
+    for gate in ("foreground", "background", "global"):
+        assert joint[[f"{gate}_load_{i}" for i in range(4)]].sum(axis=1).to_numpy() == pytest.approx(2)  # two of four
+        assert joint[f"{gate}_entropy"].between(0, np.log(2) + 1e-9).all()
+    for name in ("visible", "one_modality"):
+        assert joint[[f"foreground_{name}", f"background_{name}"]].stack().between(0, 1).all()
+    expected = joint["pixel"] + 10 * joint["gradient"] + joint["load"]
+    assert joint["fusion"].to_numpy() == pytest.approx(expected.to_numpy())
+    both = joint["fusion"] + joint["detection_infrared"] + joint["detection_visible"]
+    assert joint["loss"].to_numpy() == pytest.approx(both.to_numpy())
+    assert model.record["attention"] == "joint" and model.record["backbones"] == "from scratch"
+    assert model.record["settings"] == TINY.dict() and model.record["data"]["pairs"] == 6
+
+
+def test_nothing_global_is_drawn(unbroken, pairs, tmp_path):
+    """Same settings, same weights, whatever the state of global generators, which stays untouched."""
+    torch.manual_seed(99)
+    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    again = train(replace(TINY, save_every=0, workers=1), tmp_path, pairs, progress=False)
+    assert torch.equal(before, torch.get_rng_state()) and (numpy_before == np.random.get_state()[1]).all()
+    assert same(again, unbroken[1])
+
+
+def test_finished_training_is_loaded(unbroken, pairs):
+    folder, model, _ = unbroken
+    assert same(train(TINY, folder, pairs, progress=False), model)
+    assert same(load(folder), model) and same(load(folder / "model.safetensors", device="cpu"), model)
+    assert sum(path.stat().st_size for path in folder.glob("model.*")) < 3e6
+
+
+@pytest.mark.parametrize("size", [(97, 131), (33, 40), (2, 3), (64, 48)])
+def test_fuse_any_size(unbroken, size):
+    model = unbroken[1]
+    rng = np.random.default_rng(1)
+    infrared, colour = rng.integers(0, 256, size, np.uint8), rng.integers(0, 256, (*size, 3), np.uint8)
+    fused = model.fuse(infrared, images.luma(colour))
+    assert fused.shape == size and fused.dtype == np.uint8
+    assert np.array_equal(fused, model.fuse(infrared, colour)) and np.array_equal(fused, model.fuse(infrared, images.luma(colour)))
+    result, maps = model.look(infrared, colour)
+    assert maps.shape == (1, 2, *size) and result.expert_outputs["foreground"].shape == (1, 4, 2, *size)
+    assert np.array_equal(fused, images.to_uint8(result.fused[0, 0].double().numpy() * 255))
+
+
+def test_frozen_detectors_stay(unbroken, pairs, tmp_path):
+    """Detectors of an earlier training, looked up once, handed over or not: the same fusion network."""
+    folder, joint, _ = unbroken
+    frozen = replace(TINY, detectors_from=str(folder), attention="frozen", detector_epochs=0, epochs=1, crop=(24, 32), flip=True)
+    maps = attention_maps(load(folder), pairs)
+    one = train(frozen, tmp_path / "one", pairs, progress=False)
+    two = train(frozen, tmp_path / "two", pairs, maps=maps, progress=False)
+    assert same(one, two) and same(one.detectors, joint.detectors) and not same(one.fusion, joint.fusion)
+    assert maps[0].shape == (2, 8, 12) and one.record["backbones"] == {"detectors": str(folder)}
+    assert set(pd.read_csv(tmp_path / "one" / "log.csv")["phase"]) == {"frozen"}
+
+
+@pytest.mark.parametrize("change", [
+    {"model": {"width": 2, "gate_grid": [[2, 3], [2, 3]], "reading": "official"}, "weight_decay": 1e-4, "clip": 0.5},
+    {"model": {"width": 2, "gate_grid": [[2, 3], [2, 3]], "local": "none", "decoder": "single"}},
+    {"model": {"width": 2, "gate_grid": [[2, 3], [2, 3]], "visible_channels": 3}},
+    {"pixel_loss": "official", "importance_loss": True, "gate_lr": 1e-5, "detector": {"size": "small", "shared": True}},
+    {"precision": "bfloat16", "decay": "cosine", "warm_up": 2},
+])
+def test_variants_train(change, pairs, tmp_path):
+    """Every variant takes its steps, is saved, and comes back."""
+    settings = replace(TINY, detector_epochs=0, epochs=1, ap_every=9, **change)
+    model = train(settings, tmp_path, pairs[:2], held_out=[], progress=False)
+    log = pd.read_csv(tmp_path / "log.csv")
+    assert np.isfinite(log[["loss", "fusion", "detection_infrared"]]).all(axis=None) and "ap_infrared" not in log
+    infrared, visible = pairs[0].infrared, pairs[0].visible
+    assert np.array_equal(load(tmp_path, "cpu").fuse(infrared, visible), model.fuse(infrared, visible))
+
+
+def test_no_boxes_says_what_happens_instead(pairs, tmp_path, capsys):
+    bare = [Pair(pair.name, pair.infrared, pair.visible) for pair in pairs[:2]]
+    model = train(replace(TINY, epochs=1), tmp_path / "uniform", bare, progress=False)
+    said = capsys.readouterr().out
+    assert "no boxes, so no detector is trained, and the attention is 0.5 everywhere" in said
+    assert model.record["note"] in said and model.detectors is None and model.record["attention"] == "uniform"
+    _, maps = load(tmp_path / "uniform").look(bare[0].infrared, bare[0].visible)
+    assert (maps == 0.5).all()
+
+
+def test_scenes_in_a_folder_train_like_those_in_memory(pairs, tmp_path):
+    write_scenes(tmp_path / "data", range(6), (32, 48), evaluation=1 / 3)
+    settings = replace(TINY, data=str(tmp_path / "data"), size=None, epochs=1, detector_epochs=0)
+    train(settings, tmp_path / "a", progress=False)
+    train(replace(settings, data=""), tmp_path / "b", pairs[:4], pairs[4:], progress=False)
+    one, two = (pd.read_csv(tmp_path / name / "log.csv").drop(columns=["seconds", "images_per_second"]) for name in "ab")
+    pd.testing.assert_frame_equal(one, two)
+
+
+# ---- interruptions ----------------------------------------------------------------------------------------------
+
+class Trap(list):
+    """Pairs that do something when they are read for the n-th time."""
+
+    def __init__(self, pairs, n, action):
+        super().__init__(pairs)
+        self.left, self.action = n, action
+
+    def __getitem__(self, which):
+        self.left -= 1
+        if self.left == 0:
+            self.action()
+        return super().__getitem__(which)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_loses_nothing(number, unbroken, pairs, tmp_path):
+    trapped = Trap(pairs, 10, lambda: os.kill(os.getpid(), number))
+    with pytest.raises(KeyboardInterrupt, match="epoch 2, step .*: stopped as asked; all is saved, train again to go on"):
+        train(TINY, tmp_path, trapped, progress=False)
+    assert not (tmp_path / "model.safetensors").exists()
+    with pytest.raises(FileNotFoundError, match="model.safetensors: expected a checkpoint"):
+        load(tmp_path)
+    before = signal.getsignal(number)
+    assert same(train(TINY, tmp_path, pairs, progress=False), unbroken[1])
+    assert signal.getsignal(number) is before
+
+
+def test_full_disk_leaves_the_checkpoint_before(unbroken, pairs, tmp_path, monkeypatch):
+    write, calls = Path.write_bytes, itertools.count()
+
+    def full(path, content):
+        if next(calls) == 3:
+            write(path, bytes(content)[:1000])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="state.pt: cannot be written .No space left on device."):
+        train(TINY, tmp_path, pairs, progress=False)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".state")]
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["epoch"] == 1
+    assert same(train(TINY, tmp_path, pairs, progress=False), unbroken[1])
+
+
+KILLED = """
+import itertools, json, os, random, signal, sys, time
+import torch
+torch.set_num_threads(1)
+from fusionlib.settings import Settings, open_pairs
+from fusionlib.training import train  # this process computes nothing itself, so its children may
+settings, folder = Settings.of(json.loads(sys.argv[1])), sys.argv[2]
+pairs, chance, kills = open_pairs(settings), random.Random(0), []
+
+def start(name, die_at_rename=None):
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        rename, count = os.replace, itertools.count(1)
+        def replace(source, destination):
+            number = next(count)
+            if number == die_at_rename:  # between writing a file and giving it its name, or right after
+                if chance.random() < 0.5:
+                    rename(source, destination)
+                os.kill(os.getpid(), signal.SIGKILL)
+            rename(source, destination)
+        os.replace = replace
+        train(settings, f"{folder}/{name}", pairs, [], progress=False)
+        code = 0
+    except BaseException as error:
+        print(type(error).__name__, error, flush=True)
+    finally:
+        os._exit(code)
+
+def ended(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+began = time.monotonic()
+assert ended(start("unbroken")) == 0
+whole = time.monotonic() - began
+for run in itertools.count():
+    code = 1
+    while code and len(kills) < 10:
+        if len(kills) % 5 == 4:
+            code = ended(start(f"killed{run}", chance.randint(1, 2)))
+        else:
+            child = start(f"killed{run}")
+            time.sleep(chance.uniform(0.05, 0.35) * whole)
+            os.kill(child, signal.SIGKILL)
+            code = ended(child)
+        if code == -signal.SIGKILL:
+            state = f"{folder}/killed{run}/state.pt"
+            kills.append([run, os.path.exists(state) and [torch.load(state, weights_only=True)[k] for k in ("epoch", "step")]])
+        else:
+            assert code == 0, code
+    assert ended(start(f"killed{run}")) == 0
+    if len(kills) == 10:
+        break
+print(json.dumps(kills))
+"""
+
+
+def test_ten_kills_change_nothing(tmp_path):
+    """SIGKILL at random moments, also inside epochs and around the renaming of a checkpoint; then the same weights."""
+    settings = replace(TINY, epochs=3, save_every=2)
+    done = subprocess.run([sys.executable, "-c", KILLED, json.dumps(settings.dict()), str(tmp_path)], text=True,
+                          capture_output=True, cwd=REPOSITORY, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    kills = json.loads(done.stdout.splitlines()[-1])
+    assert len(kills) == 10
+    expected = load(tmp_path / "unbroken")
+    log = pd.read_csv(tmp_path / "unbroken" / "log.csv").drop(columns=["seconds", "images_per_second"])
+    for run in range(kills[-1][0] + 1):
+        assert same(load(tmp_path / f"killed{run}"), expected)
+        found = pd.read_csv(tmp_path / f"killed{run}" / "log.csv").drop(columns=["seconds", "images_per_second"])
+        pd.testing.assert_frame_equal(found, log)
+
+
+def test_two_processes_compute_what_one_does(pairs, tmp_path):
+    """Two gloo processes with half the batch each: the losses of one process to 1e-5, its loads, its box AP."""
+    settings = replace(TINY, batch=4, lr=1e-5, detector_lr=1e-5, clip=1.0, save_every=1)
+    config = images.write_text(tmp_path / "settings.json", json.dumps(settings.dict()))
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "fusionlib.training",
+         "--config", str(config), "--output", str(tmp_path / "two"), "--device", "cpu"],
+        text=True, capture_output=True, cwd=REPOSITORY, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=280)
+    assert done.returncode == 0, done.stderr
+    train(settings, tmp_path / "one", pairs, progress=False)
+    one, two = (pd.read_csv(tmp_path / name / "log.csv").drop(columns=["seconds", "images_per_second"])
+                for name in ("one", "two"))
+    pd.testing.assert_frame_equal(one, two, rtol=1e-5, atol=1e-6)
+
+
+# ---- bad input --------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda p: p.__class__(p.name, p.infrared, p.visible[:-1], p.boxes, p.labels), "scene-0000.*expected one size"),
+    (lambda p: p.__class__(p.name, p.infrared, p.visible, p.boxes + [0, 0, 99, 0], p.labels), "scene-0000: expected boxes .* inside 32x48"),
+    (lambda p: p.__class__(p.name, p.infrared, p.visible, p.boxes * [1, 1, 0, 1], p.labels), "scene-0000: expected boxes"),
+    (lambda p: p.__class__(p.name, p.infrared, p.visible, p.boxes, ["tram"] * len(p.labels)),
+     "scene-0000: expected classes out of person, bicycle, car, got 'tram'"),
+    (lambda p: p.__class__(p.name, p.infrared[:, :40], p.visible[:, :40], np.zeros((0, 4)), []),
+     "size: expected images of one size in a batch, got .* set size or crop"),
+])
+def test_bad_pairs_are_named(change, message, pairs, tmp_path):
+    with pytest.raises(ValueError, match=message) as caught:
+        train(replace(TINY, batch=6), tmp_path, [change(pairs[0]), *pairs[1:]], progress=False)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_calls(unbroken, pairs, tmp_path):
+    folder = unbroken[0]
+    with pytest.raises(ValueError, match="state.pt: holds a training with alpha = 10.0, asked for is 20.0; use another folder"):
+        train(replace(TINY, alpha=20.0), folder, pairs, progress=False)
+    with pytest.raises(ValueError, match="state.pt: holds a training with pairs = 6, asked for is 5"):
+        train(TINY, folder, pairs[:5], progress=False)
+    with pytest.raises(ValueError, match="at least one pair"):
+        train(TINY, tmp_path, [], progress=False)
+    with pytest.raises(ValueError, match="crop: expected at most 32x48, the size of scene-000., got 40x40"):
+        train(replace(TINY, crop=(40, 40), detector_epochs=0), tmp_path, pairs, progress=False)
+    with pytest.raises(ValueError, match="scene-0001: expected an annotation, as the first pair has"):
+        train(TINY, tmp_path, [pairs[0], Pair("scene-0001", pairs[1].infrared, pairs[1].visible)], progress=False)
+    with pytest.raises(ValueError, match="'float16' expects a GPU"):
+        train(replace(TINY, precision="float16"), tmp_path, pairs, device="cpu", progress=False)
+    with pytest.raises(FileNotFoundError, match="boxes.json: expected a COCO annotation file"):
+        write_scenes(tmp_path / "data", range(2), (32, 48))
+        train(replace(TINY, data=str(tmp_path / "data"), annotations="boxes.json"), tmp_path, progress=False)
+    with pytest.raises(FloatingPointError, match="step .: the loss is not finite; the last checkpoint stays"):
+        train(replace(TINY, lr=1e30), tmp_path / "nan", pairs, progress=False)
+    assert same(train(TINY, folder, pairs, progress=False), unbroken[1])  # refusals left it as it was
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:len(b) // 2], lambda b: b"", lambda b: b[:5000] + b"\0" * 900 + b[5900:]])
+def test_damaged_checkpoint(damage, unbroken, pairs, tmp_path):
+    for name in ("state.pt", "model.safetensors", "model.json"):
+        (tmp_path / name).write_bytes((unbroken[0] / name).read_bytes())
+    content = (tmp_path / "state.pt").read_bytes()
+    (tmp_path / "state.pt").write_bytes(damage(content))
+    with pytest.raises(ValueError, match="state.pt: expected the checkpoint of a training, it is truncated or damaged"):
+        train(TINY, tmp_path, pairs, progress=False)
+    (tmp_path / "model.safetensors").write_bytes(damage((tmp_path / "model.safetensors").read_bytes()))
+    with pytest.raises(ValueError, match="model.safetensors"):
+        load(tmp_path)
+
+
+def test_one_training_a_folder(pairs, tmp_path):
+    from fusionlib import runs
+
+    with runs.lock(tmp_path, "test"), pytest.raises(RuntimeError, match="already being worked on by process"):
+        train(TINY, tmp_path, pairs, progress=False)
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (None, "config: expected a JSON file of settings, found none"),
+    ("{", "is not a JSON object of settings"),
+    ("[1]", "is not a JSON object of settings"),
+    ('{"bach": 2}', "expected keys out of"),
+])
+def test_command_line_refuses_in_a_sentence(content, message, tmp_path):
+    path = tmp_path / "settings.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SystemExit, match=message):
+        library.main(["--config", str(path)])
+
+
+# ---- what it learns ---------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("smoke")
+    return folder, train(SMOKE, folder, progress=False), open_pairs(SMOKE, held_out=True)
+
+
+def test_smoke_training_learns(smoke):
+    """Losses fall, every expert is used, detectors find something and their attention lies on the objects."""
+    folder, model, held_out = smoke
+    log = pd.read_csv(folder / "log.csv")
+    alone, fusion = log[log["phase"] == "detectors"], log[log["phase"] == "frozen"]
+    for part, names in ((alone, ["detection_infrared", "detection_visible"]), (fusion, ["pixel", "gradient", "fusion"])):
+        for name in names:
+            assert part[name].iloc[-3:].mean() < part[name].iloc[0], name
+    for gate, i in itertools.product(("foreground", "background", "global"), range(4)):
+        assert fusion[f"{gate}_load_{i}"].iloc[-5:].mean() > 0.05, (gate, i)
+    assert alone[["ap_infrared", "ap_visible"]].iloc[-1].min() > 0.01
+    assert sum(path.stat().st_size for path in folder.glob("model.*")) <= 3e6
+
+
+def rows(model, pairs):
+    """Means over pairs of what smoke has to show, a row for each way to fuse."""
+    found = []
+    for pair in pairs:
+        infrared, visible = pair.infrared, images.luma(pair.visible)
+        tensors = [torch.from_numpy(image)[None, None] / 255.0 for image in (infrared, visible)]
+        inside = losses.box_mask([samples.target(pair, CLASSES)["boxes"]], tensors[0])[0, 0].numpy()
+        fused = {"fused": model.fuse(infrared, visible), "infrared": infrared, "visible": visible,
+                 **{name: methods.get(name).fuse(infrared, visible) for name in ("average", "maximum")}}
+        for name, image in fused.items():
+            distance = np.abs(image.astype(float) - np.maximum(infrared, visible))[inside].mean()
+            gradient = losses.gradient_loss(torch.from_numpy(image)[None, None] / 255.0, *tensors)
+            found.append({"row": name, **metrics.evaluate(image, infrared, visible, ["Qabf", "VIF", "AG"]),
+                          "gradient loss": float(gradient), "to maximum in boxes": distance})
+    return pd.DataFrame(found).groupby("row").mean()
+
+
+def test_smoke_beats_average_and_maximum(smoke):
+    table = rows(smoke[1], smoke[2])
+    print(table.round(4).to_string())
+    fused, average, maximum = (table.loc[name] for name in ("fused", "average", "maximum"))
+    for metric in ("Qabf", "VIF", "AG"):
+        assert fused[metric] > max(average[metric], maximum[metric]), metric
+    assert fused["to maximum in boxes"] < average["to maximum in boxes"]
+    assert fused["gradient loss"] < min(average["gradient loss"], maximum["gradient loss"])
+
+
+def test_attention_lies_on_objects(smoke):
+    """Inside the boxes of held-out scenes the maps are higher than outside, by more than between random halves."""
+    _, model, pairs = smoke
+    gaps = []
+    for pair in pairs:
+        _, maps = model.look(pair.infrared, pair.visible, details=False)
+        inside = losses.box_mask([samples.target(pair, CLASSES)["boxes"]], maps[:, :1])[0, 0]
+        gaps.append([float(one[inside].mean() - one[~inside].mean()) for one in maps[0]])
+    assert (np.mean(gaps, axis=0) > 0.02).all(), np.mean(gaps, axis=0)
+
+
+def test_scenes_held_out_are_new():
+    used, kept = ({pair.name for pair in open_pairs(replace(SMOKE, scenes=(3, 3), size=(32, 32)), held_out)}
+                  for held_out in (False, True))
+    assert len(used) == len(kept) == 3 and not used & kept
+    assert np.array_equal(open_pairs(replace(SMOKE, scenes=(1, 0), size=(40, 48)))[0].infrared, scene(0, (40, 48)).infrared)
