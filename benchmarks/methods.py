@@ -3,11 +3,10 @@
     python benchmarks/methods.py [--weights FOLDER] [--only DenseFuse YDTR ...]
 
 Each network runs in a process of its own on one thread. Its convolutions, matrix products and attentions are recorded
-with their shapes, which gives the multiply-adds, and run again alone on random numbers: the bare stack, below which
-no implementation on the same library can go. Seconds are CPU seconds, the smallest of the runs; memory is what the
-process held at most beyond what it held before. A network above 1.25 times its bare stack prints the reason.
-Exit code 1 if YDTR takes more than 0.85 of its naive form, or a
-network more than 1.25 of its bare stack without a reason.
+with their shapes, which gives the multiply-adds, and run again alone on random numbers, whole images at a time: the
+bare stack, what the library needs for the arithmetic alone. Seconds are CPU seconds, the least of the runs; memory is
+what the process held at most beyond what it held before. A network above 1.25 times its bare stack prints the reason.
+Exit code 1 if YDTR takes more than 0.85 of its naive form, or a network more than 1.25 of its bare stack without one.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ HEIGHT, WIDTH, SEED = 480, 640, 0
 MOST_OF_BARE, MOST_OF_NAIVE = 1.25, 0.85
 
 REASONS = {
-    "AUIF": "with one filter of 25 multiply-adds a pixel for each layer, little is left to multiply; the rest is memory "
-            "traffic of reflection, border strips and the learned steps",
+    "AUIF": "with one filter of 25 multiply-adds a pixel for each layer, little is left to multiply; the rest is "
+            "memory traffic of reflection, border strips and the learned steps",
     "YDTR": "the exact GELU of 256 values a token, layer norms and residual sums are no matrix products, and those are "
             "small (64 x 64 and 64 x 256)",
 }

@@ -76,7 +76,7 @@ def contrasts(frame: pd.DataFrame) -> plt.Figure:
         axis.set(title=f"{name}, {len(group)} objects", xlim=(0, reach), ylim=(0, reach), aspect="equal")
     sides = (("more in infrared", INFRARED), ("more in visible", VISIBLE))
     figure.legend(handles=[matplotlib.patches.Patch(color=colour, alpha=0.3, label=name) for name, colour in sides],
-                  loc="outside lower center", ncols=2)
+                  loc="outside upper center", ncols=2)
     axes[0, 0].set_ylabel("contrast in infrared, gray levels")
     figure.supxlabel("contrast in visible, gray levels", fontsize=plt.rcParams["font.size"])
     return figure
@@ -167,10 +167,10 @@ def architecture(parts: Mapping[str, object], pictures: Mapping[str, np.ndarray]
     axis.text(left + width / 2, bottom + height + 0.3, "fused image", ha="center", va="bottom", weight="bold")
     middle = bottom + height / 2
     axis.annotate("", (left, middle), (PLACES["global"][0] + PLACES["global"][2], middle), arrowprops=ARROW)
-    says = {"infrared": "infrared features", "visible": "visible features", "both": "all of x_f"}
-    used = [matplotlib.patches.Patch(color=SOURCE_COLOURS[name], label="expert on " + what) for name, what in says.items()]
-    idle = matplotlib.patches.Patch(fc="white", ec="0.5", ls="--", label="not selected, not computed")
-    figure.legend(handles=[*used, idle], loc="outside lower center", ncols=4)
+    says = {"infrared": "expert on infrared features", "visible": "expert on visible features", "both": "expert on x_f"}
+    key = [matplotlib.patches.Patch(color=SOURCE_COLOURS[name], label=label) for name, label in says.items()]
+    key.append(matplotlib.patches.Patch(fc="white", ec="0.5", ls="--", label="not selected, not computed"))
+    figure.legend(handles=key, loc="outside lower center", ncols=4)
     return figure
 
 

@@ -52,7 +52,8 @@ def pixel_loss(
     _check(fused, infrared, visible, reading)
     brighter = torch.maximum(infrared, visible)
     if reading == "paper":
-        # Cao (5), L_pixel. ASSUMPTION: its formula is in the supplement; taken as mean |F - max(I, V)|, "more
+        # Cao (5), L_pixel.
+        # ASSUMPTION: L_pixel, whose formula stands in the supplement, is taken as mean |F - max(I, V)|, "more
         # significant pixel intensities originating from the target images".
         return (fused - brighter).abs().mean()
     inside = box_mask(boxes, fused)

@@ -38,7 +38,8 @@ class Model(nn.Module):
     def __init__(self, settings: Settings, attention: str):
         super().__init__()
         self.settings, self.record = settings, {}
-        self.fusion = MoEFusion(**{"seed": settings.seed} | settings.model)
+        with torch.random.fork_rng(devices=[]):  # layers draw a start of their own before they get that of the seed
+            self.fusion = MoEFusion(**{"seed": settings.seed} | settings.model)
         self.detectors = None if attention == "uniform" else Detectors(
             settings.classes, **{"seed": settings.seed, "pretrained": bool(settings.imagenet)} | settings.detector)
 

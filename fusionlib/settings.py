@@ -81,6 +81,8 @@ class Settings:
     @classmethod
     def of(cls, values: dict) -> Settings:
         """Build settings from a dict, such as a JSON file holds; raise ValueError for a key that is none of them."""
+        if not isinstance(values, dict):
+            raise ValueError(f"settings: expected a JSON object, got {type(values).__name__}")
         known = [one.name for one in fields(cls)]
         if unknown := sorted(set(values) - set(known)):
             raise ValueError(f"settings: expected keys out of {', '.join(known)}, got {unknown[0]!r}")

@@ -336,9 +336,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not path.is_file():
             raise FileNotFoundError(f"config: expected a JSON file of settings, found none at {path}")
         try:
-            settings = Settings.of(json.loads(path.read_text(encoding="utf-8")))
-        except (UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise ValueError(f"config: {path} is not a JSON object of settings ({error})") from None
+        settings = Settings.of(settings)
         distributed.start()
         train(settings, given.output or path.parent, device=given.device)
     except (ValueError, TypeError, OSError, FloatingPointError, KeyboardInterrupt) as error:

@@ -240,6 +240,7 @@ class Foreign:
         return Path.touch, (self.path,)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("legacy", [True, False])
 def test_foreign_code_never_runs(made_up, tmp_path, monkeypatch, legacy):
     unchecked(monkeypatch)

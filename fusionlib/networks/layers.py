@@ -1,5 +1,4 @@
-"""What several of the compared networks share: the way in and out of a network, convolution, dense block, window
-attention.
+"""What several of the compared networks share: the way in and out, convolution, dense block, window attention.
 
 A network of this package takes two gray ``uint8`` images, infrared first, and gives one back. Between the two lies one
 float32 batch of two planes on the 0..255 scale, infrared at index 0; each network scales it as its authors did.

@@ -156,7 +156,8 @@ class MoEFusion(nn.Module):
         grounds = () if local == "none" else ("foreground", "background") if background else ("foreground",)
         self.attention = Attention(rules.mirror) if rules.attention_convs and grounds else None
         if local == "mole":
-            # "2 convolution layers and 1 ReLU" (section 3.2); ASSUMPTION: the hidden layer has half the channels.
+            # "2 convolution layers and 1 ReLU layers" (section 3.2).
+            # ASSUMPTION: the hidden layer of a local expert has half the channels, 8 of 16, as in the official code.
             reads = [0] * (experts // 2) + [1] * (experts // 2)
             local_parts = {g: mixture((width, width // 2, width), reads, 2 * width, self.grids[0]) for g in grounds}
         else:
@@ -165,7 +166,8 @@ class MoEFusion(nn.Module):
             local_parts = {g: nn.Conv2d(2 * width, width, 1) for g in grounds}
         self.local_parts = nn.ModuleDict(local_parts)
         inputs = (8 + len(grounds)) * width
-        # "4 convolution layers" (section 3.3); ASSUMPTION: 10C -> 4C -> 2C -> C -> 1 channels, the official sizes.
+        # "4 convolution layers" (section 3.3).
+        # ASSUMPTION: a global expert has 10C -> 4C -> 2C -> C -> 1 channels with C = 16, as in the official code.
         channels = (inputs, 4 * width, 2 * width, width, 1)
         if decoder == "single":
             self.decode = Expert(channels, rules.mirror)

@@ -52,7 +52,7 @@ class ResidualFusion(nn.Module):
 
     def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
         deeper = self.bottleneck(torch.cat([self.infrared(infrared), self.visible(visible)], dim=1))
-        return deeper.add_(self.direct(torch.cat([infrared, visible], dim=1)))
+        return self.direct(torch.cat([infrared, visible], dim=1)) + deeper
 
 
 class RFNNest(nn.Module):
