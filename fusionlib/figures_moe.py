@@ -65,7 +65,7 @@ def contrasts(frame: pd.DataFrame) -> plt.Figure:
         A row for each object; the cross is at the medians.
     """
     groups = dict(list(frame.groupby("condition", sort=False)))
-    figure, axes = plt.subplots(1, len(groups), figsize=(2.1 * len(groups) + 0.4, 2.7), sharex=True, sharey=True,
+    figure, axes = plt.subplots(1, len(groups), figsize=(2.1 * len(groups) + 0.4, 3.0), sharex=True, sharey=True,
                                 squeeze=False)
     reach = 1.05 * frame[["infrared", "visible"]].max(axis=None)
     for axis, (name, group) in zip(axes.flat, groups.items(), strict=True):
@@ -188,6 +188,7 @@ def _experts(axis: plt.Axes, part: object, lines: Sequence[str], place: tuple[fl
     """Draw what a mixture read, its experts with their weights in a row (a tall box: a column), and its output."""
     left, bottom, width, height = place
     upright, count = height > width, len(part.weights)
+    digits = 3 if count <= 4 else 2
     middle = left + width / 2
     entry = ("\n" if upright else "   ").join(lines[:-1] if upright else lines[:2])
     axis.text(middle, bottom + height - (4 if upright else 3), entry, ha="center", va="top")
@@ -201,7 +202,7 @@ def _experts(axis: plt.Axes, part: object, lines: Sequence[str], place: tuple[fl
         used = weight > 0
         look = {"fc": SOURCE_COLOURS[source], "ec": "none"} if used else {"fc": "white", "ec": "0.5", "ls": "--"}
         axis.add_patch(plt.Rectangle(box[:2], *box[2:], **look))
-        axis.text(box[0] + box[2] / 2, box[1] + box[3] / 2, f"E{number + 1}\n" + (f"{weight:.3f}" if used else "0"),
+        axis.text(box[0] + box[2] / 2, box[1] + box[3] / 2, f"E{number + 1}\n" + (f"{weight:.{digits}f}" if used else "0"),
                   ha="center", va="center", color="white" if used else "0.4")
 
 

@@ -30,7 +30,8 @@ def test_architecture_shows_every_arrow_and_weight(options):
     axis = figures_moe.architecture(parts, {"fused": np.zeros((32, 40), np.uint8)}).axes[0]
     arrows = [text for text in axis.texts if isinstance(text, matplotlib.text.Annotation)]
     assert len(arrows) == 1 + sum(len(part.reads) for part in parts.values())
-    weights = [f"{weight:.3f}" for part in parts.values() for weight in part.weights if weight > 0]
+    digits = 3 if options.get("experts", 4) <= 4 else 2
+    weights = [f"{weight:.{digits}f}" for part in parts.values() for weight in part.weights if weight > 0]
     words = [text.get_text().split("\n") for text in axis.texts if text.get_text().startswith("E")]
     shown = [lines[1] for lines in words if len(lines) == 2]
     assert sorted(word for word in shown if word != "0") == sorted(weights)

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from fusionlib import images, losses, metrics, methods, samples
+from fusionlib import images, losses, methods, metrics, samples
 from fusionlib import training as library
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.datasets.scenes import CLASSES, scene, write_scenes
