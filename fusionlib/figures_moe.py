@@ -202,7 +202,8 @@ def _experts(axis: plt.Axes, part: object, lines: Sequence[str], place: tuple[fl
         used = weight > 0
         look = {"fc": SOURCE_COLOURS[source], "ec": "none"} if used else {"fc": "white", "ec": "0.5", "ls": "--"}
         axis.add_patch(plt.Rectangle(box[:2], *box[2:], **look))
-        axis.text(box[0] + box[2] / 2, box[1] + box[3] / 2, f"E{number + 1}\n" + (f"{weight:.{digits}f}" if used else "0"),
+        axis.text(box[0] + box[2] / 2, box[1] + box[3] / 2,
+                  f"E{number + 1}\n" + (f"{weight:.{digits}f}" if used else "0"),
                   ha="center", va="center", color="white" if used else "0.4")
 
 
