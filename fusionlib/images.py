@@ -206,7 +206,9 @@ def write(path: str | os.PathLike, image: np.ndarray) -> Path:
         raise ValueError(f"{path}: expected a suffix of an image format such as .png, got {path.suffix!r}")
 
     def save(temporary: str) -> None:
-        Image.fromarray(image).save(temporary, format=Image.registered_extensions()[path.suffix.lower()])
+        form = Image.registered_extensions()[path.suffix.lower()]
+        # Level 1 writes a PNG four times as fast as the default, for a tenth more bytes.
+        Image.fromarray(image).save(temporary, format=form, **({"compress_level": 1} if form == "PNG" else {}))
 
     return write_atomically(path, save)
 
