@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from fusionlib import images, methods, published
+from fusionlib import images, published, transform_methods
 from fusionlib.datasets.multi_focus import Pair
 from fusionlib.optimizers import LowPassObjective, sweep
 
@@ -31,10 +31,10 @@ def objective(transform: str, a: np.ndarray, b: np.ndarray, **changes) -> LowPas
     ValueError
         An unknown transform or parameter.
     """
-    if transform not in methods.TRANSFORMS:
-        raise ValueError(f"transform: expected one of {', '.join(methods.TRANSFORMS)}, got {transform!r}")
-    function, make = methods.TRANSFORMS[transform]
-    known = {key: value for key, value in methods.defaults(function).items() if key not in ("base", "weight")}
+    if transform not in transform_methods.TRANSFORMS:
+        raise ValueError(f"transform: expected one of {', '.join(transform_methods.TRANSFORMS)}, got {transform!r}")
+    function, make = transform_methods.TRANSFORMS[transform]
+    known = {key: value for key, value in transform_methods.defaults(function).items() if key not in ("base", "weight")}
     options = known | changes
     if options.keys() != known.keys():
         raise ValueError(f"{transform}: expected parameters among {', '.join(known)}, got {', '.join(changes)}")

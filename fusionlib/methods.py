@@ -7,176 +7,30 @@ A method is a function ``(ya, yb, planes, **parameters) -> (fused planes, info)`
 from __future__ import annotations
 
 import difflib
-import inspect
 import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from fusionlib import images
-from fusionlib.optimizers import LowPassObjective, bat, particle_swarm, sweep
-from fusionlib.transforms import Bands, Curvelet, LaplacianPyramid, rules
-from fusionlib.transforms.wrapping import default_scales
-
-Planes = list[tuple[np.ndarray, np.ndarray]]
-
-
-def average(ya: np.ndarray, yb: np.ndarray, planes: Planes):
-    """Mean of both images: the least a method has to beat."""
-    return [(a + b) / 2 for a, b in planes], {}
-
-
-def maximum(ya: np.ndarray, yb: np.ndarray, planes: Planes):
-    """The brighter of both images at each pixel."""
-    first = ya > yb
-    return [np.where(first, a, b) for a, b in planes], {}
-
-
-def laplacian_pyramid(ya: np.ndarray, yb: np.ndarray, planes: Planes, levels: int = 4, border: str = "toolbox",
-                      rule: int | str = 3, area: int = 3, base: str = "weighted", weight: float = 0.5):
-    """LP of Abas and Baykan 2021, section 2.1: a rule for the high bands, eq. (13) for the base.
-
-    Parameters
-    ----------
-    weight : float in [0, 1]
-        w1 of eq. (13), for the first image; 0.5 is eq. (12).
-    """
-    transform = LaplacianPyramid(levels, border)
-    return fuse_bands(transform, ya, yb, planes, rule, area, base, weight), {"weight": weight}
-
-
-def curvelet(ya: np.ndarray, yb: np.ndarray, planes: Planes, scales: int = 5, angles: int = 16,
-             finest: str = "curvelets", rule: int | str = 1, area: int = 3, base: str = "weighted", weight: float = 0.5):
-    """CvT of Abas and Baykan 2021, section 2.2: the larger coefficient in the high bands, eq. (13) for the base.
-
-    Parameters
-    ----------
-    scales : int
-        At most as many as the size of the images allows.
-    """
-    transform = _curvelet(ya.shape, scales, angles, finest)
-    return fuse_bands(transform, ya, yb, planes, rule, area, base, weight), {"weight": weight}
-
-
-def _curvelet(shape: tuple[int, int], scales: int, angles: int, finest: str) -> Curvelet:
-    return Curvelet(shape, min(scales, default_scales(shape)), angles, finest)
-
-
-TRANSFORMS = {"LP": (laplacian_pyramid, lambda shape, levels, border: LaplacianPyramid(levels, border)),
-              "CvT": (curvelet, _curvelet)}
-SEARCHES = {"PSO": particle_swarm, "BA": bat, "exact": sweep}
-
-
-@dataclass(frozen=True)
-class Searched:
-    """A transform whose low-pass weight maximises eq. (17): algorithms 3 and 4 of Abas and Baykan 2021.
-
-    Parameters are those of the transform's own method, without ``base`` and ``weight``, and those of the search.
-    ASSUMPTION: for two coloured images the weight is searched on the luma, as every selection is made there.
-    """
-
-    transform: str
-    search: str
-
-    @property
-    def __doc__(self) -> str:
-        what = {"PSO": "particle swarm", "BA": "bat algorithm", "exact": "exact sweep"}[self.search]
-        return f"{self.transform} with the low-pass weight that maximises eq. (17), found by {what}."
-
-    def defaults(self) -> dict:
-        """Return the parameters with the values used by default."""
-        method = {key: value for key, value in defaults(TRANSFORMS[self.transform][0]).items()
-                  if key not in ("base", "weight")}
-        search = {key: value for key, value in defaults(SEARCHES[self.search]).items() if key != "bounds"}
-        return {**method, "alphas": (0.25, 0.25, 0.5), **search}
-
-    def __call__(self, ya: np.ndarray, yb: np.ndarray, planes: Planes, rule, area, alphas, **parameters):
-        make, search = TRANSFORMS[self.transform][1], SEARCHES[self.search]
-        options = {key: parameters.pop(key) for key in defaults(search) if key in parameters}
-        transform = make(ya.shape, **parameters)
-        objective = LowPassObjective(ya.astype(np.uint8), yb.astype(np.uint8), transform, rule, area, alphas)
-        if "form" in options:  # as printed, two numbers w1 and w2 are searched
-            options["bounds"] = ((0, 1),) if options["form"] == "repaired" else ((0, 1), (0, 1))
-        result = search(objective, **options)
-        weight = objective.weight(result.x)
-        info = {"weight": weight, "objective": result.value, "evaluations": result.evaluations}
-        if planes[0][0] is ya:
-            return [objective.image(weight)], info
-        return fuse_bands(transform, ya, yb, planes, rule, area, "weighted", weight), info
-
-
-# The names of fusionlib.networks.REGISTRY, here so that listing the methods does not import torch (a test compares).
-COMPARED = ("DenseFuse", "RFN-Nest", "IFCNN", "PIAFusion", "DIDFuse", "AUIF", "SwinFuse", "YDTR", "TarDAL")
-OWN_LUMA = "-own-luma"
-
-
-class Learned:
-    """A compared network with the authors' weights, loaded at the first use.
-
-    Parameters
-    ----------
-    weights : path or None
-        Folder with the official files; the user's cache where None.
-    variant : str
-        One of the network's; with "-own-luma" behind it a coloured visible image is handed over as it is and the
-        network's own conversion gives and takes the luma (PIAFusion).
-    """
-
-    def __init__(self, name: str, variant: str, weights: str | Path | None, device: str):
-        self.name, self.variant, self.weights, self.device = name, variant, weights, device
-        self.__doc__ = f"Compared network of MoE-Fusion's tables, {_compared(name).variants[self._network_variant].says}."
-
-    @property
-    def _network_variant(self) -> str:
-        return self.variant.removesuffix(OWN_LUMA)
-
-    @property
-    def takes_colour(self) -> bool:
-        """Whether a coloured visible image goes into the network as it is."""
-        return self.variant.endswith(OWN_LUMA)
-
-    @cached_property
-    def network(self):
-        """The network; FileNotFoundError says what to get, from whom, and where to put it."""
-        from fusionlib.runs import device_name
-
-        return _compared(self.name).load(self._network_variant, self.weights, device=device_name(self.device))
-
-    def __call__(self, ya: np.ndarray, yb: np.ndarray, planes: Planes):
-        return [self.network.fuse(ya.astype(np.uint8), yb.astype(np.uint8))], {}
-
-
-def _compared(name: str):
-    from fusionlib import networks
-
-    return networks.REGISTRY[name]
-
-
-def defaults(function: Callable) -> dict:
-    """Return ``{name: default}`` of the parameters of ``function`` that have one."""
-    return {key: parameter.default for key, parameter in inspect.signature(function).parameters.items()
-            if parameter.default is not inspect.Parameter.empty}
-
-
-def fuse_bands(transform, ya: np.ndarray, yb: np.ndarray, planes: Planes, rule: int | str, area: int, base: str,
-               weight: float) -> list[np.ndarray]:
-    """Take the selections from the bands of the luma pair and apply them to the bands of every plane."""
-    if not 0 <= weight <= 1:
-        raise ValueError(f"weight: expected a number in [0, 1], got {weight!r}")
-    luma_a, luma_b = transform.forward(ya), transform.forward(yb)
-    selection = luma_a.map(lambda a, b: rules.select(a, b, rule, area), luma_b,
-                           low=lambda a, b: rules.base_weight(a, b, base, weight))
-    fused = []
-    for a, b in planes:
-        bands_a, bands_b = (luma_a, luma_b) if a is ya else (transform.forward(a), transform.forward(b))
-        mixed: Bands = selection.map(rules.mix, bands_a, bands_b)
-        fused.append(transform.inverse(Bands(mixed.low, mixed.high, luma_a.shape)))
-    return fused
+from fusionlib.network_methods import ARTEFACT, COMPARED, MOE_FUSION, OWN_LUMA, Learned, Trained, compared
+from fusionlib.transform_methods import (
+    SEARCHES,
+    TRANSFORMS,
+    Planes,
+    Searched,
+    average,
+    curvelet,
+    defaults,
+    infrared,
+    laplacian_pyramid,
+    maximum,
+    visible,
+)
 
 
 @dataclass(frozen=True)
@@ -259,6 +113,8 @@ def mixed_chroma(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 # name -> {variant: (function, parameters that differ from the function's own)}
 METHODS: dict[str, dict[str, tuple[Callable, dict]]] = {
+    "infrared": {"": (infrared, {})},
+    "visible": {"": (visible, {})},
     "average": {"": (average, {})},
     "maximum": {"": (maximum, {})},
     "LP": {"": (laplacian_pyramid, {}), "region-gradient": (laplacian_pyramid, {"base": "gradient"}),
@@ -271,7 +127,7 @@ METHODS: dict[str, dict[str, tuple[Callable, dict]]] = {
 
 def names() -> list[str]:
     """Return the names of all methods."""
-    return [*METHODS, *COMPARED]
+    return [*METHODS, *COMPARED, MOE_FUSION]
 
 
 def get(name: str, variant: str | None = None, checkpoint: str | None = None, device: str = "auto") -> Method:
@@ -284,7 +140,8 @@ def get(name: str, variant: str | None = None, checkpoint: str | None = None, de
     variant : str, optional
         One of ``get(name).variants``; the first by default.
     checkpoint : path, optional
-        Folder with the official weights of a learned method (the user's cache by default); refused by the others.
+        Folder with the official weights of a compared network (the user's cache by default), or of a training of
+        MoE-Fusion (the small model of the suite by default); refused by the others.
     device : str
         "auto", "cpu" or "cuda"; used by learned methods.
 
@@ -303,6 +160,8 @@ def get(name: str, variant: str | None = None, checkpoint: str | None = None, de
         raise ValueError(f"{name}: expected one of the variants {', '.join(map(repr, variants))}, got {variant!r}")
     if name in COMPARED:
         return Method(name, Learned(name, chosen, checkpoint, device), chosen, variants, {}, str(checkpoint or ""))
+    if name == MOE_FUSION:
+        return Method(name, Trained(checkpoint, device), chosen, variants, {}, str(checkpoint or ARTEFACT))
     if checkpoint:
         raise ValueError(f"{name}: has no weights, got the checkpoint {checkpoint!r}")
     function, changed = METHODS[name][chosen]
@@ -313,14 +172,14 @@ def get(name: str, variant: str | None = None, checkpoint: str | None = None, de
 def variants_of(name: str) -> tuple[str, ...]:
     """Return the names of a method's variants, the default first."""
     if name not in COMPARED:
-        return tuple(METHODS[name])
-    network = _compared(name)
+        return tuple(METHODS.get(name, ("",)))
+    network = compared(name)
     return (*network.variants, *(f"{variant}{OWN_LUMA}" for variant in network.variants if network.colour))
 
 
 def missing(method: Method) -> str:
     """Say why a method cannot run here (its weights are not there), "" if it can."""
-    if isinstance(method.function, Learned):
+    if isinstance(method.function, (Learned, Trained)):
         try:
             _ = method.function.network
         except FileNotFoundError as error:
@@ -333,7 +192,7 @@ def cost(name: str, variant: str | None = None, size: tuple[int, int] = (480, 64
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    network = _compared(name).build(variant)
+    network = compared(name).build(variant)
     image = np.random.default_rng(0).integers(0, 256, size).astype(np.uint8)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         network.fuse(image, image)

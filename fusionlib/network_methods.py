@@ -1,0 +1,90 @@
+"""Methods that need weights: the compared networks with their authors' weights, and MoE-Fusion with ours.
+
+Each is a function ``(ya, yb, planes, **parameters) -> (fused planes, info)``, see :mod:`fusionlib.methods`. Importing this
+module does not import torch.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from fusionlib import runs
+
+Planes = list[tuple[np.ndarray, np.ndarray]]
+# The names of fusionlib.networks.REGISTRY, here so that listing the methods does not import torch (a test compares).
+COMPARED = ("DenseFuse", "RFN-Nest", "IFCNN", "PIAFusion", "DIDFuse", "AUIF", "SwinFuse", "YDTR", "TarDAL")
+OWN_LUMA = "-own-luma"
+
+
+class Learned:
+    """A compared network with the authors' weights, loaded at the first use.
+
+    Parameters
+    ----------
+    weights : path or None
+        Folder with the official files; the user's cache where None.
+    variant : str
+        One of the network's; with "-own-luma" behind it a coloured visible image is handed over as it is and the
+        network's own conversion gives and takes the luma (PIAFusion).
+    """
+
+    def __init__(self, name: str, variant: str, weights: str | Path | None, device: str):
+        self.name, self.variant, self.weights, self.device = name, variant, weights, device
+        self.__doc__ = f"Compared network of MoE-Fusion's tables, {compared(name).variants[self._network_variant].says}."
+
+    @property
+    def _network_variant(self) -> str:
+        return self.variant.removesuffix(OWN_LUMA)
+
+    @property
+    def takes_colour(self) -> bool:
+        """Whether a coloured visible image goes into the network as it is."""
+        return self.variant.endswith(OWN_LUMA)
+
+    @cached_property
+    def network(self):
+        """The network; FileNotFoundError says what to get, from whom, and where to put it."""
+        from fusionlib.runs import device_name
+
+        return compared(self.name).load(self._network_variant, self.weights, device=device_name(self.device))
+
+    def __call__(self, ya: np.ndarray, yb: np.ndarray, planes: Planes):
+        return [self.network.fuse(ya.astype(np.uint8), yb.astype(np.uint8))], {}
+
+
+def compared(name: str):
+    """Return the class of a compared network."""
+    from fusionlib import networks
+
+    return networks.REGISTRY[name]
+
+
+MOE_FUSION = "MoE-Fusion"
+ARTEFACT = "reports/reference/smoke/training"  # below the repository: a small model trained on generated scenes
+
+
+class Trained:
+    """MoE-Fusion with weights of :func:`fusionlib.training.train`, loaded at the first use; its authors published none.
+
+    Parameters
+    ----------
+    folder : path or None
+        Of the training; None takes the small model that comes with the suite, trained on generated scenes in about a
+        minute: it shows that everything works and is no substitute for a training on photographs.
+    """
+
+    def __init__(self, folder: str | Path | None, device: str):
+        self.folder, self.device = Path(folder or runs.root() / ARTEFACT), device
+
+    @cached_property
+    def network(self):
+        """The :class:`fusionlib.model.Model`; FileNotFoundError says where it was looked for."""
+        from fusionlib.model import load
+
+        return load(self.folder, self.device)
+
+    def __call__(self, ya: np.ndarray, yb: np.ndarray, planes: Planes):
+        return [self.network.fuse(ya.astype(np.uint8), yb.astype(np.uint8))], {}
