@@ -116,20 +116,66 @@ def score(fused: Path, a: Path, b: Path, convention: Annotated[list[str] | None,
 
 
 @app.command()
-def data(what: Annotated[str, typer.Argument(help="weights")], name: Annotated[str, typer.Argument()] = "",
-         url: Annotated[str | None, typer.Option(help="another address of the same file")] = None,
-         cache: Annotated[Path | None, typer.Option(help="folder to keep it in")] = None) -> None:
-    """List official weights (data weights) or download some, checked (data weights NAME)."""
+def data(what: Annotated[str, typer.Argument(help="a data set, weights, or resnet50; nothing for a list")] = "",
+         name: Annotated[str, typer.Argument(help="of weights")] = "",
+         check: Annotated[Path | None, typer.Option(help="folder with a copy of the data set to verify")] = None,
+         download: Annotated[Path | None, typer.Option(help="folder to download what has an address into")] = None,
+         folder: Annotated[Path | None, typer.Option(help="folder to look for data sets in, for the list")] = None,
+         processes: Annotated[int, typer.Option(help="worker processes of --check")] = 1,
+         url: Annotated[str | None, typer.Option(help="another address of the same weights")] = None,
+         cache: Annotated[Path | None, typer.Option(help="folder to keep weights in")] = None) -> None:
+    """List data sets (data), say how to get one (data NAME), verify it (--check DIR); the same for weights."""
+    from fusionlib.datasets import catalog
+
+    if what in ("weights", "resnet50"):
+        _weights(what, name, url, cache)
+    elif not what:
+        there = catalog.present(folder) if folder else {}
+        typer.echo(f"{'built in':14} infrared-visible street scenes, multi-focus photographs: nothing to get")
+        for key in catalog.names():
+            place = f"{there[key][1]} of {catalog.entry(key)[1]['pairs']} pairs in {there[key][0]}" if key in there else ""
+            typer.echo(f"{key:14} {catalog.entry(key)[1]['title']}{'; ' if place else ''}{place}")
+        typer.echo("fusionlib data NAME says its terms and how to get it; fusionlib data weights lists networks")
+    elif check is not None:
+        _verify(what, check, processes)
+    else:
+        typer.echo(catalog.describe(what))
+        if download is not None:
+            typer.echo(f"{len(catalog.download(what, download, progress=True))} files in {download}")
+
+
+def _weights(what: str, name: str, url: str | None, cache: Path | None) -> None:
+    """List official weights, or download some, checked."""
+    if what == "resnet50":
+        from fusionlib.detectors import download_imagenet
+
+        typer.echo(download_imagenet(cache))
+        return
     from fusionlib.networks import download, official
 
-    if what != "weights":
-        raise ValueError(f"data: expected weights, got {what!r}")
     if name:
         for path in download(name, url, cache, progress=True):
             typer.echo(path)
         return
     for key, entry in official.CHECKPOINTS.items():
         typer.echo(f"{key:28} {', '.join(f'{file.name} from {file.origin}' for file in entry.files)} (licence: {entry.licence})")
+
+
+def _verify(name: str, folder: Path, processes: int) -> None:
+    """Check a copy of a data set and name every problem; exit code 1 if there is one."""
+    from fusionlib.datasets import catalog
+
+    report = catalog.check(name, folder, processes, progress=sys.stderr.isatty())
+    boxes = ", ".join(f"{label} {count}" for label, count in report.boxes.most_common())
+    typer.echo(f"{report.dataset}: {report.pairs} pairs" + (f" as {report.layout} in {report.root}" if report.root else "")
+               + (f"; boxes: {boxes}" if boxes else ""))
+    for note in report.notes:
+        typer.echo(f"note: {note}")
+    for problem in report.problems:
+        typer.echo(f"problem: {problem}", err=True)
+    if report.problems:
+        raise typer.Exit(1)
+    typer.echo("all is well")
 
 
 @app.command()

@@ -74,7 +74,9 @@ def load(path: str | os.PathLike, device: str = "auto") -> Model:
         Not there, damaged, or not written by :func:`train`.
     """
     path = Path(path)
-    path = path if path.suffix == ".safetensors" else path / "model.safetensors"
+    if path.suffix != ".safetensors":  # the folder of a training, or that of the notebook that holds one
+        below = path / "model" / "model.safetensors"
+        path = below if below.exists() else path / "model.safetensors"
     checkpoint = load_checkpoint(path)
     if not {"settings", "attention"} <= checkpoint.config.keys():
         raise ValueError(f"{path}: expected a checkpoint of fusionlib.training, its configuration is of something else")

@@ -13,19 +13,39 @@ import re
 from datetime import datetime
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 from PIL import Image
 
-from fusionlib import images, published, results, runs
+from fusionlib import images, report_tables, results, runs
+from fusionlib.report_tables import PAPERS, TABLES, number, table
 
-TABLES = {
-    "table-A-1": ("multi-focus", "A-1", "Lab", "One pair, real photographs; the person moves between the shots."),
-    "table-A-2": ("multi-focus", "A-2", "Leopard", "One pair, artificially blurred."),
-    "table-A-3": ("multi-focus", "A-3", "Mean over the data set", "93 images in the paper, which were not published."),
-}
-PAPERS = {"multi-focus": "Abas & Baykan 2021", "moe-fusion": "Cao et al. 2023"}
-ARROWS = {"MI": "↑", "Qabf": "↑", "EN": "↑", "CC": "↑", "SSIM": "↑", "RMSE": "↓", "PSNR": "↑"}
+# Every figure and table of both papers by the word that nodes give and ONLY understands.
+# "" as word: a drawing of a procedure or a list of settings, with no result to reproduce.
+ARTEFACTS = [
+    ("figure-1", "moe-fusion", "Figure 1", "Three compared methods and MoE-Fusion with detections"),
+    ("figure-2", "moe-fusion", "Figure 2", "The network, drawn from its forward pass"),
+    ("figure-3", "moe-fusion", "Figure 3", "Fused images, first data set (M3FD in print)"),
+    ("figure-4", "moe-fusion", "Figure 4", "Fused images, second data set (FLIR in print)"),
+    ("figure-5", "moe-fusion", "Figure 5", "Fused images, third data set (LLVIP in print)"),
+    ("figure-6", "moe-fusion", "Figure 6", "What each local expert learns"),
+    ("figure-7", "moe-fusion", "Figure 7", "Numbers of experts"),
+    ("figure-8", "moe-fusion", "Figure 8", "Weight alpha of the loss"),
+    ("table-1", "moe-fusion", "Table 1", TABLES["table-1"].title),
+    ("table-2", "moe-fusion", "Table 2", TABLES["table-2"].title),
+    ("table-3", "moe-fusion", "Table 3", TABLES["table-3"].title),
+    ("", "multi-focus", "Figure 1", "Frame of a multi-scale fusion: a drawing"),
+    ("figure-2-pyramid", "multi-focus", "Figure 2", "The Laplacian pyramid of a pair"),
+    ("figure-3-curvelet", "multi-focus", "Figure 3", "The curvelet transform"),
+    ("", "multi-focus", "Figures 4, 5", "Steps of the optimised fusion: drawings"),
+    ("figure-B-1", "multi-focus", "Figure B-1", "Fused images, first pair (Lab in print)"),
+    ("figure-B-2", "multi-focus", "Figure B-2", "Differences, first pair (Lab in print)"),
+    ("figure-B-3", "multi-focus", "Figure B-3", "Fused images, second pair (Leopard in print)"),
+    ("figure-B-4", "multi-focus", "Figure B-4", "Differences, second pair (Leopard in print)"),
+    ("", "multi-focus", "Table 1", "Settings of the two searches, the defaults of fusionlib.optimizers"),
+    *((key, "multi-focus", f"Table {TABLES[key].number}", TABLES[key].title)
+      for key in ("table-A-1", "table-A-2", "table-A-3")),
+]
+SIGNS = {"equal": "=", "close": "≈", "differs": "≠", "approximate": "~"}
+EMBEDDED = 7_000_000  # bytes of pictures inside the page; further ones are linked
 
 
 def assumptions() -> list[dict]:
@@ -35,11 +55,11 @@ def assumptions() -> list[dict]:
         if path.name == Path(__file__).name:
             continue
         lines = path.read_text(encoding="utf-8").splitlines()
-        for number, line in enumerate(lines):
+        for place, line in enumerate(lines):
             if "ASSUMPTION:" not in line:
                 continue
             parts = [line.split("ASSUMPTION:", 1)[1]]
-            following = number + 1
+            following = place + 1
             while not parts[-1].rstrip().endswith(('.', '."""')) and following < len(lines):
                 text = lines[following].strip().lstrip("#").strip()
                 if not text or text.startswith(('"""', "ASSUMPTION:")):
@@ -47,7 +67,7 @@ def assumptions() -> list[dict]:
                 parts.append(text)
                 following += 1
             sentence = " ".join(part.strip() for part in parts).rstrip('"')
-            found.append({"where": f"{path.relative_to(runs.root()).as_posix()}:{number + 1}", "text": sentence})
+            found.append({"where": f"{path.relative_to(runs.root()).as_posix()}:{place + 1}", "text": sentence})
     return found
 
 
@@ -62,11 +82,12 @@ def nodes(folder: Path) -> list[dict]:
                 for path in sorted(folder.glob("*/run.json")) if path.parent.name not in names]
     for node in planned:
         home = folder / node["name"]
-        node |= {"status": "not run", "error": "", "seconds": None, "run": {}, "links": []}
+        node |= {"status": "not run", "error": "", "seconds": None, "run": {}, "links": [], "pictures": []}
         if (home / "run.json").is_file():
             try:
                 node["run"] = runs.load(home)
-                node |= {"status": "finished", "seconds": node["run"]["seconds"]}
+                # What an unfinished run drew may be of an earlier one.
+                node |= {"status": "finished", "seconds": node["run"]["seconds"], "pictures": pictures(home)}
             except ValueError as error:
                 node |= {"status": "failed", "error": str(error)}
         elif (home / "log.txt").is_file():
@@ -77,31 +98,79 @@ def nodes(folder: Path) -> list[dict]:
     return planned
 
 
-def table(key: str, frame: pd.DataFrame) -> dict:
-    """Lay out one printed table beside what was reproduced, for the page and for ``tables/KEY.{csv,tex}``."""
-    paper, number, title, caption = TABLES[key]
-    printed = published.table(paper, number)
-    joined = results.beside(printed, results.comparable(frame, printed))
-    for claim in published.claims().itertuples():
-        joined["note"] = joined["note"].str.replace(f"contradicts {claim.id}", f"refuted by the table itself: {claim.claim}")
-    metrics = list(dict.fromkeys(joined["metric"]))
-    lines = []
-    for (method, variant), part in joined.groupby(["method", "variant"], sort=False):
-        cells = {row.metric: row for row in part.itertuples()}
-        lines.append({"method": method, "variant": variant, "cells": [cells.get(metric) for metric in metrics]})
-    return {"key": key, "paper": PAPERS[paper], "number": number, "title": title, "caption": caption,
-            "metrics": [f"{metric} {ARROWS.get(metric, '')}".strip() for metric in metrics], "lines": lines,
-            "joined": joined}
+def artefacts(every: list[dict], tables: list[dict]) -> list[dict]:
+    """Say of each figure and table of both papers whether it is there, and if not, why.
+
+    Parameters
+    ----------
+    every : list of dict
+        From :func:`nodes`, each with its ``pictures``.
+    tables : list of dict
+        From :func:`tables_of`.
+
+    Returns
+    -------
+    list of dict
+        word, paper, number, title, status ("present", "failed", "not run", "nothing to run"), reason, link ("" or an
+        anchor of the page)
+    """
+    laid = {entry["key"]: entry for entry in tables}
+    found = []
+    for word, paper, label, title in ARTEFACTS:
+        giving = [node for node in every if word in node["gives"]]
+        status, reason, link = "not run", "", ""
+        drawn = [picture for node in giving for picture in node["pictures"] if _shows(picture, word)]
+        if not word:
+            status, reason = "nothing to run", "no numbers or images in it"
+        elif (word in laid and laid[word]["joined"]["ours"].notna().any()) or drawn:
+            status, link = "present", word if word in laid else drawn[0]["anchor"]
+        elif failed := [node for node in giving if node["status"] == "failed"]:
+            status, reason = "failed", failed[0]["error"]
+        elif not giving:
+            reason = "no notebook of this profile gives it"
+        elif any(node["status"] == "finished" for node in giving):
+            reason = f"{giving[0]['name']} finished without it; its notebook says why"
+        else:
+            broken = [node["name"] for node in every if node["status"] == "failed" and node["name"] in giving[0].get("after", [])]
+            reason = (f"{giving[0]['name']} did not run" + (f": it needs {broken[0]}, which failed" if broken else "")
+                      if any(node["wanted"] for node in giving) else "ONLY did not ask for it")
+        if status == "present" and (failed := [node["name"] for node in giving if node["status"] == "failed"]):
+            reason = f"without {', '.join(failed)}, which failed"
+        found.append({"word": word, "paper": PAPERS[paper], "number": label, "title": title, "status": status,
+                      "reason": reason, "link": link})
+    return found
 
 
-def figures(home: Path) -> list[dict]:
-    """Return the figures of one node, embedded, in the order of their names."""
+def _shows(picture: dict, word: str) -> bool:
+    return bool(word) and re.fullmatch(rf"{re.escape(word)}([-_].*)?", picture["name"]) is not None
+
+
+def tables_of(folder: Path, every: list[dict]) -> list[dict]:
+    """Return the printed tables that a node was to give, or that results are there for, beside those results."""
+    frame = results.load(folder)
+    asked = {word for node in every for word in node["gives"]}
+    laid = [table(key, frame) for key in TABLES]
+    return [entry for entry in laid if entry["key"] in asked or entry["joined"]["ours"].notna().any()]
+
+
+def pictures(home: Path) -> list[dict]:
+    """Return the figures of one node in the order of their names: name, caption, path, anchor."""
     found = []
     for path in sorted((home / "figures").glob("*.png")):
         caption = path.with_suffix(".txt")
-        found.append({"name": path.stem, "caption": caption.read_text(encoding="utf-8") if caption.is_file() else "",
-                      "data": embedded(path)})
+        found.append({"name": path.stem, "path": path, "anchor": f"{home.name}-{path.stem}",
+                      "caption": caption.read_text(encoding="utf-8") if caption.is_file() else ""})
     return found
+
+
+def embed(every: list[dict], folder: Path, budget: int = EMBEDDED) -> None:
+    """Give each picture its ``source``: a data URI while the budget lasts, figures of the papers first, else its path."""
+    words = [word for word, *_ in ARTEFACTS]
+    drawn = [picture for node in every for picture in node["pictures"]]
+    for picture in sorted(drawn, key=lambda one: not any(_shows(one, word) for word in words)):
+        source = embedded(picture["path"])
+        budget -= len(source)
+        picture["source"] = source if budget >= 0 else picture["path"].relative_to(folder).as_posix()
 
 
 def embedded(path: Path) -> str:
@@ -150,37 +219,16 @@ def write(folder: str | Path) -> Path:
         notebook_page(folder / node["name"])
         node["links"] = sorted({*node["links"], *([f"{node['name']}/notebook.html"] if (
             folder / node["name"] / "notebook.html").is_file() else [])})
-        node["figures"] = figures(folder / node["name"])
-    frame = results.load(folder)
-    asked = {word for node in every for word in node["gives"]}
-    tables = [table(key, frame) for key in TABLES if key in asked]
+    embed(every, folder)
+    tables = tables_of(folder, every)
     for entry in tables:
-        shown = entry["joined"]
-        images.write_text(folder / "tables" / f"{entry['key']}.csv", shown.to_csv(index=False))
-        images.write_text(folder / "tables" / f"{entry['key']}.tex", latex(shown))
-    counts = pd.concat([entry["joined"]["verdict"] for entry in tables]).value_counts() if tables else {}
+        images.write_text(folder / "tables" / f"{entry['key']}.csv", entry["joined"].to_csv(index=False))
+        images.write_text(folder / "tables" / f"{entry['key']}.tex", report_tables.latex(entry))
     finished = [node["run"] for node in every if node["status"] == "finished"]
     template = Environment(loader=PackageLoader("fusionlib", "."), autoescape=True, trim_blocks=True,
                            lstrip_blocks=True).get_template("report.html")
     page = template.render(profile=folder.name, made=datetime.now().strftime("%Y-%m-%d %H:%M"), nodes=every, tables=tables,
-                           counts=dict(counts), verdicts=results.VERDICTS, assumptions=assumptions(),
-                           environment=finished[-1]["environment"] if finished else runs.environment(), number=number)
+                           artefacts=artefacts(every, tables), counts=report_tables.counts(tables),
+                           verdicts=results.VERDICTS, signs=SIGNS, assumptions=assumptions(), number=number,
+                           environment=finished[-1]["environment"] if finished else runs.environment())
     return images.write_text(folder / "index.html", page)
-
-
-def number(value: float, printed: str = "") -> str:
-    """Format a value with the decimals of its printed partner (at most 6, 4 without one)."""
-    if value is None or not np.isfinite(value):
-        return "–"
-    return f"{value:.{min(published.decimals(printed), 6) if printed else 4}f}"
-
-
-def latex(joined: pd.DataFrame) -> str:
-    """Return the comparison as a LaTeX table: printed / ours per metric, a row per method and variant."""
-    cells = joined.assign(cell=[f"{row.printed} / {number(row.ours, row.printed)}" for row in joined.itertuples()])
-    wide = cells.pivot_table(index=["method", "variant"], columns="metric", values="cell", aggfunc="first", sort=False)
-    header = " & ".join(["method", "variant", *wide.columns])
-    body = [" & ".join([*index, *row]).replace("_", r"\_").replace("–", "--") + r" \\"
-            for index, row in zip(wide.index, wide.fillna("--").to_numpy(), strict=True)]
-    return "\n".join([rf"\begin{{tabular}}{{ll{'c' * wide.shape[1]}}}", r"\hline", header + r" \\", r"\hline", *body,
-                      r"\hline", r"\end{tabular}", ""])

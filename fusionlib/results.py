@@ -64,13 +64,28 @@ def load(folder: str | Path) -> pd.DataFrame:
 def mean(frame: pd.DataFrame) -> pd.DataFrame:
     """Average the rows of single images: one row per method, variant and metric, with ``n_images`` counted.
 
-    NaN values (metrics without meaning for an image) are left out of the mean and of the count.
+    NaN values (metrics without meaning for an image) are left out of the mean and of the count. Several seeds of one
+    image count as one image: they are averaged first.
     """
     keys = ["paper", "table", "dataset", "split", "method", "variant", "metric", "convention", "checkpoint"]
-    grouped = frame.groupby(keys, sort=False, dropna=False)
-    merged = grouped.agg(value=("value", "mean"), n_images=("value", "count"), spread=("value", "std"),
-                         status=("status", lambda words: "; ".join(sorted({w for w in words if w})))).reset_index()
-    return rows(merged)
+    frame = _over_seeds(frame, [*keys, *(name for name in ("image", "printed_as") if name in frame)])
+    # A row that stands for a whole data set says of how many images; one that says nothing is one image.
+    counted = pd.to_numeric(frame["n_images"]).fillna(1).where(frame["value"].notna(), 0)
+    grouped = frame.assign(counted=counted).groupby(keys, sort=False, dropna=False)
+    merged = grouped.agg(value=("value", "mean"), n_images=("counted", "sum"), spread=("value", "std"),
+                         status=("status", _words)).reset_index()
+    return rows(merged.astype({"n_images": int}))
+
+
+def _over_seeds(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    if frame["seed"].nunique() < 2:
+        return frame
+    return frame.groupby(keys, sort=False, dropna=False).agg(
+        value=("value", "mean"), n_images=("n_images", "first"), status=("status", _words)).reset_index().assign(seed="")
+
+
+def _words(words: pd.Series) -> str:
+    return "; ".join(sorted({word for word in words if word}))
 
 
 def interval(values: np.ndarray, level: float = 0.95, samples: int = 2000, seed: int = 0) -> tuple[float, float]:
@@ -126,7 +141,7 @@ def _line(row, **values) -> dict:
         if values.get("verdict") not in ("equal", "close", "not run"):
             values |= {"verdict": "contradiction", "difference": np.nan}
     line = {"dataset": row.dataset, "method": row.method, "metric": row.metric, "printed": row.printed,
-            "variant": "", "ours": np.nan, "n_images": 0, "difference": np.nan, "verdict": "", "note": ""}
+            "variant": row.variant, "ours": np.nan, "n_images": 0, "difference": np.nan, "verdict": "", "note": ""}
     return {**line, **values}
 
 
@@ -156,15 +171,22 @@ def comparable(frame: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
     """Return means of ``frame`` to hold against a printed table.
 
     Rows whose ``printed_as`` names a data set of the table (checked by pixels where the rows were made) stand for that
-    data set; without any, all rows of the paper are averaged, and their data set says which images they are.
+    data set; without any, all rows of the multi-focus paper are averaged, and their data set says which images they
+    are. The data sets of MoE-Fusion stay apart, as they do in print; rows in another convention are left out.
     """
     if not len(frame):
         return rows(pd.DataFrame({"metric": [], "value": []}))
-    mine = frame[frame["paper"] == printed["paper"].iloc[0]]
+    paper, number = printed["paper"].iloc[0], printed["table"].iloc[0]
+    mine = frame[frame["paper"] == paper]
+    if paper == "moe-fusion":
+        return mean(mine[(mine["table"] == number) & (mine["convention"] == printed["convention"].iloc[0])])
+    # One pair of this paper counts for two tables, so its rows name none.
+    mine = mine[mine["table"].isin(["", number])]
     named = mine["printed_as"] if "printed_as" in mine else pd.Series("", index=mine.index)
     same = mine[named.isin(set(printed["dataset"]))]
     if len(same):
         return mean(same.assign(dataset=same["printed_as"]))
+    mine = _over_seeds(mine, [name for name in mine if name not in ("value", "seed", "status", "n_images")])
     return mean(mine.assign(dataset=" + ".join(dict.fromkeys(mine["dataset"]))))
 
 

@@ -235,13 +235,17 @@ def _attention(settings: Settings, pairs: Sequence[Pair]) -> tuple[str, str]:
 
 
 def _groups(model: Model, settings: Settings) -> list[dict]:
-    """Return the optimiser's groups: gates, the rest of the fusion network, detectors."""
-    gates = [p for name, p in model.fusion.named_parameters() if ".gate." in name]
-    rest = [p for name, p in model.fusion.named_parameters() if ".gate." not in name]
-    found = [] if model.detectors is None else list(model.detectors.parameters())
-    rates = (settings.lr, settings.gate_lr, settings.detector_lr)
-    return [{"params": group, "base": settings.lr if rate is None else rate}
-            for group, rate in zip((rest, gates, found), rates, strict=True) if group]
+    """Return the optimiser's groups: the fusion network, its gates, the detectors, their attention."""
+    detector_lr = settings.lr if settings.detector_lr is None else settings.detector_lr
+    rates = {"fusion": settings.lr, "gates": settings.gate_lr, "detectors": detector_lr, "attention": settings.attention_lr}
+    groups: dict[str, list] = {name: [] for name in rates}
+    for name, parameter in model.fusion.named_parameters():
+        groups["gates" if ".gate." in name else "fusion"].append(parameter)
+    for name, parameter in [] if model.detectors is None else model.detectors.named_parameters():
+        groups["attention" if ".attention." in name else "detectors"].append(parameter)
+    default = {"gates": settings.lr, "attention": detector_lr}
+    return [{"params": group, "base": default[name] if rates[name] is None else rates[name]}
+            for name, group in groups.items() if group]
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, settings: Settings, epoch: int, step: int, steps: int) -> None:

@@ -67,6 +67,7 @@ FINDINGS = {
     "mf-time-ba": ("partly", "0.76 to 0.81", "6 of 6"),
     "mf-objective-shares": ("false", "EN 1.76 to 1.86", "18 of 18"),
     "mf-parameters-complete": ("false", "alpha of BA, gamma of BA"),
+    "mf-transform-settings": ("false", "levels of LP, scales of CvT, angles of CvT"),
     "mf-decimals": ("false", "7.44718", "0.59217"),
 }
 
@@ -230,6 +231,13 @@ def all_parameters(rows):
             add(rows, "0.9", table="1", method=method, metric=name)
 
 
+def transform_settings(rows):
+    for transform, names in (("LP", ("levels",)), ("CvT", ("scales", "angles"))):
+        for name in names:
+            add(rows, "4", table="1", metric=name)
+            rows.loc[len(rows) - 1, "method"] = transform
+
+
 def other_ablation(rows):
     put(rows, "4.1000", table="2", dataset="M3FD", variant="w/o MoLE", metric="MI")
     put(rows, "10.1000", table="2", dataset="M3FD", variant="w/o MoLE", metric="SD")
@@ -296,6 +304,7 @@ ALTERED = [
     ("mf-time-ba", "false", lambda r: put(r, "9999", method=["CvT+BA", "LP+BA"], metric="seconds")),
     ("mf-objective-shares", "true", lambda r: put(r, "0.1000", metric="RMSE")),
     ("mf-parameters-complete", "true", all_parameters),
+    ("mf-transform-settings", "true", transform_settings),
     ("mf-decimals", "true", four_decimals),
 ]
 

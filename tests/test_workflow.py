@@ -2,15 +2,17 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+import yaml
 from test_runs import FINISH, notebook
 
-from fusionlib import runs
+from fusionlib import published, runs
 from workflow import graph
 
 PROFILE = "jobs: 2\nthreads: 1\nseed: 0\ndevice: cpu\nmulti_focus: [builtin]\ninfrared_visible: [builtin]\n"
@@ -99,13 +101,51 @@ def test_an_edited_notebook_runs_again_and_says_why(tiny):
     assert times(tiny)["good"] > before["good"]
 
 
+def test_the_last_node_runs_whatever_became_of_the_others(tiny):
+    nodes = tiny / "workflow" / "nodes.yaml"
+    nodes.write_text(nodes.read_text() + "page: {notebook: page.ipynb, gives: [four], last: results}\n")
+    notebook(tiny / "notebooks" / "page.ipynb", "from pathlib import Path\n"
+             "found = sorted(path.parent.name for path in Path(results).glob('*/run.json'))",
+             "from fusionlib import runs\nrun = runs.Run('t', output, {'found': found})\nrun.finish();",
+             parameters="output: str = ''\nresults: str = ''")
+    (tiny / "break").touch()
+    assert reproduce(tiny).returncode not in (0, None), "a failure stays one"
+    assert set(times(tiny)) == {"good", "after", "page"}
+    assert runs.load(tiny / "reports" / "smoke" / "page")["parameters"] == {"found": ["after", "good"]}
+    page = next(node for node in graph.expand("smoke", tiny, ["two"], here=tiny / "workflow") if node.last)
+    assert not page.wanted and page.name == "page"
+
+
+def test_a_dry_run_lists_jobs_and_hours_without_data(tiny):
+    (tiny / "workflow" / "nodes.yaml").write_text(
+        "train: {notebook: train.ipynb, gives: [training], over: infrared_visible}\n"
+        "score: {notebook: score.ipynb, gives: [one], over: infrared_visible, after: {train: model}}\n")
+    for name, more in (("train", ""), ("score", "\nmodel: str = ''")):
+        notebook(tiny / "notebooks" / f"{name}.ipynb", FINISH,
+                 parameters=f"output: str = ''\nn: int = 1\ndata: str = ''\ndataset: str = ''{more}")
+    (tiny / "workflow" / "profiles" / "paper.yaml").write_text(
+        PROFILE.replace("infrared_visible: [builtin]", "infrared_visible: [M, L]") + "pairs: {M: {all: 3600}, L: {all: 900}}\n"
+        "costs: {training: {split: all, epochs: 10, times: 2, pairs_per_second: 4}}\n")
+    done = reproduce(tiny, "--profile", "paper", "--dry-run", env={k: v for k, v in os.environ.items() if k != "FUSION_DATA"})
+    assert done.returncode == 0, done.stderr
+    table = {line.split()[0]: line.split()[1] for line in done.stdout[done.stdout.rindex("\njob "):].splitlines() if line}
+    assert table == {"job": "GPU", "train-M": "5.00", "train-L": "1.25", "score-M": "-", "score-L": "-", "together": "6.25"}
+    assert "rule train-M" in done.stdout + done.stderr or "train-M" in done.stderr
+    folder = tiny / "reports" / "paper"
+    assert not (folder / "nodes.json").exists() and not list(folder.glob("*/run.json")), "nothing was run or planned"
+    nodes = {node.name: node for node in graph.expand("paper", folder, here=tiny / "workflow", dry=True)}
+    assert nodes["score-L"].parameters["model"] == str(folder / "train-L"), "each is scored with its own model"
+    assert (nodes["train-M"].minutes, nodes["score-M"].minutes) == (60 + 15 * 60, 60)
+
+
 @pytest.mark.parametrize("words, sentence", [
+    (["--cluster", "huge"], "--cluster: expected a folder of .* with config.yaml, such as slurm, got 'huge'"),
     (["--profile", "huge"], "PROFILE: expected one of smoke, got 'huge'"),
     (["--only", "table-9"], "ONLY: no table or figure named table-9; there are one, three, two"),
 ])
 def test_wrong_words(tiny, words, sentence):
     done = reproduce(tiny, *words)
-    assert done.returncode == 2 and done.stderr.strip() == f"error: {sentence}"
+    assert done.returncode == 2 and re.fullmatch(f"error: {sentence}", done.stderr.strip())
 
 
 def test_profiles_are_checked(tmp_path):
@@ -115,6 +155,40 @@ def test_profiles_are_checked(tmp_path):
         (tmp_path / "profiles" / "x.yaml").write_text(text)
         with pytest.raises(ValueError, match=words):
             graph.load_profile("x", tmp_path)
+
+
+def test_costs_must_be_of_something(tmp_path):
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "nodes.yaml").write_text("{}")
+    (tmp_path / "profiles" / "x.yaml").write_text(PROFILE + "costs: {training: {split: all, pairs_per_second: 4}}\n")
+    with pytest.raises(ValueError, match="profile x: costs: no node gives training"):
+        graph.expand("x", tmp_path, here=tmp_path)
+    (tmp_path / "profiles" / "x.yaml").write_text(PROFILE + "costs: {training: {split: all, pairs_per_second: 0}}\n")
+    with pytest.raises(ValueError, match="costs/training/pairs_per_second: 0 is less than or equal to the minimum"):
+        graph.load_profile("x", tmp_path)
+
+
+def test_paper_profile_counts_the_pairs_of_the_paper():
+    printed = published.table("moe-fusion", "text")
+    printed = printed[printed["split"].isin(["training", "evaluation"])]
+    stated = graph.load_profile("paper")["pairs"]
+    assert {name: {k: int(v) for k, v in zip(part["split"], part["value"], strict=True)}
+            for name, part in printed.groupby("dataset")} == stated
+
+
+@pytest.mark.parametrize("profile", graph.profiles())
+def test_every_profile_can_be_listed_without_data(profile, tmp_path):
+    nodes = graph.expand(profile, tmp_path, dry=True)
+    text = graph.listing(nodes)
+    assert all(re.search(rf"^{node.name} ", text, re.M) for node in nodes)
+    assert len(text.splitlines()) == len(nodes) + 2
+
+
+def test_cluster_settings_name_what_snakemake_knows():
+    settings = yaml.safe_load((graph.HERE / "slurm" / "config.yaml").read_text())
+    known = subprocess.run([sys.executable, "-m", "snakemake", "--help"], capture_output=True, text=True, check=True).stdout
+    for option in settings:
+        assert f"--{option}" in known
 
 
 def test_real_data_must_be_there(tmp_path):

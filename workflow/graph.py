@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,19 @@ HERE = Path(__file__).resolve().parent
 
 @dataclass
 class Node:
-    """One papermill call: a notebook, its parameters, where its results go and what must have run before."""
+    """One papermill call: a notebook, its parameters, where its results go and what must have run before.
+
+    Attributes
+    ----------
+    wanted : bool
+        Asked for; what a wanted node needs runs too.
+    last : bool
+        Run after all others, whether they succeeded or not, and every time: it reads what they left.
+    hours : float
+        GPU hours by the costs that the profile states; an estimate, 0 without any.
+    basis : str
+        How that was estimated.
+    """
 
     name: str
     notebook: Path
@@ -23,6 +36,19 @@ class Node:
     gives: list[str]
     after: list[Path] = field(default_factory=list)
     wanted: bool = True
+    last: bool = False
+    hours: float = 0.0
+    basis: str = ""
+
+    @property
+    def gpu(self) -> bool:
+        """Whether it is told to run on a GPU."""
+        return self.parameters.get("device") == "cuda"
+
+    @property
+    def minutes(self) -> int:
+        """Longest time to ask a cluster for: an hour, and three times the estimate."""
+        return 60 + int(180 * self.hours)
 
 
 def profiles(here: Path = HERE) -> list[str]:
@@ -55,7 +81,7 @@ def load_profile(name: str, here: Path = HERE) -> dict:
 
 
 def expand(profile: str, reports: Path, only: Sequence[str] = (), data: str = "", weights: str = "",
-           here: Path = HERE) -> list[Node]:
+           here: Path = HERE, dry: bool = False) -> list[Node]:
     """Return the nodes of a profile; those that ``only`` does not ask for are not ``wanted`` (but may be needed).
 
     Parameters
@@ -68,11 +94,13 @@ def expand(profile: str, reports: Path, only: Sequence[str] = (), data: str = ""
         Absolute paths of FUSION_DATA and FUSION_WEIGHTS, or "".
     here : path
         Folder with ``nodes.yaml`` and ``profiles``; notebooks are looked for in ``notebooks`` beside it.
+    dry : bool
+        Nothing will run, so data need not be there.
 
     Raises
     ------
     ValueError
-        An unknown word in ``only``, or a data set that needs FUSION_DATA where it is not set.
+        An unknown word in ``only`` or in the profile's costs, or a data set that needs FUSION_DATA where it is not set.
     """
     settings = load_profile(profile, here)
     table = yaml.safe_load((here / "nodes.yaml").read_text())
@@ -80,40 +108,88 @@ def expand(profile: str, reports: Path, only: Sequence[str] = (), data: str = ""
     unknown = sorted(set(only) - words)
     if unknown:
         raise ValueError(f"ONLY: no table or figure named {', '.join(unknown)}; there are {', '.join(sorted(words))}")
+    if odd := set(settings.get("costs", {})) - words:
+        from fusionlib import report  # only here: every job of a run reads this file
+
+        if odd := sorted(odd - {word for word, *_ in report.ARTEFACTS}):
+            raise ValueError(f"profile {profile}: costs: no node gives {', '.join(odd)}, and no paper has it")
     nodes: list[Node] = []
-    folders: dict[str, list[Path]] = {}
+    folders: dict[str, dict[str | None, Path]] = {}
     for key, entry in table.items():
         items = settings.get(entry["over"], ["builtin"]) if "over" in entry else [None]
-        folders[key] = []
+        folders[key] = {}
         for item in items:
             name = key if item in (None, "builtin") else f"{key}-{item}"
             notebook = here.parent / "notebooks" / entry["notebook"]
             known = parameters_of(notebook)
             parameters = dict(settings.get("parameters", {}).get(notebook.stem, {}))
             if item not in (None, "builtin"):
-                parameters |= {"dataset": item, "data": data_folder(data, entry["over"], item)}
+                parameters |= {"dataset": item, "data": data_folder(data, entry["over"], item, dry)}
             together = settings.get(entry.get("together"), ["builtin"])
             if together != ["builtin"]:
                 parameters |= {"dataset": ["built-in" if item == "builtin" else item for item in together],
-                               "data": ["" if item == "builtin" else data_folder(data, entry["together"], item)
+                               "data": ["" if item == "builtin" else data_folder(data, entry["together"], item, dry)
                                         for item in together]}
             offered = {"seed": settings["seed"], "device": settings["device"], "threads": settings["threads"],
                        "weights": weights if profile != "smoke" else ""}
             parameters |= {name: value for name, value in offered.items() if name in known}
             after = []
             for other, parameter in entry.get("after", {}).items():
-                after += folders[other]
-                parameters[parameter] = list(map(str, folders[other])) if len(folders[other]) > 1 or isinstance(
-                    known[parameter], list) else str(folders[other][0])
+                # A model is scored on its own data set; one without a model of its own gets those there are.
+                mine = folders[other].get(item)
+                before = [mine] if mine and "over" in entry else list(folders[other].values())
+                after += before
+                parameters[parameter] = list(map(str, before)) if len(before) > 1 or isinstance(
+                    known[parameter], list) else str(before[0])
+            if "last" in entry:
+                parameters[entry["last"]] = str(reports)
             nodes.append(Node(name, notebook, reports / name, parameters, settings["threads"], entry["gives"], after,
-                              not only or bool(set(only) & set(entry["gives"]))))
-            folders[key].append(reports / name)
+                              not only or bool(set(only) & set(entry["gives"])), "last" in entry,
+                              *estimate(settings, entry, item)))
+            folders[key][item] = reports / name
     return nodes
 
 
-def data_folder(data: str, kind: str, item: str) -> str:
-    """Return the folder of one data set below FUSION_DATA."""
+def estimate(settings: dict, entry: dict, item: str | None) -> tuple[float, str]:
+    """Return the GPU hours of a node by the profile's ``costs``, and how they come about.
+
+    pairs x epochs x times / (pairs per second); the pairs of its data set, or of all where it is not of one.
+
+    Raises
+    ------
+    ValueError
+        The profile does not say how many pairs there are.
+    """
+    hours, basis = 0.0, []
+    for cost in (settings["costs"][word] for word in entry["gives"] if word in settings.get("costs", {})):
+        items = [item] if "over" in entry else settings["infrared_visible"]
+        real = [name for name in items if name != "builtin"]
+        if missing := [name for name in real if cost["split"] not in settings.get("pairs", {}).get(name, {})]:
+            raise ValueError(f"profile: pairs: expected how many are in the split {cost['split']} of {', '.join(missing)}")
+        pairs = sum(settings["pairs"][name][cost["split"]] for name in real)
+        passes = {name: cost[name] for name in ("epochs", "times") if name in cost}
+        hours += pairs * math.prod(passes.values()) / cost["pairs_per_second"] / 3600
+        basis.append(" x ".join([f"{pairs} pairs", *(f"{count} {name}" for name, count in passes.items())]) +
+                     f" / {cost['pairs_per_second']:g} pairs per second")
+    return hours, "; ".join(basis)
+
+
+def listing(nodes: Sequence[Node]) -> str:
+    """Return the jobs of a run as text, with the GPU hours that the profile's costs mean."""
+    wanted = [node for node in nodes if node.wanted]
+    width = max(len(node.name) for node in wanted)
+    kind = {True: "GPU, no cost stated", False: "processor only"}
+    lines = [f"{node.name:{width}}  {f'{node.hours:9.2f}  {node.basis}' if node.basis else f'        -  {kind[node.gpu]}'}"
+             for node in wanted]
+    total = f"{'together':{width}}  {sum(node.hours for node in wanted):9.2f}  {len(wanted)} jobs"
+    return "\n".join([f"{'job':{width}}  GPU hours  estimated from the costs that the profile states", *lines, total])
+
+
+def data_folder(data: str, kind: str, item: str, dry: bool = False) -> str:
+    """Return the folder of one data set below FUSION_DATA; it must be there unless the run is dry."""
     below = "mfif" if kind.startswith("multi_focus") else "ivif"
+    if dry:
+        return str(Path(data or "FUSION_DATA") / below / item)
     if not data:
         raise ValueError(f"FUSION_DATA: the data set {item} needs it; set it to the folder that holds {below}/{item}, "
                          "or use PROFILE=smoke")

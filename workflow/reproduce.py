@@ -1,6 +1,6 @@
 """Run a profile: lock it, let Snakemake run what is out of date, write the report, exit with Snakemake's status.
 
-    python -m workflow.reproduce [--profile smoke] [--only "table-A-1 multi-focus"] [--dry-run]
+    python -m workflow.reproduce [--profile smoke] [--only "table-A-1 multi-focus"] [--dry-run] [--cluster slurm]
 
 FUSION_DATA and FUSION_WEIGHTS are read here and nowhere else; notebooks get them as parameters.
 """
@@ -8,6 +8,7 @@ FUSION_DATA and FUSION_WEIGHTS are read here and nowhere else; notebooks get the
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import signal
@@ -18,12 +19,15 @@ from pathlib import Path
 from fusionlib import images, report, runs
 from workflow import graph
 
+INTERRUPTED = 130  # exit status after Ctrl-C, as shells give it
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--profile", default="smoke")
     parser.add_argument("--only", default="")
     parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--cluster", default="", help="a folder of workflow/ with Snakemake's settings for a cluster")
     parser.add_argument("--reports", type=Path, default=runs.root() / "reports")
     parser.add_argument("--workflow", type=Path, default=graph.HERE, help="folder with nodes.yaml and profiles/")
     options = parser.parse_args()
@@ -32,18 +36,30 @@ def main() -> int:
         folder = options.reports.resolve() / options.profile
         paths = {name.lower().removeprefix("fusion_"): str(Path(os.environ[name]).resolve())
                  for name in ("FUSION_DATA", "FUSION_WEIGHTS") if os.environ.get(name)}
-        nodes = graph.expand(options.profile, folder, options.only.split(), **paths, here=options.workflow.resolve())
+        nodes = graph.expand(options.profile, folder, options.only.split(), **paths, here=options.workflow.resolve(),
+                             dry=options.dry_run)
         with runs.lock(folder, f"profile {options.profile} ({folder})"):
+            if options.dry_run:
+                status = snakemake(options, folder, paths)
+                print(f"\n{graph.listing(nodes)}")
+                return status
             images.write_text(folder / "nodes.json", json.dumps([
-                {"name": node.name, "notebook": node.notebook.name, "gives": node.gives, "wanted": node.wanted}
-                for node in nodes], indent=1))
+                {"name": node.name, "notebook": node.notebook.name, "gives": node.gives, "wanted": node.wanted,
+                 "after": [before.name for before in node.after]} for node in nodes], indent=1))
             status = snakemake(options, folder, paths)
-            if not options.dry_run:
-                print(f"\nreport: {report.write(folder)}")
+            for node in (node for node in nodes if node.last and node.wanted and status != INTERRUPTED):
+                status = run(node) or status
+            print(f"\nreport: {report.write(folder)}")
             return status
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def run(node: graph.Node) -> int:
+    """Run one node as the Snakefile does, but now, whatever became of the others."""
+    return subprocess.run([sys.executable, "-m", "fusionlib", "run", str(node.notebook), str(node.folder), "--threads",
+                           str(node.threads), "--parameters", json.dumps(node.parameters)], check=False).returncode
 
 
 def snakemake(options: argparse.Namespace, folder: Path, paths: dict[str, str]) -> int:
@@ -53,8 +69,12 @@ def snakemake(options: argparse.Namespace, folder: Path, paths: dict[str, str]) 
     state.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(graph.HERE / "Snakefile"), "--directory", str(state),
                "--cores", str(settings["jobs"] * settings["threads"])]
+    if "gpus" in settings:
+        command += ["--resources", f"gpu={settings['gpus']}"]
+    if options.cluster and not options.dry_run:
+        command += ["--profile", str(cluster(options.cluster)), "--jobs", str(settings["jobs"])]
     values = {"profile": options.profile, "only": options.only, "reports": folder,
-              "workflow": options.workflow.resolve(), **paths}
+              "workflow": options.workflow.resolve(), **paths, "dry": "yes" if options.dry_run else ""}
     config = ["--config", *(f"{name}={value}" for name, value in values.items() if value)]  # an empty value reads as None
     # The lock of the folder is held here, so a lock of Snakemake's own can only be a dead run's.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(runs.root()), os.environ.get("PYTHONPATH", "")]),
@@ -73,7 +93,19 @@ def snakemake(options: argparse.Namespace, folder: Path, paths: dict[str, str]) 
         return process.wait()
     except KeyboardInterrupt:
         # Snakemake got the same Ctrl-C and stops its notebooks; the report still says what is there.
-        return process.wait() or 130
+        process.wait()
+        return INTERRUPTED
+
+
+def cluster(name: str) -> Path:
+    """Return the folder with Snakemake's settings for a cluster, and refuse one whose executor is not installed."""
+    folder = graph.HERE / name
+    if not (folder / "config.yaml").is_file():
+        raise ValueError(f"--cluster: expected a folder of {graph.HERE} with config.yaml, such as slurm, got {name!r}")
+    plugin = f"snakemake_executor_plugin_{name}"
+    if importlib.util.find_spec(plugin) is None:
+        raise ValueError(f"--cluster: {name} needs the package {plugin.replace('_', '-')}, it is not installed")
+    return folder
 
 
 if __name__ == "__main__":

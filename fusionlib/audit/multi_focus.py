@@ -244,7 +244,7 @@ def parameters(rows: pd.DataFrame, said: Said) -> Answers:
     given = rows[rows["table"] == "1"].groupby("method")["metric"].agg(set)
     for id_, needed in said.items():
         missing = [f"{name} of {method}" for method, names in needed.items() for name in names.split()
-                   if name not in given[method]]
+                   if name not in given.get(method, ())]
         yield id_, yes(not missing), f"Missing: {', '.join(missing) or 'none'}."
 
 

@@ -73,6 +73,8 @@ class MultiFocus:
         ``ref_constructed`` constructed ones; either may miss some names.
     names : list of str, optional
         Only these.
+    files, references : dict, optional
+        ``{name: (a, b)}`` and ``{name: reference}`` of another layout, as :mod:`.catalog` finds them, instead.
 
     Raises
     ------
@@ -80,20 +82,27 @@ class MultiFocus:
         The folder or its ``a`` or ``b`` is missing, it has no pairs, a name has no partner, a wanted name is not there.
     """
 
-    def __init__(self, folder: str | Path, names: list[str] | None = None):
+    def __init__(self, folder: str | Path, names: list[str] | None = None,
+                 files: dict[str, tuple[Path, Path]] | None = None, references: dict[str, Path] | None = None):
         self.folder = Path(folder)
+        if files is not None:
+            self._files, self._references = dict(sorted(files.items())), {"exact": references or {}}
+        else:
+            self._files, self._references = self._scan()
+        self.names = list(self._files) if names is None else list(names)
+        unknown = [name for name in self.names if name not in self._files]
+        if unknown:
+            raise ValueError(f"{self.folder}: no pair named {', '.join(unknown)}; there are {', '.join(self._files)}")
+
+    def _scan(self) -> tuple[dict, dict]:
         if not self.folder.is_dir():
             raise FileNotFoundError(f"{self.folder}: expected a folder with a/ and b/, found nothing there")
         missing = [side for side in "ab" if not (self.folder / side).is_dir()]
         if missing:
             raise FileNotFoundError(f"{self.folder}: expected the folders a and b, {' and '.join(missing)} missing")
-        self._files = images.list_pairs(self.folder / "a", self.folder / "b")
-        self.names = list(self._files) if names is None else list(names)
-        unknown = [name for name in self.names if name not in self._files]
-        if unknown:
-            raise ValueError(f"{self.folder}: no pair named {', '.join(unknown)}; there are {', '.join(self._files)}")
-        self._references = {kind: images.list_images(self.folder / sub) if (self.folder / sub).is_dir() else {}
-                            for kind, sub in (("exact", "ref"), ("constructed", "ref_constructed"))}
+        references = {kind: images.list_images(self.folder / sub) if (self.folder / sub).is_dir() else {}
+                      for kind, sub in (("exact", "ref"), ("constructed", "ref_constructed"))}
+        return images.list_pairs(self.folder / "a", self.folder / "b"), references
 
     def __len__(self) -> int:
         return len(self.names)

@@ -94,6 +94,16 @@ def bootstrap(found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[
     ValueError
         As :func:`average_precision`.
     """
+    drawn = resampled(found, truth, classes, mode, groups=groups, samples=samples, seed=seed)
+    return {name: percentiles(values, level) for name, values in drawn.items()}
+
+
+def resampled(found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str], mode: str = "area", *,
+              groups: Sequence[Hashable] | None = None, samples: int = 1000, seed: int = 0) -> dict[str, np.ndarray]:
+    """Return each class's AP and "mAP", (samples,) each, when images are drawn anew; arguments as :func:`bootstrap`.
+
+    Equal seeds draw equal images, so two detectors can be compared draw by draw.
+    """
     score, rng = _score(found, truth, classes, mode), np.random.default_rng(seed)
     keys = list(range(len(truth)) if groups is None else groups)
     if len(keys) != len(truth):
@@ -101,10 +111,14 @@ def bootstrap(found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[
     members = [np.array([i for i, key in enumerate(keys) if key == wanted]) for wanted in dict.fromkeys(keys)]
     drawn = [score(np.concatenate([members[g] for g in rng.integers(len(members), size=len(members))]))
              for _ in range(samples)]
+    return {name: np.array([one.ap[name] for one in drawn]) for name in classes} | {
+        "mAP": np.array([one.mean for one in drawn])}
+
+
+def percentiles(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Return the interval that holds ``level`` of the values, half of the rest on either side; NaN are left out."""
     tails = [50 * (1 - level), 50 * (1 + level)]
-    values = {name: [one.ap[name] for one in drawn] for name in classes} | {"mAP": [one.mean for one in drawn]}
-    return {name: tuple(np.nanpercentile(v, tails).tolist()) if np.isfinite(v).any() else (np.nan, np.nan)
-            for name, v in values.items()}
+    return tuple(np.nanpercentile(values, tails).tolist()) if np.isfinite(values).any() else (np.nan, np.nan)
 
 
 def _score(found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str], mode: str):
@@ -244,7 +258,7 @@ def detect(detector: nn.Module, image: np.ndarray, classes: Sequence[str]) -> Bo
     gray = images.luma(images.check(image))
     device, training = next(detector.parameters()).device, detector.training
     try:
-        found = detector.eval()(torch.from_numpy(gray).to(device)[None, None].float() / 255).found[0]
+        found = detector.eval()(torch.tensor(gray, device=device)[None, None].float() / 255).found[0]
     finally:
         detector.train(training)
     return Boxes(found["boxes"].double().cpu().numpy(), [classes[i - 1] for i in found["labels"].tolist()],

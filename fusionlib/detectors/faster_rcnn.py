@@ -92,6 +92,11 @@ class Attention(nn.Module):
         half = channels // 2
         self.reduce = nn.Sequential(nn.Conv2d(channels, half, 1, bias=False), BatchNorm(half), nn.ReLU())
         self.score = nn.Sequential(nn.Conv2d(half, 1, 1, bias=False), BatchNorm(1), nn.Sigmoid())
+        # ASSUMPTION: the start of the attention is not given. Heads can read objects that are damped as well as objects
+        # that are lifted, so the sign of random weights decides which; positive weights over rectified features let
+        # it start high where features are strong.
+        with torch.no_grad():
+            self.score[0].weight.abs_()
 
     def forward(self, features: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         """Return the attended features of every level and the map of the finest, (B, 1, h, w)."""
@@ -236,7 +241,10 @@ class Detectors(nn.Module):
             raise ValueError(f"classes: expected different names, at least one, got {list(classes)}")
         self.classes = tuple(classes)
         self.infrared = Detector(len(classes), size, pretrained, seed)
-        self.visible = self.infrared if shared else Detector(len(classes), size, pretrained, seed + 1)
+        if shared:  # not registered a second time, or its weights would be saved twice
+            object.__setattr__(self, "visible", self.infrared)
+        else:
+            self.visible = Detector(len(classes), size, pretrained, seed + 1)
 
     def forward(self, infrared: Tensor, visible: Tensor, targets: list[dict[str, Tensor]],
                 generators: Generators | None = None) -> tuple[dict[str, Tensor], Tensor]:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+STRIP_BYTES = 24 << 20  # of the widest map that a processor without gradients computes at once
 Pieces = Sequence[Tensor]  # feature maps (B, c_i, H, W) that an expert reads one behind the other as channels
 # Source of the gates' noise: PyTorch's own, one of the batch, or one of each sample (the same however a batch is shared
 # out among processes).
@@ -32,9 +33,33 @@ class Conv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         return convolve(x, self.weight, self.bias, self.mirror)
 
+    def behind_each_other(self, pieces: Pieces) -> Tensor:
+        """Convolve pieces (B, c, H, W) of one size as if their channels stood behind each other."""
+        if torch.is_grad_enabled() or pieces[0].device.type != "cpu":
+            return self(torch.cat(tuple(pieces), dim=1))
+        # A sum of convolutions costs no more than one, and the joined copy is saved.
+        kernels = self.weight.chunk(len(pieces), dim=1)
+        y = convolve(pieces[0], kernels[0], self.bias, self.mirror)
+        for piece, kernel in zip(pieces[1:], kernels[1:], strict=True):
+            y += convolve(piece, kernel, None, self.mirror)
+        return y
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, mirror: bool, groups: int = 1) -> Tensor:
-    """Convolve (B, C, H, W) with 3x3 kernels at equal size, the border mirrored or zero; H and W at least 2."""
+
+class Cut(NamedTuple):
+    """Which horizontal edges of a map are no border of the image: a strip's neighbours lie behind them."""
+
+    top: bool = False
+    bottom: bool = False
+
+
+WHOLE = Cut()
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, mirror: bool, groups: int = 1, cut: Cut = WHOLE) -> Tensor:
+    """Convolve (B, C, H, W) with 3x3 kernels at equal size, the border mirrored or zero; H and W at least 2.
+
+    A cut edge loses its outermost row, which would need the one behind it (processors without gradients only).
+    """
     if torch.is_grad_enabled() or x.device.type != "cpu":
         x = F.pad(x, (1, 1, 1, 1), mode="reflect") if mirror else x
         return F.conv2d(x, weight, bias, padding=0 if mirror else 1, groups=groups)
@@ -45,13 +70,16 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, mirror: bool, group
     if mirror:
         # A padded copy of 160 channels costs as much time as several small layers, and only the outermost pixels feel
         # the padding: those four lines are convolved again with the mirrored border.
-        for row, lines, pads in ((0, slice(0, 2), (1, 1, 1, 0)), (-1, slice(-2, None), (1, 1, 0, 1))):
+        for row, lines, pads, inside in ((0, slice(0, 2), (1, 1, 1, 0), cut.top),
+                                         (-1, slice(-2, None), (1, 1, 0, 1), cut.bottom)):
+            if inside:
+                continue
             strip = F.pad(x[:, :, lines], pads, mode="reflect")
             out[:, :, row] = F.conv2d(strip, weight, bias, groups=groups)[:, :, 0]
         for column, lines, pads in ((0, slice(0, 2), (1, 0, 1, 1)), (-1, slice(-2, None), (0, 1, 1, 1))):
             strip = F.pad(x[..., lines], pads, mode="reflect")
             out[..., column] = F.conv2d(strip, weight, bias, groups=groups)[..., 0]
-    return out
+    return out[:, :, int(cut.top):out.shape[2] - int(cut.bottom)]
 
 
 class Expert(nn.Module):
@@ -177,15 +205,39 @@ class Mixture(nn.Module):
         are not selected, and no result that depends on the other samples.
         """
         gating = self.gate(s, generator)
+        height, strip = sources[0][0].shape[2], self._strip(sources)
         # split, not indexing: its gradient is written once, not once per sample.
         samples = [list(zip(*(piece.split(1) for piece in pieces), strict=True)) for pieces in sources]
-        outputs = [
-            self._mix(chosen, weights[chosen], [source[b] for source in samples])
-            for b, (chosen, weights) in enumerate(zip(gating.chosen.tolist(), gating.weights, strict=True))
-        ]
+        outputs = []
+        for b, (chosen, weights) in enumerate(zip(gating.chosen.tolist(), gating.weights, strict=True)):
+            own = [source[b] for source in samples]
+            parts = [self._mix(chosen, weights[chosen], *self._rows(own, first, first + strip))[:, :, :strip]
+                     for first in range(0, height, strip)]
+            outputs.append(torch.cat(parts, dim=2) if len(parts) > 1 else parts[0])
         return torch.cat(outputs), gating
 
-    def _mix(self, chosen: list[int], weights: Tensor, sources: list[Pieces]) -> Tensor:
+    def _strip(self, sources: Sequence[Pieces]) -> int:
+        """Return how many rows are computed at once.
+
+        Without gradients a processor takes strips that fit its cache: new memory for wide maps of a whole image costs it
+        as much time as a fifth of the convolutions. The result is the same.
+        """
+        first = sources[0][0]
+        if torch.is_grad_enabled() or first.device.type != "cpu":
+            return first.shape[2]
+        widest = max(sum(piece.shape[1] for piece in pieces) for pieces in sources)
+        return max(32, STRIP_BYTES // (widest * first.shape[3] * first.element_size()))
+
+    def _rows(self, sources: Sequence[Pieces], first: int, end: int) -> tuple[list[Pieces], Cut]:
+        """Return rows ``first`` to ``end`` of the sources with those that the layers of an expert read beyond them."""
+        beyond, height = len(self.experts[0].layers), sources[0][0].shape[2]
+        cut = Cut(first > 0, end + beyond < height)
+        if cut == WHOLE:
+            return list(sources), cut
+        rows = slice(first - beyond if cut.top else 0, end + beyond if cut.bottom else height)
+        return [[piece[:, :, rows] for piece in pieces] for pieces in sources], cut
+
+    def _mix(self, chosen: list[int], weights: Tensor, sources: list[Pieces], cut: Cut) -> Tensor:
         """Combine the ``chosen`` experts on the sources of one sample; weights (K,)."""
         chains = [self.experts[e].layers for e in chosen]
         k = len(chosen)
@@ -194,19 +246,20 @@ class Mixture(nn.Module):
         for source, members in groupby(chosen, key=self.reads.__getitem__):
             first = [self.experts[e].layers[0] for e in members]
             x = torch.cat(sources[source], dim=1) if len(sources[source]) > 1 else sources[source][0]
-            hidden.append(convolve(x, _stack(first, "weight"), _stack(first, "bias"), self.mirror))
+            hidden.append(convolve(x, _stack(first, "weight"), _stack(first, "bias"), self.mirror, cut=cut))
             del x
         y = torch.cat(hidden, dim=1) if len(hidden) > 1 else hidden[0]
         del hidden
         for layers in zip(*(chain[1:-1] for chain in chains), strict=True):
-            y = convolve(y.relu_(), _stack(layers, "weight"), _stack(layers, "bias"), self.mirror, groups=k)
+            y = convolve(y.relu_(), _stack(layers, "weight"), _stack(layers, "bias"), self.mirror, groups=k, cut=cut)
         y, last = y.relu_(), [chain[-1] for chain in chains]
         if self.combine == "sum":
             # Cao (2), (4): y = sum_i G(s)_i E_i(x). The last layer is linear, so the weights go into its kernels and
             # the sum becomes one convolution over all selected experts.
             weight = torch.cat([g * layer.weight for g, layer in zip(weights, last, strict=True)], dim=1)
-            return convolve(y, weight, sum(g * layer.bias for g, layer in zip(weights, last, strict=True)), self.mirror)
-        y = convolve(y, _stack(last, "weight"), _stack(last, "bias"), self.mirror, groups=k)
+            return convolve(y, weight, sum(g * layer.bias for g, layer in zip(weights, last, strict=True)), self.mirror,
+                            cut=cut)
+        y = convolve(y, _stack(last, "weight"), _stack(last, "bias"), self.mirror, groups=k, cut=cut)
         total = sum(g * part.exp() for g, part in zip(weights, y.chunk(k, dim=1), strict=True))
         # As the official code: an exact zero becomes the double-precision epsilon before the logarithm.
         return torch.where(total == 0, torch.finfo(torch.float64).eps, total).log()

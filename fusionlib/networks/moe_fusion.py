@@ -79,8 +79,9 @@ class MoEFusion(nn.Module):
         Size to which the local and the global gate resize their features; "full" is ``image_size`` for both.
     local : "mole", "attention" or "none"
         Local mixtures; "Att-Local", one 1x1 convolution of the attended features; "w/o MoLE", no local features.
-    decoder : "moge" or "single"
-        Global mixture; "w/o MoGE", one decoder that is built like one expert.
+    decoder : "moge", "single" or "wide"
+        Global mixture; "w/o MoGE", one decoder that is built like one expert; or one whose hidden layers are widened
+        until it takes the operations of K experts.
     background : bool
         Second local mixture on 1 - Att; without it there is equation (2) alone.
     noise : bool
@@ -132,7 +133,7 @@ class MoEFusion(nn.Module):
         super().__init__()
         for name, value, choices in (
             ("reading", reading, tuple(READINGS)), ("local", local, ("mole", "attention", "none")),
-            ("decoder", decoder, ("moge", "single")), ("visible_channels", visible_channels, (1, 3)),
+            ("decoder", decoder, ("moge", "single", "wide")), ("visible_channels", visible_channels, (1, 3)),
             ("start", start, (None, "average", "random")),
         ):
             if value not in choices:
@@ -169,7 +170,9 @@ class MoEFusion(nn.Module):
         # "4 convolution layers" (section 3.3).
         # ASSUMPTION: a global expert has 10C -> 4C -> 2C -> C -> 1 channels with C = 16, as in the official code.
         channels = (inputs, 4 * width, 2 * width, width, 1)
-        if decoder == "single":
+        if decoder == "wide":
+            channels = _widened(channels, k)
+        if decoder != "moge":
             self.decode = Expert(channels, rules.mirror)
         else:
             self.decode = mixture(channels, [0] * experts, inputs, self.grids[1])
@@ -206,7 +209,7 @@ class MoEFusion(nn.Module):
         with torch.no_grad():
             for encoder in (self.encode_visible, self.encode_infrared):
                 passing(encoder.layers[0], range(encoder.layers[0].in_channels))
-            for expert in [self.decode] if self.decoder == "single" else self.decode.experts:
+            for expert in self.decode.experts if self.decoder == "moge" else [self.decode]:
                 others = 0.1 * expert.layers[-1].weight[0, 1:]
                 passing(expert.layers[0], (0, 4 * self.encode_visible.layers[0].out_channels))
                 for layer in expert.layers[1:]:
@@ -268,10 +271,10 @@ class MoEFusion(nn.Module):
             out.dense_features = {"infrared": torch.cat(warm, dim=1), "visible": torch.cat(seen, dim=1)}
         # x_f: y_local, x_dense of the infrared and of the visible image behind each other (end of section 3.2)
         pieces = (*seen, *warm, *out.local_features.values())
-        if self.decoder == "single":
-            out.fused = self.decode(torch.cat(pieces, dim=1))
-        else:
+        if self.decoder == "moge":
             out.fused = run("global", self.decode, [pieces], self.grids[1])
+        else:
+            out.fused = self.decode(torch.cat(pieces, dim=1))
         return out
 
     def _attention(self, maps: Tensor, size: Sequence[int]) -> Tensor:
@@ -346,6 +349,15 @@ class MoEFusion(nn.Module):
                                  f"images of {image_size[0]}x{image_size[1]}, got {tuple(value.shape)}")
         model.load_state_dict(given)
         return model
+
+
+def _widened(channels: tuple[int, ...], k: int) -> tuple[int, ...]:
+    """Return the channels of one chain of four convolutions that takes about the operations of ``k`` such chains."""
+    first, a, b, c, last = channels
+    # Widened by s, the first and the last kernels grow with s, those between with its square.
+    linear, square = first * a + c * last, a * b + b * c
+    s = (math.sqrt(linear**2 + 4 * square * k * (linear + square)) - linear) / (2 * square)
+    return (first, *(round(s * n) for n in (a, b, c)), last)
 
 
 def _grids(gate_grid: object, image_size: tuple[int, int] | None) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -41,13 +41,12 @@ class Encoder(nn.Module):
         self.dense_relu = reading.dense_relu
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Return x_dense in two pieces (B, 3C, H, W) and (B, C, H, W); the second is x_enc, the last layer's output."""
-        x = self.layers[0](image).relu_()
+        """Return x_dense in four pieces (B, C, H, W), one a layer; the last is x_enc."""
+        pieces = [self.layers[0](image).relu_()]
         for layer in self.layers[1:]:
-            y = layer(x).relu_() if self.dense_relu else layer(x)
-            if layer is not self.layers[-1]:
-                x = torch.cat([x, y], dim=1)
-        return [x, y]
+            y = layer.behind_each_other(pieces)
+            pieces.append(y.relu_() if self.dense_relu else y)
+        return pieces
 
 
 class Attention(nn.Module):

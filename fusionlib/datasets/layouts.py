@@ -1,0 +1,155 @@
+"""Find the files of a data set in a folder, whatever its upper and lower case and however deep it was unpacked.
+
+A layout is a mapping of roles to patterns of paths: ``infrared`` and ``visible``, or ``a``, ``b`` and ``reference``;
+``labels`` for a file of boxes per image, ``coco`` for one of all. In a pattern, ``{name}`` is the name that the files of
+a pair share, ``{split}`` a folder that says the split, ``{x|y}`` one of several spellings, ``{name=x|y}`` one of these
+names, and ``.*`` at the end the suffix of any image. ``lists`` names text files with the members of a split, a name a
+line; ``strip`` holds endings that lists and COCO files leave on a name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .. import images
+from .infrared_visible import INFRARED, VISIBLE
+
+SOURCES = {"infrared-visible": ("infrared", "visible"), "multi-focus": ("a", "b")}
+# The layout of this project's own folders, accepted for every data set.
+OWN = {
+    "infrared-visible": {"called": "ir, vi", "infrared": f"{{{'|'.join(INFRARED)}}}/{{name}}.*",
+                         "visible": f"{{{'|'.join(VISIBLE)}}}/{{name}}.*", "coco": "annotations.json"},
+    "multi-focus": {"called": "a, b", "a": "a/{name}.*", "b": "b/{name}.*", "reference": "ref/{name}.*"}}
+
+
+@dataclass
+class Found:
+    """The files of a data set in a folder.
+
+    Attributes
+    ----------
+    layout : mapping
+    root : path
+        The folder that the patterns are relative to.
+    files : dict of str to dict of str to path
+        Role, then name of the pair.
+    splits : dict of str to list of str
+    coco : list of path
+    doubled : list of str
+        A sentence for every file whose place is taken.
+    """
+
+    layout: Mapping
+    root: Path
+    files: dict[str, dict[str, Path]]
+    splits: dict[str, list[str]] = field(default_factory=dict)
+    coco: list[Path] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+
+    def bare(self, name: str) -> str:
+        """Return the name of a pair from how a list or a COCO file spells it."""
+        name = Path(name).stem if Path(name).suffix.lower() in images.SUFFIXES else name
+        for ending in self.layout.get("strip", ()):
+            name = name.removesuffix(ending)
+        return name
+
+
+def _compile(pattern: str) -> re.Pattern:
+    words = []
+    for token in re.split(r"(\{[^}]*\}|\.\*$)", pattern):
+        key, _, options = token.strip("{}").partition("=")
+        if token == ".*":
+            words.append(rf"\.(?:{'|'.join(suffix[1:] for suffix in sorted(images.SUFFIXES))})")
+        elif not token.startswith("{"):
+            words.append(re.escape(token))
+        else:
+            words.append(f"(?P<{key}>{options or '[^/]+?'})" if key in ("name", "split") else f"(?:{token[1:-1]})")
+    return re.compile(f"(?P<root>(?:.*/)?){''.join(words)}", re.IGNORECASE)
+
+
+def _patterns(layout: Mapping, role: str) -> list[re.Pattern]:
+    found = layout.get(role, [])
+    return [_compile(pattern) for pattern in ([found] if isinstance(found, str) else found)]
+
+
+def _walk(directory: Path) -> list[str]:
+    """Return the paths of all files below a folder, relative to it, sorted; hidden ones and those of macOS left out."""
+    found = []
+    for folder, below, names in os.walk(directory, followlinks=True):  # data often lies on another disk
+        below[:] = [name for name in below if not name.startswith(".") and name != "__MACOSX"]
+        start = Path(folder).relative_to(directory).as_posix()
+        found += [name if start == "." else f"{start}/{name}" for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
+def find(directory: str | os.PathLike, layouts: Sequence[Mapping], kind: str) -> Found | None:
+    """Return the files of a data set below a folder, None where no layout fits.
+
+    Of two layouts that fit at one place, the one with more files counts, labels included, else the first.
+
+    Parameters
+    ----------
+    layouts : sequence of mapping
+        Accepted at any depth; :data:`OWN` is accepted in the folder itself.
+    kind : str
+        A key of :data:`SOURCES`.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such folder.
+    ValueError
+        Several folders fit: which one is meant cannot be known.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise FileNotFoundError(f"{directory}: expected a folder, found none there")
+    paths = _walk(directory)
+    best: dict[str, tuple[Mapping, dict]] = {}
+    for layout in [*layouts, OWN[kind]]:
+        roots: dict[str, dict[str, list[re.Match]]] = defaultdict(dict)
+        for role in (*SOURCES[kind], "reference", "labels", "coco"):
+            for pattern in _patterns(layout, role):
+                for match in filter(None, map(pattern.fullmatch, paths)):
+                    roots[match["root"] or ""].setdefault(role, []).append(match)
+        for root, matches in roots.items():
+            fits = all(role in matches for role in SOURCES[kind]) and not (layout is OWN[kind] and root)
+            if fits and _count(matches) > _count(best.get(root, ({}, {}))[1]):
+                best[root] = layout, matches
+    if len(best) > 1:
+        raise ValueError(f"{directory}: expected one copy, found {' and '.join(root or '.' for root in sorted(best))}; "
+                         "name one of these folders")
+    return next((_collect(directory, paths, layout, root, matches) for root, (layout, matches) in best.items()), None)
+
+
+def _count(matches: Mapping[str, list]) -> int:
+    return sum(map(len, matches.values()))
+
+
+def _collect(directory: Path, paths: list[str], layout: Mapping, root: str, matches: Mapping) -> Found:
+    found = Found(layout, directory / root, {role: {} for role in (*matches, "reference", "labels")})
+    found.coco = [directory / match.string for match in matches.pop("coco", [])]
+    spelled: dict[str, str] = {}
+    members: dict[str, dict[str, None]] = defaultdict(dict)
+    for role, hits in matches.items():
+        for match in hits:
+            name = spelled.setdefault(match["name"].lower(), match["name"])
+            path = directory / match.string
+            if name in found.files[role]:
+                found.doubled.append(f"{path}: expected one file, {role} of {name}, found also {found.files[role][name]}")
+                continue
+            found.files[role][name] = path
+            if "split" in match.re.groupindex and role not in ("reference", "labels"):
+                members[match["split"].lower()][name] = None
+    found.splits = {split: list(names) for split, names in members.items()}
+    for split, pattern in layout.get("lists", {}).items():
+        for match in filter(None, map(_compile(pattern).fullmatch, paths)):
+            if (match["root"] or "") == root:
+                lines = (directory / match.string).read_text(encoding="utf-8", errors="replace").split()
+                found.splits[split] = [spelled.get(found.bare(line).lower(), found.bare(line)) for line in lines]
+    return found

@@ -1,0 +1,138 @@
+"""A trained MoE-Fusion on pairs it has not seen, beside what needs no learning: either source, average, maximum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from fusionlib import images, losses, methods, metrics, results
+from fusionlib.datasets import infrared_visible
+from fusionlib.datasets.infrared_visible import Pair
+from fusionlib.model import Model
+from fusionlib.settings import Settings, open_pairs
+
+UNLEARNT = ("average", "maximum", "infrared", "visible")
+METRICS = ("Qabf", "VIF", "AG")
+GRADIENT, DISTANCE = "gradient loss", "distance to max(I, V) in boxes"
+BETTER = dict.fromkeys(METRICS, "higher") | dict.fromkeys((GRADIENT, DISTANCE), "lower")
+
+
+def pairs(settings: Settings, data: str = "", limit: int = 0, size: tuple[int, int] | None = None) -> list[Pair]:
+    """Return pairs that a training with ``settings`` has not seen.
+
+    Parameters
+    ----------
+    data : path
+        Another folder of pairs to take instead; whether the training saw those is the caller's business.
+    limit : int
+        How many, taken evenly; 0: all, or of generated scenes as many as the settings hold out.
+    size : (int, int), optional
+        Of generated scenes, where not that of the settings.
+    """
+    if data and (not settings.data or Path(data).resolve() != Path(settings.data).resolve()):
+        found = infrared_visible.InfraredVisible(data)
+    else:
+        if not settings.data:
+            settings = replace(settings, scenes=(1, limit or settings.scenes[1]), size=size or settings.size)
+        found = open_pairs(settings, held_out=True)
+    count = min(limit or len(found), len(found))
+    return [found[int(number)] for number in np.linspace(0, len(found), count, endpoint=False)]
+
+
+def inside(pair: Pair) -> np.ndarray | None:
+    """Return where the boxes of a pair lie, (H, W) bool; None where nobody looked for objects."""
+    if pair.boxes is None:
+        return None
+    boxes = np.asarray(pair.boxes, dtype=np.float64).reshape(-1, 4)
+    corners = torch.from_numpy(np.c_[boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
+    return losses.box_mask([corners], torch.empty(1, 1, *pair.infrared.shape))[0, 0].numpy()
+
+
+def score(model: Model, pairs: Iterable[Pair], name: str = "MoE-Fusion") -> pd.DataFrame:
+    """Fuse pairs by a model and by :data:`UNLEARNT`, and measure what a training is for.
+
+    Parameters
+    ----------
+    name : str
+        How the model's rows are called.
+
+    Returns
+    -------
+    DataFrame
+        image, method, metric, value: :data:`METRICS` as in "moe-fusion", the gradient term of equation (5) of Cao et
+        al. 2023 before alpha, and the mean |F - max(I, V)| inside the boxes in gray levels (NaN without boxes).
+    """
+    rows = []
+    for pair in pairs:
+        infrared, visible, mask = pair.infrared, images.luma(pair.visible), inside(pair)
+        fused = {name: model.fuse(infrared, visible)}
+        fused |= {other: methods.get(other).fuse(infrared, visible) for other in UNLEARNT}
+        sources = _tensor(infrared), _tensor(visible)
+        for method, image in fused.items():
+            values = metrics.evaluate(image, infrared, visible, METRICS)
+            values[GRADIENT] = float(losses.gradient_loss(_tensor(image), *sources))
+            far = np.abs(image.astype(np.float64) - np.maximum(infrared, visible))
+            values[DISTANCE] = float(far[mask].mean()) if mask is not None and mask.any() else np.nan
+            rows += [(pair.name, method, metric, float(value)) for metric, value in values.items()]
+    return pd.DataFrame(rows, columns=["image", "method", "metric", "value"])
+
+
+def means(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the means over the images of :func:`score`, a row a method, a column a metric, in their order."""
+    table = scores.pivot_table(index="method", columns="metric", values="value", sort=False, dropna=False)
+    return table.rename_axis(index=None, columns=None)
+
+
+def against(scores: pd.DataFrame, others: Sequence[str] = UNLEARNT[:2]) -> pd.DataFrame:
+    """Compare the first method of :func:`score` with others, pair by pair.
+
+    Returns
+    -------
+    DataFrame
+        metric, other, difference (mean of model - other), low, high (95 %), p (Wilcoxon), better (share of the pairs in
+        which the model is), verdict: "better", "worse", "undecided" or "no difference shown".
+    """
+    first, rows = scores["method"].iloc[0], []
+    wide = scores.pivot(index="image", columns=["metric", "method"], values="value")
+    for metric, way in BETTER.items():
+        for other in others:
+            found = results.paired(wide[metric, first], wide[metric, other])
+            verdict = found.verdict()
+            if verdict in ("higher", "lower"):
+                verdict = "better" if verdict == way else "worse"
+            rows.append({"metric": metric, "other": other, "difference": found.difference, "low": found.interval[0],
+                         "high": found.interval[1], "p": found.p, "better": getattr(found, way) / max(found.n, 1),
+                         "verdict": verdict})
+    return pd.DataFrame(rows)
+
+
+def attention(model: Model, pairs: Iterable[Pair]) -> pd.DataFrame:
+    """Return the mean attention inside and outside the boxes.
+
+    Returns
+    -------
+    DataFrame
+        image, map ("infrared", "visible": those of the detectors; "Att": what the network makes of them), inside,
+        outside; without the pairs that have no box.
+    """
+    rows = []
+    for pair in pairs:
+        mask = inside(pair)
+        if mask is None or not mask.any() or mask.all():
+            continue
+        fusion, maps = model.look(pair.infrared, pair.visible, details=False)
+        shown = {"infrared": maps[0, 0], "visible": maps[0, 1]}
+        shown |= {} if fusion.attention is None else {"Att": fusion.attention[0, 0]}
+        for name, values in shown.items():
+            values = values.cpu().numpy()
+            rows.append((pair.name, name, float(values[mask].mean()), float(values[~mask].mean())))
+    return pd.DataFrame(rows, columns=["image", "map", "inside", "outside"])
+
+
+def _tensor(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(image.astype(np.float32))[None, None] / 255
