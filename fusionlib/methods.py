@@ -80,6 +80,14 @@ class Method:
 
     def fuse_with_info(self, a: np.ndarray, b: np.ndarray, **parameters) -> tuple[np.ndarray, dict]:
         """Like :meth:`fuse`, with what the method found out (such as the weight) as a second value."""
+        _, shown, info = self.fuse_both(a, b, **parameters)
+        return shown, info
+
+    def fuse_both(self, a: np.ndarray, b: np.ndarray, **parameters) -> tuple[np.ndarray, np.ndarray, dict]:
+        """Return the fused image twice, gray as it is scored and in colour as it is shown, and what was found out.
+
+        Where exactly one source is coloured the gray one is what was fused, before chroma is put back: that clips.
+        """
         unknown = sorted(set(parameters) - set(self.parameters))
         if unknown:
             raise ValueError(f"{self.name}: no parameter named {', '.join(unknown)}; "
@@ -91,12 +99,14 @@ class Method:
         if all(coloured):
             planes = [(a[..., c].astype(np.float64), b[..., c].astype(np.float64)) for c in range(3)]
         if coloured == [False, True] and getattr(self.function, "takes_colour", False):
-            return self.function.network.fuse(a, b), {}
+            shown = self.function.network.fuse(a, b)
+            return images.luma(shown), shown, {}
         fused, info = self.function(ya, yb, planes, **{**self.parameters, **parameters})
         if len(fused) == 3:
-            return images.to_uint8(np.stack(fused, axis=-1), self.name), info
+            shown = images.to_uint8(np.stack(fused, axis=-1), self.name)
+            return images.luma(shown), shown, info
         gray = images.to_uint8(fused[0], self.name)
-        return images.with_chroma(gray, mixed_chroma(a, b)) if any(coloured) else gray, info
+        return gray, images.with_chroma(gray, mixed_chroma(a, b)) if any(coloured) else gray, info
 
 
 def mixed_chroma(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -216,10 +226,10 @@ def fuse_pairs(method: Method, pairs: Iterable, folder: str | Path, progress: bo
     folder, info = Path(folder), {}
     for name, a, b in tqdm(pairs, desc=method.name, disable=not progress, mininterval=2):
         started = time.perf_counter()
-        fused, found = method.fuse_with_info(a, b, **parameters)
+        gray, shown, found = method.fuse_both(a, b, **parameters)
         info[name] = {**found, "seconds": time.perf_counter() - started}
-        images.write(folder / "gray" / f"{name}.png", images.luma(fused))
-        images.write(folder / "color" / f"{name}.png", fused)
+        images.write(folder / "gray" / f"{name}.png", gray)
+        images.write(folder / "color" / f"{name}.png", shown)
     record = {"method": method.name, "variant": method.variant, "checkpoint": method.checkpoint,
               "parameters": {**method.parameters, **parameters}, "images": info}
     images.write_text(folder / "run.json", json.dumps(record, indent=1, default=float))

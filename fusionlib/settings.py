@@ -46,6 +46,7 @@ class Settings:
     repeat: int = 1  # times that an epoch shows every pair
     lr: float = 1e-4
     gate_lr: float | None = None  # of the gates; None: as lr
+    att_lr: float | None = None  # of the convolutions behind Att; None: as lr
     detector_lr: float | None = None  # None: as lr
     attention_lr: float | None = None  # of the detectors' attention; None: as detector_lr
     warm_up: int = 0  # steps over which lr grows
@@ -97,12 +98,13 @@ class Settings:
 
 # What the official code does beyond the paper.
 OFFICIAL = Settings(model={"reading": "official"}, weight_decay=1e-4, lr_steps=(16, 22), clip=35.0, repeat=3)
-# Two processor cores, a minute and a half: small networks, detectors first and then kept, parts of images, larger steps,
-# gates that learn more slowly than the experts they choose among, and an attention that learns faster than the rest of
-# its detector: f (1 + a) gives it so little gradient that it would stay where it started.
+# Two processor cores, a minute: a small network, detectors first and then kept, parts of images, larger steps. The
+# detectors' attention learns faster than the rest of them: f (1 + a) gives it so little gradient that it would stay where
+# it started. The convolutions behind Att learn slowly: no term of the loss tells foreground from background, so larger
+# steps may well exchange the two.
 SMOKE = Settings(scenes=(48, 16), size=None, crop=(40, 40), model={"width": 8, "gate_grid": [[8, 10], [8, 10]]},
-                 detector={"size": "small"}, attention="frozen", detector_epochs=16, epochs=40, lr=3e-3, gate_lr=1e-4,
-                 detector_lr=2e-3, attention_lr=2e-2, warm_up=10, decay="cosine")
+                 detector={"size": "small"}, attention="frozen", detector_epochs=16, epochs=60, lr=1e-3,
+                 detector_lr=2e-3, attention_lr=2e-2, att_lr=1e-4, warm_up=10, decay="cosine")
 
 
 def open_pairs(settings: Settings, held_out: bool = False) -> Sequence[Pair]:

@@ -235,16 +235,16 @@ def _attention(settings: Settings, pairs: Sequence[Pair]) -> tuple[str, str]:
 
 
 def _groups(model: Model, settings: Settings) -> list[dict]:
-    """Return the optimiser's groups: the fusion network, its gates, the detectors, their attention."""
-    detector_lr = settings.lr if settings.detector_lr is None else settings.detector_lr
-    rates = {"fusion": settings.lr, "gates": settings.gate_lr, "detectors": detector_lr, "attention": settings.attention_lr}
-    groups: dict[str, list] = {name: [] for name in rates}
+    """Return the optimiser's groups: the fusion network, its gates, its Att, the detectors, their attention."""
+    groups: dict[str, list] = {"fusion": [], "gates": [], "Att": [], "detectors": [], "attention": []}
     for name, parameter in model.fusion.named_parameters():
-        groups["gates" if ".gate." in name else "fusion"].append(parameter)
+        group = "gates" if ".gate." in name else "Att" if name.startswith("attention.") else "fusion"
+        groups[group].append(parameter)
     for name, parameter in [] if model.detectors is None else model.detectors.named_parameters():
         groups["attention" if ".attention." in name else "detectors"].append(parameter)
-    default = {"gates": settings.lr, "attention": detector_lr}
-    return [{"params": group, "base": default[name] if rates[name] is None else rates[name]}
+    given = {"gates": settings.gate_lr, "Att": settings.att_lr, "detectors": settings.detector_lr,
+             "attention": settings.detector_lr if settings.attention_lr is None else settings.attention_lr}
+    return [{"params": group, "base": settings.lr if given.get(name) is None else given[name]}
             for name, group in groups.items() if group]
 
 

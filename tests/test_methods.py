@@ -126,3 +126,13 @@ def test_lab_edge_measure_to_four_decimals(fusion_data):
     lab = MultiFocus(fusion_data / "mfif" / "gray_classic").load("lab")
     fused = get("LP").fuse(*lab.sources)
     assert round(metrics.evaluate(fused, *lab.sources, names=["Qabf"], convention="multi-focus")["Qabf"], 4) == 0.8978
+
+
+def test_gray_is_what_was_fused(tmp_path):
+    """Chroma clips: the scored image is the fused Y, not the luma of what is shown."""
+    rng = np.random.default_rng(5)
+    infrared, visible = rng.integers(0, 256, (40, 50)).astype(np.uint8), rng.integers(0, 256, (40, 50, 3)).astype(np.uint8)
+    fuse_pairs(get("maximum"), [("one", infrared, visible)], tmp_path, progress=False)
+    gray, shown = images.read(tmp_path / "gray" / "one.png"), images.read(tmp_path / "color" / "one.png")
+    assert np.array_equal(gray, np.maximum(infrared, images.luma(visible)))
+    assert np.array_equal(shown, get("maximum").fuse(infrared, visible)) and not np.array_equal(gray, images.luma(shown))

@@ -108,11 +108,8 @@ def expand(profile: str, reports: Path, only: Sequence[str] = (), data: str = ""
     unknown = sorted(set(only) - words)
     if unknown:
         raise ValueError(f"ONLY: no table or figure named {', '.join(unknown)}; there are {', '.join(sorted(words))}")
-    if odd := set(settings.get("costs", {})) - words:
-        from fusionlib import report  # only here: every job of a run reads this file
-
-        if odd := sorted(odd - {word for word, *_ in report.ARTEFACTS}):
-            raise ValueError(f"profile {profile}: costs: no node gives {', '.join(odd)}, and no paper has it")
+    if odd := sorted(set(settings.get("costs", {})) - words):
+        raise ValueError(f"profile {profile}: costs: no node gives {', '.join(odd)}; there are {', '.join(sorted(words))}")
     nodes: list[Node] = []
     folders: dict[str, dict[str | None, Path]] = {}
     for key, entry in table.items():
@@ -135,12 +132,13 @@ def expand(profile: str, reports: Path, only: Sequence[str] = (), data: str = ""
             parameters |= {name: value for name, value in offered.items() if name in known}
             after = []
             for other, parameter in entry.get("after", {}).items():
-                # A model is scored on its own data set; one without a model of its own gets those there are.
-                mine = folders[other].get(item)
-                before = [mine] if mine and "over" in entry else list(folders[other].values())
-                after += before
-                parameters[parameter] = list(map(str, before)) if len(before) > 1 or isinstance(
-                    known[parameter], list) else str(before[0])
+                # A model is scored on its own data set. A node without one of its own takes all there are, or the first
+                # where it takes a single one.
+                mine = folders[other].get(item) if "over" in entry else None
+                before = [mine] if mine else list(folders[other].values())
+                many = isinstance(known[parameter], list)
+                after += before if many else before[:1]
+                parameters[parameter] = list(map(str, before)) if many else str(before[0])
             if "last" in entry:
                 parameters[entry["last"]] = str(reports)
             nodes.append(Node(name, notebook, reports / name, parameters, settings["threads"], entry["gives"], after,
