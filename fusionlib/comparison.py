@@ -89,6 +89,18 @@ def fuse(chosen: Mapping[str, methods.Method], pairs: Iterable[Pair], sources: S
     return status
 
 
+def stand_in(folders: Mapping[str, str | Path], sources: Sources, folder: str | Path) -> dict[str, str]:
+    """Take somebody's fused images, one named as each pair, as the rows ``{name: their folder}``; status as :func:`fuse`."""
+    status = {}
+    for name, source in folders.items():
+        try:
+            methods.stand_in(name, source, sources.names, Path(folder) / name)
+            status[name] = ""
+        except (OSError, ValueError) as error:
+            status[name] = f"failed: {error}"
+    return status
+
+
 def score(names: Iterable[str], sources: Sources, folder: str | Path, metrics: Iterable[str],
           conventions: Iterable[str], processes: int = 1, progress: bool = True) -> tuple[pd.DataFrame, list[str]]:
     """Score the gray images of ``folder/METHOD``.

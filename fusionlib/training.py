@@ -296,8 +296,12 @@ def _resume(path: Path, state: dict, parts: dict) -> None:
             if old != new:
                 raise ValueError(f"{path}: holds a training with {key} = {old!r}, asked for is {new!r}; use another "
                                  "folder, or remove the file")
-    for name, part in parts.items():
-        part.load_state_dict(kept.pop(name))
+    try:
+        for name, part in parts.items():
+            part.load_state_dict(kept.pop(name))
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{path}: holds a training of a network or an optimiser built otherwise, perhaps by another version "
+                         f"({str(error).splitlines()[0]}); use another folder, or remove the file") from None
     state |= kept
 
 

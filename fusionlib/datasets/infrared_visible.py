@@ -47,7 +47,7 @@ class Pair:
         if min(size) < 1:
             raise ValueError(f"size: expected a height and a width of at least 1, got {tuple(size)}")
         height, width = self.infrared.shape
-        infrared, visible = (np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+        infrared, visible = (np.array(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
                              for image in (self.infrared, self.visible))
         boxes = self.boxes
         if boxes is not None:  # the official MoE-Fusion code resizes the images and forgets the boxes
