@@ -1,4 +1,4 @@
-# make reproduce   regenerate tables and figures       PROFILE=smoke|sample   ONLY="table-A-2 multi-focus"
+# make reproduce   regenerate tables and figures       PROFILE=smoke|sample|sample-gpu|paper   ONLY="table-1 figure-6"   CLUSTER=slurm
 # make test        library tests, then every notebook  make lint · bench · lab · notebooks · report · lock
 PROFILE ?= smoke
 ONLY ?=
@@ -21,7 +21,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	@touch $@
 
 reproduce: install
-	@$(BIN)/python -m workflow.reproduce --profile "$(PROFILE)" --only "$(ONLY)"
+	@$(BIN)/python -m workflow.reproduce --profile "$(PROFILE)" --only "$(ONLY)" $(if $(CLUSTER),--cluster "$(CLUSTER)")
 
 dry-run: install
 	@$(BIN)/python -m workflow.reproduce --profile "$(PROFILE)" --only "$(ONLY)" --dry-run

@@ -163,9 +163,9 @@ def _weights(what: str, name: str, url: str | None, cache: Path | None) -> None:
 
 def _verify(name: str, folder: Path, processes: int) -> None:
     """Check a copy of a data set and name every problem; exit code 1 if there is one."""
-    from fusionlib.datasets import catalog
+    from fusionlib.datasets import checking
 
-    report = catalog.check(name, folder, processes, progress=sys.stderr.isatty())
+    report = checking.check(name, folder, processes, progress=sys.stderr.isatty())
     boxes = ", ".join(f"{label} {count}" for label, count in report.boxes.most_common())
     typer.echo(f"{report.dataset}: {report.pairs} pairs" + (f" as {report.layout} in {report.root}" if report.root else "")
                + (f"; boxes: {boxes}" if boxes else ""))

@@ -126,9 +126,9 @@ class _Grays:
 class _ThereAndBack(Method):
     """A method that works at :data:`SIZE` and gives images of the sources' size."""
 
-    def fuse_with_info(self, a: np.ndarray, b: np.ndarray, **parameters) -> tuple[np.ndarray, dict]:
-        fused, info = super().fuse_with_info(resized(a, SIZE), resized(b, SIZE), **parameters)
-        return resized(fused, a.shape[:2]), info
+    def fuse_both(self, a: np.ndarray, b: np.ndarray, **parameters) -> tuple[np.ndarray, np.ndarray, dict]:
+        gray, shown, info = super().fuse_both(resized(a, SIZE), resized(b, SIZE), **parameters)
+        return resized(gray, a.shape[:2]), resized(shown, a.shape[:2]), info
 
 
 def _empty(folder: Path, *below: str) -> None:

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
-from fusionlib import ablations, figures_ablations, gate_controls, images, published
+from fusionlib import ablations, gate_controls, images, published
 from fusionlib.ablations import FIGURE_7, FIGURE_8, FULL, TABLE_2
 from fusionlib.datasets.infrared_visible import pairs as open_pairs
+from fusionlib.figures import ablations as figures_ablations
 from fusionlib.model import load
 from fusionlib.networks import MoEFusion
 from fusionlib.training import Settings, train

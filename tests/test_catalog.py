@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fusionlib.datasets import catalog, labels, layouts
+from fusionlib.datasets import catalog, checking, labels, layouts
 
 SIZE = (24, 32)  # height, width of the generated images
 
@@ -128,7 +128,7 @@ def test_layouts_open_and_pass(copy, small, tmp_path):
     count = 1 if name == "MSRS-detection" else 3
     small(name, count, **({"splits": {"train": 2, "test": 1}} if "train" in splits else {}))
     folder = make(tmp_path)
-    report = catalog.check(name.lower(), folder)
+    report = checking.check(name.lower(), folder)
     assert report.problems == [] and report.pairs == count, report.problems
     assert report.boxes == {label: count for label in expected}
     pairs = catalog.open_pairs(name, folder)
@@ -148,7 +148,7 @@ def test_sets_without_boxes(small, tmp_path):
             image(tmp_path / name / vi / f"FLIR_{number}.png", size=size)
         text(tmp_path / name / ir / "Thumbs.db", "stray")
         small(name, 2)
-        assert catalog.check(name, tmp_path / name).problems == []
+        assert checking.check(name, tmp_path / name).problems == []
         assert [pair.boxes for pair in catalog.open_pairs(name, tmp_path / name)] == [None, None]
 
 
@@ -164,7 +164,7 @@ def test_multi_focus_sets(small, tmp_path):
             image(folder / file, seed, form="TIFF" if file.endswith("lab1.bmp") else None)
         image(folder / "Images/c1.png")  # a picture of something else
         small(name, 1)
-        assert catalog.check(name, folder).problems == []
+        assert checking.check(name, folder).problems == []
         pair, = catalog.open_pairs(name, folder)
         assert pair.a.shape == pair.b.shape == SIZE and (pair.reference is not None) == (files[2] is not None)
         assert not np.array_equal(pair.a, pair.b)
@@ -251,7 +251,7 @@ DAMAGE = [value for name, value in globals().items() if name.startswith("damage_
 def test_damage_is_named(damage, small, tmp_path):
     small("M3FD", 3)
     path, message = damage(m3fd(tmp_path))
-    problems = catalog.check("M3FD", tmp_path).problems
+    problems = checking.check("M3FD", tmp_path).problems
     assert len(problems) == 1 and str(path) in problems[0], problems
     with pytest.raises(ValueError, match=message):
         raise ValueError(problems[0])
@@ -260,13 +260,13 @@ def test_damage_is_named(damage, small, tmp_path):
 def test_every_problem_is_named_at_once(small, tmp_path):
     small("FLIR-aligned", 3, splits={"train": 2, "test": 1})
     align = flir(tmp_path) / "align"
-    assert catalog.check("FLIR-aligned", tmp_path).problems == []
+    assert checking.check("FLIR-aligned", tmp_path).problems == []
     (align / "JPEGImages/FLIR_00000_RGB.jpg").unlink()
     text(align / "Annotations/FLIR_00001_PreviewData.xml", "")
     content = (align / "JPEGImages/FLIR_00002_RGB.jpg").read_bytes()
     (align / "JPEGImages/FLIR_00002_RGB.jpg").write_bytes(content[:len(content) * 2 // 3])
     (align / "align_validation.txt").unlink()
-    problems = catalog.check("FLIR-aligned", tmp_path).problems
+    problems = checking.check("FLIR-aligned", tmp_path).problems
     for words in (("expected 3 pairs", "found 2"), ("FLIR_00000_PreviewData.jpeg", "partner", "visible"),
                   ("'FLIR_00000'", "align_train.txt"), ("FLIR_00001_PreviewData.xml", "is empty"),
                   ("FLIR_00002_RGB.jpg", "truncated"), ("expected 1 pairs of split test in align_validation.txt", "none"),
@@ -284,10 +284,10 @@ def test_yolo_is_judged_by_line(small, tmp_path):
                              ("1.5 .5 .5 .1 .1", "class from 0"), ("0 12 9 20 30", "shares of the image"),
                              ("0 nan .5 .1 .1", "shares of the image"), ("0 .5 .5 0 .1", "expected boxes x, y")):
         text(path, content)
-        problem, = catalog.check("M3FD", tmp_path).problems
+        problem, = checking.check("M3FD", tmp_path).problems
         assert str(path) in problem and message in problem
     text(path, "")  # nobody and nothing in it
-    assert catalog.check("M3FD", tmp_path).problems == []
+    assert checking.check("M3FD", tmp_path).problems == []
     assert catalog.open_pairs("M3FD", tmp_path)["00001"].boxes.shape == (0, 4)
 
 
@@ -295,7 +295,7 @@ def test_coco_misspelt(small, tmp_path):
     small("M3FD", 3)
     path = m3fd_coco(tmp_path) / "M3FD_Detection/m3fd-train.json"
     text(path, path.read_text().replace("Lamp", "Lmap"))
-    problem, *_ = catalog.check("M3FD", tmp_path).problems
+    problem, *_ = checking.check("M3FD", tmp_path).problems
     assert str(path) in problem and "got 'Lmap'" in problem
     with pytest.raises(ValueError, match="got 'Lmap'"):
         catalog.open_pairs("M3FD", tmp_path)
@@ -305,16 +305,16 @@ def test_labels_that_come_from_elsewhere(small, tmp_path):
     small("MSRS", 3, splits={"train": 2, "test": 1})
     for path in msrs(tmp_path).glob("fusion/*/*.txt"):
         path.unlink()
-    report = catalog.check("MSRS", tmp_path)
+    report = checking.check("MSRS", tmp_path)
     assert report.problems == [] and "expected boxes" in report.notes[0]
     assert catalog.open_pairs("MSRS", tmp_path)[0].boxes is None
 
 
 def test_box_counts_are_a_note(small, tmp_path):
     small("M3FD", 3, boxes={"person": 3, "lamp": 3})
-    assert catalog.check("M3FD", m3fd(tmp_path)).notes == []
+    assert checking.check("M3FD", m3fd(tmp_path)).notes == []
     small("M3FD", 3, boxes={"person": 3, "lamp": 4})
-    report = catalog.check("M3FD", tmp_path)
+    report = checking.check("M3FD", tmp_path)
     assert report.problems == [] and "lamp 4" in report.notes[0] and "lamp 3" in report.notes[0]
 
 
@@ -323,15 +323,15 @@ def test_nothing_there(tmp_path):
         catalog.find("LLVIP", tmp_path)
     with pytest.raises(FileNotFoundError, match="expected a folder"):
         catalog.open_pairs("LLVIP", tmp_path / "nowhere")
-    assert len(catalog.check("LLVIP", tmp_path).problems) == 1
+    assert len(checking.check("LLVIP", tmp_path).problems) == 1
     m3fd(tmp_path / "one"), m3fd(tmp_path / "two")
     with pytest.raises(ValueError, match="expected one copy, found one/M3FD_Detection/ and two/M3FD_Detection/"):
         catalog.open_pairs("M3FD", tmp_path)
-    assert len(catalog.check("M3FD", tmp_path).problems) == 1
+    assert len(checking.check("M3FD", tmp_path).problems) == 1
     with pytest.raises(FileNotFoundError, match="expected TNO"):
         catalog.find("TNO", tmp_path)  # folders ir and vi further below are those of another set
     with pytest.raises(ValueError, match="name: expected one of M3FD, .*'LLVPI'"):
-        catalog.check("LLVPI", tmp_path)
+        checking.check("LLVPI", tmp_path)
 
 
 def test_thousands_of_files_and_one_is_bad(small, tmp_path):
@@ -343,11 +343,11 @@ def test_thousands_of_files_and_one_is_bad(small, tmp_path):
     for role, content in pattern.items():
         for i in range(count):
             (first / f"{role}/{i:05d}{'.xml' if role == 'Annotation' else '.png'}").write_bytes(content)
-    assert catalog.check("M3FD", tmp_path).problems == []
+    assert checking.check("M3FD", tmp_path).problems == []
     bad = first / "Vis/00444.png"
     bad.write_bytes(bad.read_bytes()[:-9])
     for processes in (1, 2):
-        report = catalog.check("M3FD", tmp_path, processes=processes)
+        report = checking.check("M3FD", tmp_path, processes=processes)
         assert len(report.problems) == 1 and str(bad) in report.problems[0]
         assert report.pairs == count and report.boxes["person"] == count
 
@@ -406,7 +406,7 @@ def test_linked_folders(small, tmp_path):
     (tmp_path / "here").mkdir()
     for role in ("Ir", "Vis", "Annotation"):
         (tmp_path / "here" / role).symlink_to(tmp_path / "disk/M3FD_Detection" / role)
-    assert catalog.check("M3FD", tmp_path / "here").problems == []
+    assert checking.check("M3FD", tmp_path / "here").problems == []
 
 
 def test_what_is_present(tmp_path):
@@ -444,7 +444,7 @@ def test_real_sets(name, folder, split, count, fusion_data):
     pairs = catalog.open_pairs(name, fusion_data / "ivif" / folder, split)
     assert len(pairs) == count and pairs[0].infrared.ndim == 2
     assert (pairs[0].boxes is None) == (folder in ("llvip", "tno"))
-    problems = [problem for problem in catalog.check(name, fusion_data / "ivif" / folder).problems
+    problems = [problem for problem in checking.check(name, fusion_data / "ivif" / folder).problems
                 if "pairs of" not in problem and "expected boxes (annotations.json)" not in problem]
     assert problems == []
 

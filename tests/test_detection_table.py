@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 import torch
 
-from fusionlib import comparison, detection_table, figures_detection, fused_folders, images, published, results
+from fusionlib import comparison, detection_table, fused_folders, images, published, results
 from fusionlib.datasets.scenes import CLASSES, write_scenes
 from fusionlib.detection_table import PRESETS, TrainedOn, recipe
 from fusionlib.detectors import Boxes, Detectors
 from fusionlib.detectors.evaluation import overlap
+from fusionlib.figures import detection as figures_detection
 from fusionlib.settings import Settings, open_pairs
 from fusionlib.training import train
 

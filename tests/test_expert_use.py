@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
-from fusionlib import expert_use, figures_experts, held_out, images, losses
+from fusionlib import expert_use, held_out, images, losses
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.datasets.scenes import CONDITIONS, scene, write_scenes
+from fusionlib.figures import experts as figures_experts
 from fusionlib.model import Model, load
 from fusionlib.networks import save_checkpoint
 from fusionlib.settings import SMOKE, Settings, open_pairs

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusionlib import figures_fused, zoom
+from fusionlib import zoom
 from fusionlib.datasets.infrared_visible import Pair
+from fusionlib.figures import fused as figures_fused
 from fusionlib.zoom import Box
 
 

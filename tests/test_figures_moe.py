@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from fusionlib import figures_moe
+from fusionlib.figures import moe as figures_moe
 from fusionlib.networks import MoEFusion
 from fusionlib.networks.anatomy import walk
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from fusionlib import comparison, figures_ranking, methods, protocol, published, ranking
+from fusionlib import comparison, methods, protocol, published, ranking
+from fusionlib.figures import ranking as figures_ranking
 
 
 def values(rng, images=12, names="abcd", shift=0.0, ties=False):

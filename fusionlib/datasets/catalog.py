@@ -12,7 +12,6 @@ import textwrap
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 
@@ -21,9 +20,6 @@ from .infrared_visible import InfraredVisible, Pairs
 from .labels import CLASSES, Annotation, LabelFile, read_coco
 from .layouts import Found
 from .multi_focus import MultiFocus
-
-if TYPE_CHECKING:
-    from .checking import Report
 
 
 @cache
@@ -208,13 +204,6 @@ def _multi_focus(name: str, found: Found, split: str | None, **options) -> Multi
         raise ValueError(f"{found.root}: expected both images of each pair, one of {', '.join(alone)} is missing")
     return MultiFocus(found.root, files={pair: (first[pair], second[pair]) for pair in first},
                       references=found.files["reference"], **options)
-
-
-def check(name: str, directory: str | os.PathLike, processes: int = 1, progress: bool = False) -> Report:
-    """Verify a copy of a data set; see :func:`.checking.check`."""
-    from .checking import check as verify
-
-    return verify(name, directory, processes, progress)
 
 
 def download(name: str, directory: str | os.PathLike, progress: bool = False) -> list[Path]:

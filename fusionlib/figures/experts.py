@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from fusionlib.figures import COLOURS
-from fusionlib.figures_moe import CLASS_COLOURS, INFRARED, SOURCE_COLOURS, VISIBLE, _bare
+from fusionlib.figures.moe import CLASS_COLOURS, INFRARED, SOURCE_COLOURS, VISIBLE, _bare
 from fusionlib.results import interval
 
 GATES = ("foreground", "background", "global")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fusionlib.figures import COLOURS
-from fusionlib.figures_moe import CLASS_COLOURS, INFRARED, VISIBLE
+from fusionlib.figures.moe import CLASS_COLOURS, INFRARED, VISIBLE
 
 # Lines that mean the same in every figure; the other methods take turns with the rest.
 FIXED = {"Infrared": (INFRARED, "-"), "Visible": (VISIBLE, "-"), "MoE-Fusion": ("black", "-")}
