@@ -5,10 +5,11 @@ A method without weights and one that crashes are named in a status and the othe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+from torch.utils.data import Subset
 
 from fusionlib import methods, protocol, scoring
 from fusionlib.datasets import catalog
@@ -52,6 +53,18 @@ def pairs(data: str = "", limit: int = 0, split: str = "", dataset: str = "", si
         return InfraredVisible(data, split or None, **options)
 
     return opened(names=opened().names[:limit]) if limit else opened()
+
+
+def readable(pairs: Sequence[Pair]) -> tuple[Sequence[Pair], list[str]]:
+    """Return the pairs that can be read, still read when asked for, and a sentence for each that cannot."""
+    good, problems = [], []
+    for number in range(len(pairs)):
+        try:
+            pairs[number]
+            good.append(number)
+        except (OSError, ValueError) as error:
+            problems.append(str(error))
+    return Subset(pairs, good) if problems else pairs, problems
 
 
 def split_of(dataset: str, split: str) -> str:

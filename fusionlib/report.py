@@ -71,6 +71,13 @@ def assumptions() -> list[dict]:
     return found
 
 
+def left_out(run: dict) -> list[str]:
+    """Return what a finished run had to leave out: unreadable files, and methods that failed."""
+    status = run.get("status", {})
+    failed = [f"{name} {word}" for name, word in status.items() if word.startswith("failed")] if isinstance(status, dict) else []
+    return [*run.get("problems", []), *failed]
+
+
 def nodes(folder: Path) -> list[dict]:
     """Return what became of each node: finished, failed (with its error) or not run."""
     try:
@@ -82,12 +89,13 @@ def nodes(folder: Path) -> list[dict]:
                 for path in sorted(folder.glob("*/run.json")) if path.parent.name not in names]
     for node in planned:
         home = folder / node["name"]
-        node |= {"status": "not run", "error": "", "seconds": None, "run": {}, "links": [], "pictures": []}
+        node |= {"status": "not run", "error": "", "seconds": None, "run": {}, "links": [], "pictures": [], "left_out": []}
         if (home / "run.json").is_file():
             try:
                 node["run"] = runs.load(home)
                 # What an unfinished run drew may be of an earlier one.
-                node |= {"status": "finished", "seconds": node["run"]["seconds"], "pictures": pictures(home)}
+                node |= {"status": "finished", "seconds": node["run"]["seconds"], "pictures": pictures(home),
+                         "left_out": left_out(node["run"])}
             except ValueError as error:
                 node |= {"status": "failed", "error": str(error)}
         elif (home / "log.txt").is_file():

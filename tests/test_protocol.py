@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from oracles.vectors import triplets
 
-from fusionlib import comparison, images, methods, metrics, protocol
+from fusionlib import comparison, images, methods, metrics, protocol, report
 from fusionlib.datasets.infrared_visible import Pair
-from fusionlib.datasets.scenes import scene
+from fusionlib.datasets.scenes import scene, write_scenes
 
 ORACLE = json.loads((Path(__file__).parent / "oracles" / "metrics_vectors.json").read_text(encoding="utf-8"))
 EIGHT = ("EN", "SF", "SD", "MI", "VIF", "AG", "SCD", "Qabf")
@@ -202,3 +202,22 @@ def test_a_folder_of_pairs_is_read_as_often_as_needed(tmp_path):
     assert [pair.name for pair in pairs] == [pair.name for pair in pairs] and len(list(pairs)) == 2
     listed = comparison.pairs(str(data), 1, "val", "M3FD")  # a set of the catalogue, in this project's own layout
     assert [pair.name for pair in listed] == ["00002_night"]
+
+
+def test_unreadable_pairs_are_left_out_and_named(tmp_path):
+    """The rest is still there, in its order, and read only when asked for."""
+    write_scenes(tmp_path, range(4), (32, 48))
+    files = sorted((tmp_path / "ir").iterdir())
+    files[1].write_bytes(b"")
+    files[2].write_bytes(files[2].read_bytes()[:200])
+    every = comparison.pairs(str(tmp_path))
+    pairs, problems = comparison.readable(every)
+    assert [pair.name for pair in pairs] == [files[0].stem, files[3].stem]
+    assert [path.name in problem for path, problem in zip(files[1:3], problems, strict=True)] == [True, True]
+    assert comparison.readable(pairs) == (pairs, [])
+
+
+def test_the_report_names_what_was_left_out():
+    run = {"problems": ["a.png: expected an image"], "status": {"LP": "", "Mine": "failed: no image", "YDTR": "no weights: get them"}}
+    assert report.left_out(run) == ["a.png: expected an image", "Mine failed: no image"]
+    assert report.left_out({"status": "draft"}) == []
