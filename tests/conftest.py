@@ -32,3 +32,27 @@ def oracles(fusion_data) -> Path:
     if not path.is_dir():
         pytest.skip(f"no folder of reference numbers at {path}")
     return path
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Sums in one order, whatever the machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def figures_closed():
+    """Draw without a window, and leave no figure behind."""
+    import matplotlib
+    import matplotlib.pyplot as plt
+
+    backend = matplotlib.get_backend()
+    matplotlib.use("agg")
+    yield
+    plt.close("all")
+    matplotlib.use(backend)

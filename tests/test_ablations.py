@@ -21,12 +21,7 @@ TINY = Settings(scenes=(4, 1), size=(32, 48), model={"width": 2, "gate_grid": [[
 VARIANTS = {**TABLE_2, **ablations.EQUAL_OPERATIONS}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """The zoom boxes of figures 3 to 5: where they are put, what is measured in them, and that the figure shows them."""
 
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,14 +10,7 @@ from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.figures import fused as figures_fused
 from fusionlib.zoom import Box
 
-
-@pytest.fixture(autouse=True)
-def closed():
-    backend = matplotlib.get_backend()
-    matplotlib.use("agg")
-    yield
-    plt.close("all")
-    matplotlib.use(backend)
+pytestmark = pytest.mark.usefixtures("figures_closed")
 
 
 @given(st.integers(0, 10_000), st.integers(1, 9), st.integers(1, 9))

@@ -1,7 +1,6 @@
 """Figures of pairs and of the network: what is drawn is what was given."""
 
 import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,14 +10,7 @@ from fusionlib.figures import moe as figures_moe
 from fusionlib.networks import MoEFusion
 from fusionlib.networks.anatomy import walk
 
-
-@pytest.fixture(autouse=True)
-def closed():
-    backend = matplotlib.get_backend()
-    matplotlib.use("agg")
-    yield
-    plt.close("all")
-    matplotlib.use(backend)
+pytestmark = pytest.mark.usefixtures("figures_closed")
 
 
 @pytest.mark.parametrize("options", [
