@@ -200,15 +200,18 @@ def code_of(notebook: str | Path) -> str:
     return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
 
 
-def _imports(source: str, package: str) -> set[str]:
-    """Return the dotted names below ``package`` that ``source`` may import."""
+def _imports(source: str, home: str) -> set[str]:
+    """Return the dotted names of this package that ``source``, a module of the package ``home``, may import."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in found if name == package or name.startswith(package + ".")}
+        elif isinstance(node, ast.ImportFrom):
+            start = home.rsplit(".", node.level - 1)[0] if node.level else ""  # "from ." is the package itself
+            module = ".".join(filter(None, (start, node.module)))
+            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+    parts = [name.split(".") for name in found]
+    return {".".join(words[:n + 1]) for words in parts if words[0] == "fusionlib" for n in range(len(words))}
 
 
 def library_hash(notebook: str | Path) -> str:
@@ -217,14 +220,14 @@ def library_hash(notebook: str | Path) -> str:
     Snakemake sees a changed parameter, not a changed module: with this hash as a parameter it sees both.
     """
     seen: dict[Path, bytes] = {}
-    waiting = [code_of(notebook)]
+    waiting = [(code_of(notebook), "")]
     while waiting:
-        for name in _imports(waiting.pop(), "fusionlib"):
+        for name in _imports(*waiting.pop()):
             base = root() / Path(*name.split("."))
             for path in (base.with_suffix(".py"), base / "__init__.py"):
                 if path.is_file() and path not in seen:
                     seen[path] = path.read_bytes()
-                    waiting.append(seen[path].decode())
+                    waiting.append((seen[path].decode(), ".".join(path.relative_to(root()).parent.parts)))
     digest = hashlib.sha256()
     for path in sorted(seen):
         digest.update(path.relative_to(root()).as_posix().encode() + b"\0" + seen[path])

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
+from fusionlib.networks import convolution
 from fusionlib.networks import experts as experts_module
-from fusionlib.networks.experts import Expert, Mixture, NoisyTopKGate, convolve
+from fusionlib.networks.convolution import convolve
+from fusionlib.networks.experts import Expert, Mixture, NoisyTopKGate
 from fusionlib.networks.moe_fusion import MoEFusion
 from fusionlib.networks.moe_parts import official_name
 
@@ -210,14 +212,29 @@ def test_mixture_equals_its_formula(half, data, seed, mirror, grad, combine):
 @pytest.mark.parametrize("size", [(2, 2), (2, 7), (9, 3), (16, 17)])
 def test_mirrored_border(channels, size):
     """The fast way without gradients is the padded convolution."""
-    x = torch.randn(2, channels[0] * 2, *size)
-    weight, bias = torch.randn(channels[1] * 2, channels[0], 3, 3), torch.randn(channels[1] * 2)
+    x = torch.randn(2, channels[0], *size)
+    weight, bias = torch.randn(channels[1], channels[0], 3, 3), torch.randn(channels[1])
     with torch.no_grad():
-        fast = convolve(x, weight, bias, mirror=True, groups=2)
-    padded = torch.nn.functional.conv2d(
-        torch.nn.functional.pad(x, (1, 1, 1, 1), mode="reflect"), weight, bias, groups=2)
+        fast = convolve(x, weight, bias, mirror=True)
+    padded = torch.nn.functional.conv2d(torch.nn.functional.pad(x, (1, 1, 1, 1), mode="reflect"), weight, bias)
     assert torch.allclose(fast, padded, atol=1e-5)
-    assert torch.equal(convolve(x.requires_grad_(), weight, bias, mirror=True, groups=2), padded)
+    assert torch.equal(convolve(x.requires_grad_(), weight, bias, mirror=True), padded)
+
+
+@pytest.mark.parametrize("reading", ["paper", "official"])
+@pytest.mark.parametrize("height", [2, 31, 32, 33, 64, 65, 97, 130])
+def test_strips_are_the_whole(reading, height, monkeypatch):
+    """Without gradients maps are computed in strips, here of 32 rows: the same values wherever a strip ends."""
+    monkeypatch.setattr(convolution, "STRIP_BYTES", 1)
+    model = MoEFusion(reading, **TINY).eval()
+    data = inputs(2, 4 * height, 9)
+    data = data[0][:, :, :height], data[1][:, :, :height], data[2]
+    whole = model(*data)
+    with torch.no_grad():
+        strips = model(*data)
+    assert (strips.fused - whole.fused).abs().max() < 1e-5
+    for name, local in whole.local_features.items():
+        assert (strips.local_features[name] - local).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("reading", ["paper", "official"])
@@ -248,22 +265,25 @@ def test_operations_are_those_of_the_selected_experts(experts, k):
     assert counter.get_total_flops() == sum(operations for _, operations in model.cost(32, 40).values())
 
 
-def test_calls_of_the_selected_experts(monkeypatch):
+@pytest.mark.parametrize("gradients", [False, True])
+def test_calls_of_the_selected_experts(gradients, monkeypatch):
     """The 160 channels of a sample are read by one convolution for both active global experts."""
     model = MoEFusion("paper", **TINY).eval()
-    seen = []
+    seen, called = [], torch.nn.functional.conv2d
 
     def counting(x, weight, *rest, **options):
         seen.append((len(x), x.shape[1], weight.shape[0]))
-        return convolve(x, weight, *rest, **options)
+        return called(x, weight, *rest, **options)
 
-    monkeypatch.setattr(experts_module, "convolve", counting)
-    out = model(*inputs(3))
+    monkeypatch.setattr(experts_module.F, "conv2d", counting)
+    with torch.set_grad_enabled(gradients):
+        out = model(*inputs(3))
     width = TINY["width"]
     assert [call for call in seen if call[1] == 10 * width] == [(1, 10 * width, 2 * 4 * width)] * 3
-    per_local = {True: 2, False: 3}  # first layers of one or two modalities, and one last layer for both experts
-    expected = sum(per_local[bool(one)] for flags in out.one_modality().values() for one in flags)
-    assert len(seen) == 8 + 2 + expected + 3 * 4  # encoders, attention, local mixtures, global mixture
+    if gradients:  # without them an encoder and the border take several calls a layer
+        per_local = {True: 2, False: 3}  # first layers of one or two modalities, and one last layer for both experts
+        expected = sum(per_local[bool(one)] for flags in out.one_modality().values() for one in flags)
+        assert len(seen) == 8 + 2 + expected + 3 * 4  # encoders, attention, local mixtures, global mixture
 
 
 @pytest.mark.parametrize("reading", ["paper", "official"])

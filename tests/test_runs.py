@@ -126,6 +126,22 @@ def test_library_hash_follows_imports(tmp_path, monkeypatch):
     assert runs.library_hash(path) != before, "b is imported through a"
 
 
+@pytest.mark.parametrize("line", ["from .b import x", "from . import b", "from ..room.b import x", "from ..room import b"])
+def test_library_hash_follows_relative_imports(tmp_path, monkeypatch, line):
+    room = tmp_path / "fusionlib" / "room"
+    room.mkdir(parents=True)
+    for path, text in {room.parent / "__init__.py": "", room / "__init__.py": "", room / "a.py": line,
+                       room / "b.py": "x = 1"}.items():
+        path.write_text(text)
+    monkeypatch.setattr(runs, "root", lambda: tmp_path)
+    path = notebook(tmp_path / "n.ipynb", "from fusionlib.room.a import x")
+    hashes = [runs.library_hash(path)]
+    for name in ("b", "__init__"):
+        (room / f"{name}.py").write_text("x = 2")
+        hashes.append(runs.library_hash(path))
+    assert len(set(hashes)) == 3
+
+
 def test_read_only_output_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match="output: the folder .* cannot be written"):

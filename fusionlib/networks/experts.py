@@ -16,70 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STRIP_BYTES = 24 << 20  # of the widest map that a processor without gradients computes at once
-Pieces = Sequence[Tensor]  # feature maps (B, c_i, H, W) that an expert reads one behind the other as channels
+from .convolution import Conv, Pieces, inner, joined, plain, reader, strip_rows
+
 # Source of the gates' noise: PyTorch's own, one of the batch, or one of each sample (the same however a batch is shared
 # out among processes).
 Noise = torch.Generator | Sequence[torch.Generator] | None
-
-
-class Conv(nn.Conv2d):
-    """A 3x3 convolution that keeps the size; the border is mirrored (edge pixel not repeated) or zero."""
-
-    def __init__(self, inputs: int, outputs: int, mirror: bool):
-        super().__init__(inputs, outputs, 3)
-        self.mirror = mirror
-
-    def forward(self, x: Tensor) -> Tensor:
-        return convolve(x, self.weight, self.bias, self.mirror)
-
-    def behind_each_other(self, pieces: Pieces) -> Tensor:
-        """Convolve pieces (B, c, H, W) of one size as if their channels stood behind each other."""
-        if torch.is_grad_enabled() or pieces[0].device.type != "cpu":
-            return self(torch.cat(tuple(pieces), dim=1))
-        # A sum of convolutions costs no more than one, and the joined copy is saved.
-        kernels = self.weight.chunk(len(pieces), dim=1)
-        y = convolve(pieces[0], kernels[0], self.bias, self.mirror)
-        for piece, kernel in zip(pieces[1:], kernels[1:], strict=True):
-            y += convolve(piece, kernel, None, self.mirror)
-        return y
-
-
-class Cut(NamedTuple):
-    """Which horizontal edges of a map are no border of the image: a strip's neighbours lie behind them."""
-
-    top: bool = False
-    bottom: bool = False
-
-
-WHOLE = Cut()
-
-
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, mirror: bool, groups: int = 1, cut: Cut = WHOLE) -> Tensor:
-    """Convolve (B, C, H, W) with 3x3 kernels at equal size, the border mirrored or zero; H and W at least 2.
-
-    A cut edge loses its outermost row, which would need the one behind it (processors without gradients only).
-    """
-    if torch.is_grad_enabled() or x.device.type != "cpu":
-        x = F.pad(x, (1, 1, 1, 1), mode="reflect") if mirror else x
-        return F.conv2d(x, weight, bias, padding=0 if mirror else 1, groups=groups)
-    # Kernels with their channels innermost make maps with their channels innermost, which a processor convolves in less
-    # time and a quarter less memory; their gradients would take twice as long, so training keeps the usual order.
-    weight = weight.clone(memory_format=torch.channels_last)
-    out = F.conv2d(x, weight, bias, padding=1, groups=groups)
-    if mirror:
-        # A padded copy of 160 channels costs as much time as several small layers, and only the outermost pixels feel
-        # the padding: those four lines are convolved again with the mirrored border.
-        for row, lines, pads, inside in ((0, slice(0, 2), (1, 1, 1, 0), cut.top),
-                                         (-1, slice(-2, None), (1, 1, 0, 1), cut.bottom)):
-            if inside:
-                continue
-            strip = F.pad(x[:, :, lines], pads, mode="reflect")
-            out[:, :, row] = F.conv2d(strip, weight, bias, groups=groups)[:, :, 0]
-        for column, lines, pads in ((0, slice(0, 2), (1, 0, 1, 1)), (-1, slice(-2, None), (0, 1, 1, 1))):
-            strip = F.pad(x[..., lines], pads, mode="reflect")
-            out[..., column] = F.conv2d(strip, weight, bias, groups=groups)[..., 0]
-    return out[:, :, int(cut.top):out.shape[2] - int(cut.bottom)]
 
 
 class Expert(nn.Module):
@@ -205,71 +146,62 @@ class Mixture(nn.Module):
         are not selected, and no result that depends on the other samples.
         """
         gating = self.gate(s, generator)
-        height, strip = sources[0][0].shape[2], self._strip(sources)
         # split, not indexing: its gradient is written once, not once per sample.
         samples = [list(zip(*(piece.split(1) for piece in pieces), strict=True)) for pieces in sources]
-        outputs = []
-        for b, (chosen, weights) in enumerate(zip(gating.chosen.tolist(), gating.weights, strict=True)):
-            own = [source[b] for source in samples]
-            parts = [self._mix(chosen, weights[chosen], *self._rows(own, first, first + strip))[:, :, :strip]
-                     for first in range(0, height, strip)]
-            outputs.append(torch.cat(parts, dim=2) if len(parts) > 1 else parts[0])
-        return torch.cat(outputs), gating
+        like, channels = sources[0][0], self.experts[0].layers[-1].out_channels
+        out = None if plain(like) else torch.empty_like(like[:, :1].expand(-1, channels, -1, -1),
+                                                        memory_format=torch.channels_last)
+        outputs = [self._mix(chosen, weights[chosen], [source[b] for source in samples], None if out is None else out[b:b + 1])
+                   for b, (chosen, weights) in enumerate(zip(gating.chosen.tolist(), gating.weights, strict=True))]
+        return torch.cat(outputs) if out is None else out, gating
 
-    def _strip(self, sources: Sequence[Pieces]) -> int:
-        """Return how many rows are computed at once.
-
-        Without gradients a processor takes strips that fit its cache: new memory for wide maps of a whole image costs it
-        as much time as a fifth of the convolutions. The result is the same.
-        """
-        first = sources[0][0]
-        if torch.is_grad_enabled() or first.device.type != "cpu":
-            return first.shape[2]
-        widest = max(sum(piece.shape[1] for piece in pieces) for pieces in sources)
-        return max(32, STRIP_BYTES // (widest * first.shape[3] * first.element_size()))
-
-    def _rows(self, sources: Sequence[Pieces], first: int, end: int) -> tuple[list[Pieces], Cut]:
-        """Return rows ``first`` to ``end`` of the sources with those that the layers of an expert read beyond them."""
-        beyond, height = len(self.experts[0].layers), sources[0][0].shape[2]
-        cut = Cut(first > 0, end + beyond < height)
-        if cut == WHOLE:
-            return list(sources), cut
-        rows = slice(first - beyond if cut.top else 0, end + beyond if cut.bottom else height)
-        return [[piece[:, :, rows] for piece in pieces] for pieces in sources], cut
-
-    def _mix(self, chosen: list[int], weights: Tensor, sources: list[Pieces], cut: Cut) -> Tensor:
-        """Combine the ``chosen`` experts on the sources of one sample; weights (K,)."""
-        chains = [self.experts[e].layers for e in chosen]
-        k = len(chosen)
+    def _mix(self, chosen: list[int], weights: Tensor, sources: list[Pieces], out: Tensor | None) -> Tensor:
+        """Combine the ``chosen`` experts on the sources of one sample, weights (K,), into ``out`` where there is one."""
+        chains, like = [self.experts[e].layers for e in chosen], sources[0][0]
         # Experts that read the same features read them once: their first kernels stand behind each other.
-        hidden = []
-        for source, members in groupby(chosen, key=self.reads.__getitem__):
-            first = [self.experts[e].layers[0] for e in members]
-            x = torch.cat(sources[source], dim=1) if len(sources[source]) > 1 else sources[source][0]
-            hidden.append(convolve(x, _stack(first, "weight"), _stack(first, "bias"), self.mirror, cut=cut))
-            del x
-        y = torch.cat(hidden, dim=1) if len(hidden) > 1 else hidden[0]
-        del hidden
-        for layers in zip(*(chain[1:-1] for chain in chains), strict=True):
-            y = convolve(y.relu_(), _stack(layers, "weight"), _stack(layers, "bias"), self.mirror, groups=k, cut=cut)
-        y, last = y.relu_(), [chain[-1] for chain in chains]
+        first = [(sources[source], *_stack([self.experts[e].layers[0] for e in members]))
+                 for source, members in groupby(chosen, key=self.reads.__getitem__)]
+        later = [(*_stack(layers), len(chosen)) for layers in zip(*(chain[1:] for chain in chains), strict=True)]
         if self.combine == "sum":
             # Cao (2), (4): y = sum_i G(s)_i E_i(x). The last layer is linear, so the weights go into its kernels and
             # the sum becomes one convolution over all selected experts.
+            last = [chain[-1] for chain in chains]
             weight = torch.cat([g * layer.weight for g, layer in zip(weights, last, strict=True)], dim=1)
-            return convolve(y, weight, sum(g * layer.bias for g, layer in zip(weights, last, strict=True)), self.mirror,
-                            cut=cut)
-        y = convolve(y, _stack(last, "weight"), _stack(last, "bias"), self.mirror, groups=k, cut=cut)
-        total = sum(g * part.exp() for g, part in zip(weights, y.chunk(k, dim=1), strict=True))
-        # As the official code: an exact zero becomes the double-precision epsilon before the logarithm.
-        return torch.where(total == 0, torch.finfo(torch.float64).eps, total).log()
+            later[-1] = _inner(weight), sum(g * layer.bias for g, layer in zip(weights, last, strict=True)), 1
+        deep = *(weight.shape[1] for _, weight, _ in first), *(weight.shape[1] * groups for weight, _, groups in later)
+        height, strip, done = like.shape[2], strip_rows(like, max(deep)), 0
+        buffers = [reader(like, channels, strip + len(chains[0]), self.mirror) for channels in deep]
+        for top in range(0, height, strip):
+            end, line = top + strip >= height, iter(buffers)
+            y = [F.conv2d(next(line).push([x[:, :, top:top + strip] for x in pieces], end), weight, bias)
+                 for pieces, weight, bias in first]
+            for weight, bias, groups in later:
+                y = [F.conv2d(next(line).push(y, end, relu=True), weight, bias, groups=groups)]
+            y = y[0] if self.combine == "sum" else _log_sum_exp(weights, y[0])
+            if out is None:
+                return y
+            out[:, :, done:done + y.shape[2]] = y
+            done += y.shape[2]
+        return out
 
     def every_expert(self, sources: Sequence[Pieces]) -> Tensor:
         """Return what each expert makes of the sources, selected or not, (B, N, C, H, W); for figures."""
-        joined = [torch.cat(tuple(pieces), dim=1) for pieces in sources]
-        return torch.stack([expert(joined[r]) for expert, r in zip(self.experts, self.reads, strict=True)], dim=1)
+        inputs = [joined(pieces) for pieces in sources]
+        return torch.stack([expert(inputs[r]) for expert, r in zip(self.experts, self.reads, strict=True)], dim=1)
 
 
-def _stack(layers: Sequence[Conv], name: str) -> Tensor:
-    """Return the ``weight`` or ``bias`` of several layers as those of one layer."""
-    return torch.cat([getattr(layer, name) for layer in layers])
+def _stack(layers: Sequence[Conv]) -> tuple[Tensor, Tensor]:
+    """Return the kernels and biases of several layers as those of one layer."""
+    weight = torch.cat([layer.weight for layer in layers])
+    return _inner(weight), torch.cat([layer.bias for layer in layers])
+
+
+def _inner(weight: Tensor) -> Tensor:
+    return weight if plain(weight) else inner(weight)
+
+
+def _log_sum_exp(weights: Tensor, y: Tensor) -> Tensor:
+    """Return log sum_i g_i exp(E_i(x)) of outputs (1, K C, H, W) that stand behind each other."""
+    total = sum(g * part.exp() for g, part in zip(weights, y.chunk(len(weights), dim=1), strict=True))
+    # As the official code: an exact zero becomes the double-precision epsilon before the logarithm.
+    return torch.where(total == 0, torch.finfo(torch.float64).eps, total).log()

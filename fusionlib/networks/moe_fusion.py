@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .experts import Expert, Mixture, Noise, NoisyTopKGate, Pieces
+from .convolution import Pieces
+from .experts import Expert, Mixture, Noise, NoisyTopKGate
 from .moe_parts import READINGS, Attention, Encoder, from_official_names, official_name
 
 GATE_GRID = ((120, 160), (60, 80))

@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .experts import Conv, Expert
+from .convolution import Conv, LineBuffer, blank, inner, joined, padded, plain, strip_rows
+from .experts import Expert
 
 
 class Reading(NamedTuple):
@@ -42,11 +44,34 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return x_dense in four pieces (B, C, H, W), one a layer; the last is x_enc."""
+        if not plain(image):
+            return self._in_strips(image)
         pieces = [self.layers[0](image).relu_()]
         for layer in self.layers[1:]:
-            y = layer.behind_each_other(pieces)
+            y = layer(joined(pieces))
             pieces.append(y.relu_() if self.dense_relu else y)
         return pieces
+
+    def _in_strips(self, image: Tensor) -> list[Tensor]:
+        """Compute the same strip by strip, each layer as far as the rows before it reach."""
+        height, mirror = image.shape[2], self.layers[0].mirror
+        strip = strip_rows(image, sum(layer.out_channels for layer in self.layers))
+        maps = [blank(image, layer.out_channels, height) for layer in self.layers]
+        # A sum of convolutions costs no more than one of the joined pieces, and the joined copy is saved.
+        kernels = [[inner(kernel) for kernel in layer.weight.chunk(max(number, 1), dim=1)]
+                   for number, layer in enumerate(self.layers)]
+        for b, source in enumerate(padded(image, mirror).split(1)):
+            own = [lines[b:b + 1] for lines in maps]
+            buffers = [LineBuffer(lines, mirror) for lines in own]
+            for top in range(0, height, strip):
+                last = top + strip >= height
+                for number, (layer, buffer) in enumerate(zip(self.layers, buffers, strict=True)):
+                    rows = slice(buffer.end - 1, height + 2 if last else top + strip - number + 2)
+                    bias, y = layer.bias, 0
+                    for lines, kernel in zip(own[:number] or [source], kernels[number], strict=True):
+                        y, bias = F.conv2d(lines[:, :, rows], kernel, bias).add_(y), None
+                    buffer.push([y], last, relu=self.dense_relu or not number)
+        return [lines[:, :, 1:-1, 1:-1] for lines in maps]
 
 
 class Attention(nn.Module):
