@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 import torch
 
-from fusionlib import ablations, gate_controls, images, published
-from fusionlib.ablations import FIGURE_7, FIGURE_8, FULL, TABLE_2
+from fusionlib import images, published
 from fusionlib.datasets.infrared_visible import pairs as open_pairs
+from fusionlib.experiments import ablations, gate_controls
+from fusionlib.experiments.ablations import FIGURE_7, FIGURE_8, FULL, TABLE_2
 from fusionlib.figures import ablations as figures_ablations
-from fusionlib.model import load
 from fusionlib.networks import MoEFusion
 from fusionlib.training import Settings, train
+from fusionlib.training.model import load
 
 TINY = Settings(scenes=(4, 1), size=(32, 48), model={"width": 2, "gate_grid": [[2, 3], [2, 3]]}, attention="frozen",
                 detector={"size": "small"}, batch=2, epochs=1, detector_epochs=1, lr=1e-3)

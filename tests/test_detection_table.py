@@ -9,14 +9,15 @@ import pandas as pd
 import pytest
 import torch
 
-from fusionlib import comparison, detection_table, fused_folders, images, published, results
+from fusionlib import images, published, results
 from fusionlib.datasets.scenes import CLASSES, write_scenes
-from fusionlib.detection_table import PRESETS, TrainedOn, recipe
 from fusionlib.detectors import Boxes, Detectors
 from fusionlib.detectors.evaluation import overlap
+from fusionlib.experiments import comparison, detection_table, fused_folders
+from fusionlib.experiments.detection_table import PRESETS, TrainedOn, recipe
 from fusionlib.figures import detection as figures_detection
-from fusionlib.settings import Settings, open_pairs
 from fusionlib.training import train
+from fusionlib.training.settings import Settings, open_pairs
 
 TINY = recipe("small", 1, scenes=(4, 3), size=(48, 64), batch=2, lr=1e-3)
 

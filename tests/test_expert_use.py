@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 import torch
 
-from fusionlib import expert_use, held_out, images, losses
+from fusionlib import images, losses
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.datasets.scenes import CONDITIONS, scene, write_scenes
+from fusionlib.experiments import expert_use, held_out
 from fusionlib.figures import experts as figures_experts
-from fusionlib.model import Model, load
 from fusionlib.networks import save_checkpoint
-from fusionlib.settings import SMOKE, Settings, open_pairs
+from fusionlib.training.model import Model, load
+from fusionlib.training.settings import SMOKE, Settings, open_pairs
 
 TINY = Settings(scenes=(2, 6), size=(40, 56), model={"width": 4, "gate_grid": [[3, 4], [3, 4]]}, detector={"size": "small"})
 

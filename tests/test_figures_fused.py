@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusionlib import zoom
 from fusionlib.datasets.infrared_visible import Pair
+from fusionlib.experiments import zoom
+from fusionlib.experiments.zoom import Box
 from fusionlib.figures import fused as figures_fused
-from fusionlib.zoom import Box
 
 pytestmark = pytest.mark.usefixtures("figures_closed")
 

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusionlib import external, images, low_pass, metrics
+from fusionlib import images, metrics
 from fusionlib.datasets.multi_focus import Pair, pairs
-from fusionlib.methods import get
+from fusionlib.experiments import low_pass
+from fusionlib.methods import external, get
 from fusionlib.optimizers import sweep
 from fusionlib.transforms.focus import sharper
 

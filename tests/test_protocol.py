@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from oracles.vectors import triplets
 
-from fusionlib import comparison, images, methods, metrics, protocol, report
+from fusionlib import images, methods, metrics, report
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.datasets.scenes import scene, write_scenes
+from fusionlib.experiments import comparison, protocol
 
 ORACLE = json.loads((Path(__file__).parent / "oracles" / "metrics_vectors.json").read_text(encoding="utf-8"))
 EIGHT = ("EN", "SF", "SD", "MI", "VIF", "AG", "SCD", "Qabf")

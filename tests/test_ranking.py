@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from fusionlib import comparison, methods, protocol, published, ranking
+from fusionlib import methods, published, ranking
+from fusionlib.experiments import comparison, protocol
 from fusionlib.figures import ranking as figures_ranking
 
 

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from fusionlib import figures, published, report, report_tables, results, runs
+from fusionlib import figures, published, report, results, runs
+from fusionlib.report import layout
 from workflow import graph
 
 PRINTED = published.table("moe-fusion", 1)
@@ -137,8 +138,8 @@ def test_an_empty_folder_is_refused(tmp_path):
 def test_printed_grids_mark_what_the_paper_marks():
     for number in (1, 2, 3):
         printed = published.table("moe-fusion", number)
-        entry = report_tables.table(f"table-{number}", results.rows(pd.DataFrame({"metric": [], "value": []})))
-        row = report_tables.TABLES[f"table-{number}"].row
+        entry = layout.table(f"table-{number}", results.rows(pd.DataFrame({"metric": [], "value": []})))
+        row = layout.TABLES[f"table-{number}"].row
         assert [grid.printed for grid in entry["grids"]] == [True] * printed["dataset"].nunique()
         cells = {(grid.title.split(",")[0], line["name"], metric): cell for grid in entry["grids"] for line in grid.lines
                  for metric, cell in zip(grid.metrics, line["cells"], strict=True)}
@@ -151,7 +152,7 @@ def test_printed_grids_mark_what_the_paper_marks():
 
 
 def test_our_grid(folder):
-    entry = report_tables.table("table-1", results.load(folder))
+    entry = layout.table("table-1", results.load(folder))
     grid = entry["grids"][-1]
     assert not grid.printed and grid.title == "scenes, 3 pairs"
     assert [line["name"] for line in grid.lines] == [*METHODS, "average"], "the order of print, then what print lacks"
@@ -169,20 +170,20 @@ def test_our_grid(folder):
 def test_the_same_images_get_a_difference_and_others_none():
     same = PRINTED[PRINTED["dataset"] == "LLVIP"].drop(columns=["printed", "rank"]).assign(status="")
     other = scores("scenes", METHODS)
-    joined = report_tables.table("table-1", pd.concat([same, other]))["joined"]
+    joined = layout.table("table-1", pd.concat([same, other]))["joined"]
     joined = joined.set_index("dataset")
     assert (joined.loc["LLVIP", "verdict"] == "equal").all() and (joined.loc["LLVIP", "difference"] == 0).all()
     assert (joined.loc["M3FD", "verdict"] == "other images").all() and joined.loc["M3FD", "difference"].isna().all()
-    fewer = report_tables.table("table-1", same.assign(n_images=3462))["joined"]
+    fewer = layout.table("table-1", same.assign(n_images=3462))["joined"]
     assert set(fewer["verdict"]) == {"other images"}
 
 
 def test_rows_of_another_table_or_convention_do_not_mix_in():
     other = scores("scenes", METHODS, lambda *_: 5.0, table="variants")
-    assert set(report_tables.table("table-1", other)["joined"]["verdict"]) == {"not run"}
+    assert set(layout.table("table-1", other)["joined"]["verdict"]) == {"not run"}
     textbook = scores("scenes", METHODS).assign(convention="standard")
-    assert set(report_tables.table("table-1", textbook)["joined"]["verdict"]) == {"not run"}
-    mixed = report_tables.table("table-1", pd.concat([other, scores("scenes", METHODS)]))["joined"]
+    assert set(layout.table("table-1", textbook)["joined"]["verdict"]) == {"not run"}
+    mixed = layout.table("table-1", pd.concat([other, scores("scenes", METHODS)]))["joined"]
     assert set(mixed["ours"]) == {1.0}
 
 
@@ -201,15 +202,15 @@ def test_a_row_may_stand_for_a_whole_data_set():
 def test_counts_are_of_printed_numbers(folder):
     every = report.nodes(folder)
     tables = report.tables_of(folder, every)
-    assert sum(report_tables.counts(tables).values()) == sum(
-        len(published.table(report_tables.TABLES[entry["key"]].paper, entry["number"])) for entry in tables)
+    assert sum(layout.counts(tables).values()) == sum(
+        len(published.table(layout.TABLES[entry["key"]].paper, entry["number"])) for entry in tables)
     two = pd.concat([scores("scenes", METHODS), scores("streets", METHODS)])
-    assert report_tables.counts([report_tables.table("table-1", two)]) == {"other images": len(PRINTED)}
+    assert layout.counts([layout.table("table-1", two)]) == {"other images": len(PRINTED)}
 
 
-@pytest.mark.parametrize("key", report_tables.TABLES)
+@pytest.mark.parametrize("key", layout.TABLES)
 def test_latex_is_a_table_of_booktabs(folder, key):
-    text = report_tables.latex(report_tables.table(key, results.load(folder)))
+    text = layout.latex(layout.table(key, results.load(folder)))
     columns = len(re.search(r"\\begin\{tabular\}\{(\w+)\}", text)[1])
     lines = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert all(line.count("&") == columns - 1 for line in lines if "multicolumn" not in line)

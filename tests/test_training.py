@@ -18,11 +18,12 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from fusionlib import held_out, images, samples
+from fusionlib import images
 from fusionlib import training as library
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.datasets.scenes import CLASSES, scene, write_scenes
-from fusionlib.training import OFFICIAL, SMOKE, Settings, attention_maps, load, open_pairs, train
+from fusionlib.experiments import held_out
+from fusionlib.training import OFFICIAL, SMOKE, Settings, attention_maps, load, open_pairs, samples, train
 
 TINY = Settings(scenes=(6, 2), size=(32, 48), model={"width": 2, "gate_grid": [[2, 3], [2, 3]]},
                 detector={"size": "small"}, batch=2, epochs=2, detector_epochs=1, lr=1e-3, save_every=2)
@@ -284,7 +285,7 @@ KILLED = """
 import itertools, json, os, random, signal, sys, time
 import torch
 torch.set_num_threads(1)
-from fusionlib.settings import Settings, open_pairs
+from fusionlib.training.settings import Settings, open_pairs
 from fusionlib.training import train  # this process computes nothing itself, so its children may
 settings, folder = Settings.of(json.loads(sys.argv[1])), sys.argv[2]
 pairs, chance, kills = open_pairs(settings), random.Random(0), []

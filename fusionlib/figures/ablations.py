@@ -24,7 +24,7 @@ def variants(table: pd.DataFrame, reference: str, order: Sequence[str] = (), pla
     Parameters
     ----------
     table : DataFrame
-        From :func:`fusionlib.ablations.differences`.
+        From :func:`fusionlib.experiments.ablations.differences`.
     order : sequence of str
         Variants from left to right; by default as in the table.
     places : sequence of float

@@ -11,13 +11,14 @@ from pathlib import Path
 import pandas as pd
 from torch.utils.data import Subset
 
-from fusionlib import methods, protocol, scoring
+from fusionlib import methods, scoring
 from fusionlib.datasets import catalog
 from fusionlib.datasets.infrared_visible import InfraredVisible, Pair
 from fusionlib.datasets.scenes import scene
-from fusionlib.network_methods import COMPARED, MOE_FUSION
-from fusionlib.protocol import Sources
-from fusionlib.settings import HELD_OUT_SEED
+from fusionlib.experiments import protocol
+from fusionlib.experiments.protocol import Sources
+from fusionlib.methods.learned import COMPARED, MOE_FUSION
+from fusionlib.training.settings import HELD_OUT_SEED
 
 TRIVIAL = ("infrared", "visible", "average", "maximum")
 # What the released weights of the compared networks were trained on: repositories and papers of their authors; "" where

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from fusionlib import images
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.methods import Method
-from fusionlib.model import Model
 from fusionlib.networks import MoEFusion
 from fusionlib.networks.experts import Gating, Mixture
+from fusionlib.training.model import Model
 
 Gates = dict[str, Tensor]  # weights (N,) of each gate
 

@@ -26,14 +26,15 @@ import pandas as pd
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fusionlib import comparison, protocol, published, ranking, results, runs
+from fusionlib import published, ranking, results, runs
 from fusionlib.datasets.infrared_visible import Pair
+from fusionlib.experiments import comparison, protocol
 from fusionlib.methods import Method, get
-from fusionlib.model import attention_maps, load
-from fusionlib.network_methods import ARTEFACT, MOE_FUSION
+from fusionlib.methods.learned import ARTEFACT, MOE_FUSION
 from fusionlib.networks import MoEFusion
-from fusionlib.settings import Settings, open_pairs
 from fusionlib.training import train
+from fusionlib.training.model import attention_maps, load
+from fusionlib.training.settings import Settings, open_pairs
 
 Key = tuple[str, int]  # name of a variant, seed
 METRICS = ("EN", "SF", "SD", "MI", "VIF", "AG", "SCD", "Qabf")  # in the order of print; larger is better in all

@@ -10,15 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionlib import distributed, images, runs
+from fusionlib import images, runs
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.detectors import Boxes, Detectors, average_precision, detect
 from fusionlib.networks import MoEFusion, load_checkpoint
 from fusionlib.networks.checkpoints import fill
 from fusionlib.networks.layers import inference
 from fusionlib.networks.moe_fusion import Fusion
-from fusionlib.samples import target
-from fusionlib.settings import Settings
+from fusionlib.training import distributed
+from fusionlib.training.samples import target
+from fusionlib.training.settings import Settings
 
 UNIFORM = 0.5  # attention of a model without detectors
 

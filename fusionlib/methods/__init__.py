@@ -17,8 +17,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from fusionlib import images
-from fusionlib.network_methods import ARTEFACT, COMPARED, MOE_FUSION, OWN_LUMA, Learned, Trained, compared
-from fusionlib.transform_methods import (
+from fusionlib.methods.classical import (
     SEARCHES,
     TRANSFORMS,
     Planes,
@@ -31,6 +30,7 @@ from fusionlib.transform_methods import (
     maximum,
     visible,
 )
+from fusionlib.methods.learned import ARTEFACT, COMPARED, MOE_FUSION, OWN_LUMA, Learned, Trained, compared
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from fusionlib import images, published, transform_methods
+from fusionlib import images, published
 from fusionlib.datasets.multi_focus import Pair
+from fusionlib.methods import classical
 from fusionlib.optimizers import LowPassObjective, sweep
 
 TERMS = ("CC", "EN", "1/RMSE")
@@ -31,10 +32,10 @@ def objective(transform: str, a: np.ndarray, b: np.ndarray, **changes) -> LowPas
     ValueError
         An unknown transform or parameter.
     """
-    if transform not in transform_methods.TRANSFORMS:
-        raise ValueError(f"transform: expected one of {', '.join(transform_methods.TRANSFORMS)}, got {transform!r}")
-    function, make = transform_methods.TRANSFORMS[transform]
-    known = {key: value for key, value in transform_methods.defaults(function).items() if key not in ("base", "weight")}
+    if transform not in classical.TRANSFORMS:
+        raise ValueError(f"transform: expected one of {', '.join(classical.TRANSFORMS)}, got {transform!r}")
+    function, make = classical.TRANSFORMS[transform]
+    known = {key: value for key, value in classical.defaults(function).items() if key not in ("base", "weight")}
     options = known | changes
     if options.keys() != known.keys():
         raise ValueError(f"{transform}: expected parameters among {', '.join(known)}, got {', '.join(changes)}")

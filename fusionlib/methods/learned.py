@@ -81,8 +81,8 @@ class Trained:
 
     @cached_property
     def network(self):
-        """The :class:`fusionlib.model.Model`; FileNotFoundError says where it was looked for."""
-        from fusionlib.model import load
+        """The :class:`fusionlib.training.model.Model`; FileNotFoundError says where it was looked for."""
+        from fusionlib.training.model import load
 
         return load(self.folder, self.device)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fusionlib import comparison, images, protocol
+from fusionlib import images
 from fusionlib.datasets.infrared_visible import Pair
+from fusionlib.experiments import comparison, protocol
 
 Folders = dict[str, dict[str, Path]]
 COPIES = ("infrared", "visible")  # methods that are the sources themselves
@@ -62,7 +63,7 @@ def gather(methods: Sequence[str], pairs: Sequence[Pair], nodes: Iterable[str | 
     methods : sequence of str
         In the order of the result; what no node has is fused into ``folder/fused/METHOD``.
     nodes, weights, checkpoint, device
-        As for :func:`given` and :func:`fusionlib.comparison.get`.
+        As for :func:`given` and :func:`fusionlib.experiments.comparison.get`.
 
     Returns
     -------

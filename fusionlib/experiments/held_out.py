@@ -13,8 +13,8 @@ import torch
 from fusionlib import images, losses, methods, metrics, results
 from fusionlib.datasets import infrared_visible
 from fusionlib.datasets.infrared_visible import Pair
-from fusionlib.model import Model
-from fusionlib.settings import Settings, open_pairs
+from fusionlib.training.model import Model
+from fusionlib.training.settings import Settings, open_pairs
 
 UNLEARNT = ("average", "maximum", "infrared", "visible")
 METRICS = ("Qabf", "VIF", "AG")

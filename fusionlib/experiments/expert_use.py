@@ -18,13 +18,14 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from fusionlib import held_out, images, results
+from fusionlib import images, results
 from fusionlib.datasets import scenes, survey
 from fusionlib.datasets.infrared_visible import Pair
-from fusionlib.model import Model
+from fusionlib.experiments import held_out
 from fusionlib.networks.experts import Mixture
 from fusionlib.networks.layers import inference
 from fusionlib.networks.moe_fusion import Fusion, MoEFusion
+from fusionlib.training.model import Model
 
 MASKED, UNMASKED, UNTRAINED = "masked, as it runs", "without the mask", "masked, before training"
 MODALITIES = ("visible", "infrared")  # the order in which local experts read

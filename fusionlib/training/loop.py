@@ -1,28 +1,14 @@
-"""Training of MoE-Fusion: fusion network and detectors together, on one device or several.
-
-The recipe is section 4.1 of Cao et al., ICCV 2023, here "Cao": Adam with 1e-4, 24 epochs, batches of 4, alpha 10; one
-model per data set, and the last epoch is used. Where a run departs from it, its settings say so, and they stay with the
-weights. The folder of a training holds ``state.pt`` (everything needed to go on; not an output that a workflow may
-delete), ``log.csv`` (a line an epoch) and in the end ``model.safetensors`` and ``model.json``, which :func:`load`
-reads.
-
-A run that is killed and resumed, or shared out among processes, computes the same (:mod:`fusionlib.samples`)::
-
-    torchrun --nproc-per-node 2 -m fusionlib.training --config settings.json --output FOLDER
-"""
+"""The loop: order of the steps, one step, checkpoints, stopping and going on."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import io
-import json
 import math
 import os
 import pickle
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -34,18 +20,16 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from fusionlib import distributed, images, losses, runs
+from fusionlib import images, losses, runs
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.detectors import load_imagenet
-from fusionlib.model import UNIFORM, Model, attention_maps, box_ap, load
 from fusionlib.networks import save_checkpoint
 from fusionlib.networks.moe_fusion import Fusion
-from fusionlib.samples import Samples, collate, noise, order
-from fusionlib.settings import OFFICIAL, SMOKE, Settings, open_pairs
+from fusionlib.training import distributed
+from fusionlib.training.model import UNIFORM, Model, attention_maps, box_ap, load
+from fusionlib.training.samples import Samples, collate, noise, order
+from fusionlib.training.settings import Settings, open_pairs
 
-__all__ = ["OFFICIAL", "SMOKE", "Model", "Settings", "attention_maps", "load", "open_pairs", "train"]
-
-# ---- training ---------------------------------------------------------------------------------------------------
 
 def train(settings: Settings, folder: str | os.PathLike, pairs: Sequence[Pair] | None = None,
           held_out: Sequence[Pair] | None = None, *, device: str = "auto", maps: list[Tensor] | None = None,
@@ -179,7 +163,7 @@ def step_loss(model: Model, batch: dict, phase: str, settings: Settings) -> tupl
     Parameters
     ----------
     batch : dict
-        From :func:`fusionlib.samples.collate`.
+        From :func:`fusionlib.training.samples.collate`.
     phase : "detectors", "joint", "frozen" or "uniform"
     """
     place = next(model.parameters()).device
@@ -330,29 +314,3 @@ def _row(state: dict, epoch: int, phase: str, lr: float, shown: int, place: torc
     row = {"epoch": epoch + 1, "phase": phase, "lr": lr, **means, "seconds": seconds,
            "images_per_second": shown / seconds}
     return row | ({"memory_mib": torch.cuda.max_memory_allocated(place) / 2**20} if place.type == "cuda" else {})
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Train by a settings file; under torchrun, together with the other processes."""
-    parser = argparse.ArgumentParser(prog="python -m fusionlib.training", description="Train MoE-Fusion.")
-    parser.add_argument("--config", required=True, help="JSON file of settings")
-    parser.add_argument("--output", help="folder of the training; by default that of the settings file")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    given = parser.parse_args(arguments)
-    path = Path(given.config)
-    try:
-        if not path.is_file():
-            raise FileNotFoundError(f"config: expected a JSON file of settings, found none at {path}")
-        try:
-            settings = json.loads(path.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ValueError(f"config: {path} is not a JSON object of settings ({error})") from None
-        settings = Settings.of(settings)
-        distributed.start()
-        train(settings, given.output or path.parent, device=given.device)
-    except (ValueError, TypeError, OSError, FloatingPointError, KeyboardInterrupt) as error:
-        sys.exit(str(error) or "interrupted")
-
-
-if __name__ == "__main__":
-    main()

@@ -19,12 +19,12 @@ from tqdm.auto import tqdm
 from fusionlib import images, methods, runs
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.detectors import Boxes, Detectors, average_precision, bootstrap, detect, percentiles, resampled
-from fusionlib.fused_folders import picture
-from fusionlib.model import Model
-from fusionlib.model import load as load_model
-from fusionlib.protocol import resized
-from fusionlib.samples import target
-from fusionlib.settings import Settings
+from fusionlib.experiments.fused_folders import picture
+from fusionlib.experiments.protocol import resized
+from fusionlib.training.model import Model
+from fusionlib.training.model import load as load_model
+from fusionlib.training.samples import target
+from fusionlib.training.settings import Settings
 
 UNION = "union"
 SOURCES = ("Visible", "Infrared")  # the first rows of the table, by the names that are printed
@@ -44,7 +44,7 @@ def recipe(detector: str = "resnet50", epochs: int = 24, **changes) -> Settings:
     ----------
     detector : "resnet50" or "small"
     **changes
-        Other :class:`fusionlib.settings.Settings`.
+        Other :class:`fusionlib.training.settings.Settings`.
     """
     return Settings(**{"model": FUSION, "detector": {"size": detector, "shared": True}, "attention": "frozen", "epochs": 0,
                        "detector_epochs": epochs, "ap_every": max(epochs, 1)} | changes)
@@ -65,7 +65,7 @@ def load(folder: str | os.PathLike = "", device: str = "auto") -> Model:
     Raises
     ------
     FileNotFoundError, ValueError
-        As :func:`fusionlib.model.load`; also where the detectors of that training are not one.
+        As :func:`fusionlib.training.model.load`; also where the detectors of that training are not one.
     """
     model = load_model(folder or runs.root() / ARTEFACT, device)
     if model.detectors is None or model.detectors.infrared is not model.detectors.visible:
@@ -138,7 +138,7 @@ def look(detectors: Detectors, pairs: Iterable[Pair], fused: Mapping[str, Mappin
     Parameters
     ----------
     fused : {method: {name of a pair: path}}
-        From :func:`fusionlib.fused_folders.gather`.
+        From :func:`fusionlib.experiments.fused_folders.gather`.
 
     Returns
     -------

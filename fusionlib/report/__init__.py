@@ -15,8 +15,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from fusionlib import images, report_tables, results, runs
-from fusionlib.report_tables import PAPERS, TABLES, number, table
+from fusionlib import images, results, runs
+from fusionlib.report import layout
+from fusionlib.report.layout import PAPERS, TABLES, number, table
 
 # Every figure and table of both papers by the word that nodes give and ONLY understands.
 # "" as word: a drawing of a procedure or a list of settings, with no result to reproduce.
@@ -231,12 +232,12 @@ def write(folder: str | Path) -> Path:
     tables = tables_of(folder, every)
     for entry in tables:
         images.write_text(folder / "tables" / f"{entry['key']}.csv", entry["joined"].to_csv(index=False))
-        images.write_text(folder / "tables" / f"{entry['key']}.tex", report_tables.latex(entry))
+        images.write_text(folder / "tables" / f"{entry['key']}.tex", layout.latex(entry))
     finished = [node["run"] for node in every if node["status"] == "finished"]
     template = Environment(loader=PackageLoader("fusionlib", "."), autoescape=True, trim_blocks=True,
                            lstrip_blocks=True).get_template("report.html")
     page = template.render(profile=folder.name, made=datetime.now().strftime("%Y-%m-%d %H:%M"), nodes=every, tables=tables,
-                           artefacts=artefacts(every, tables), counts=report_tables.counts(tables),
+                           artefacts=artefacts(every, tables), counts=layout.counts(tables),
                            verdicts=results.VERDICTS, signs=SIGNS, assumptions=assumptions(), number=number,
                            environment=finished[-1]["environment"] if finished else runs.environment())
     return images.write_text(folder / "index.html", page)

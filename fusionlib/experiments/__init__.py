@@ -1,0 +1,1 @@
+"""What the notebooks ask, a module a question: they put methods, trainings and metrics together."""
