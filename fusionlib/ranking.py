@@ -138,6 +138,28 @@ def over_metrics(frame: pd.DataFrame) -> pd.DataFrame:
     return sum(ranked) / len(ranked)
 
 
+def standing(means: pd.DataFrame, method: str) -> str:
+    """Say which mean rank over the metrics a method has, and whether it is first or by how much not.
+
+    Parameters
+    ----------
+    means : DataFrame, methods x metrics
+        Larger is better in all. A method that lacks a metric is not ranked.
+
+    Returns
+    -------
+    str
+        A sentence; "" if ``method`` or any other is not there to be ranked.
+    """
+    complete = means.dropna()
+    if method not in complete.index or len(complete) < 2:
+        return ""
+    mean = ranks(complete.T).mean().sort_values(kind="stable")
+    ahead = mean[mean < mean[method]]
+    place = "first" if ahead.empty else f"{mean[method] - ahead.iloc[0]:.2f} behind {ahead.index[0]} ({ahead.iloc[0]:.2f})"
+    return f"{method}: mean rank {mean[method]:.2f} over {means.shape[1]} metrics among {len(mean)} methods, {place}."
+
+
 # ---- one method against the others --------------------------------------------------------------------------------
 
 def holm(p: Sequence[float]) -> np.ndarray:

@@ -378,6 +378,24 @@ def test_drawn_split_opens_and_is_recorded(small, tmp_path):
         catalog.open_pairs("M3FD", tmp_path, "test")
 
 
+@pytest.mark.parametrize(("name", "copy"), [("M3FD", m3fd), ("FLIR-aligned", flir)])
+def test_a_training_opens_a_set_as_it_was_published(small, tmp_path, name, copy):
+    """Its layout, splits and classes come from the catalogue; detectors and fusion network train on it."""
+    from fusionlib.training import Settings, train
+    from fusionlib.training.settings import catalogued, open_pairs
+
+    small(name, 3, **({"drawn": {"train": 2, "test": 1}} if name == "M3FD" else {}))
+    settings = Settings(data=str(copy(tmp_path / "set")), split="train", held_out="test", size=(32, 48), batch=2, epochs=1,
+                        detector={"size": "small"}, model={"width": 2, "gate_grid": [[2, 3], [2, 3]]}, **catalogued(name.lower()))
+    assert settings.classes == {"M3FD": ("person", "car", "bus", "lamp", "motorcycle", "truck"),
+                                "FLIR-aligned": ("person", "bicycle", "car")}[name]
+    pairs, held_out = open_pairs(settings), open_pairs(settings, held_out=True)
+    assert len(pairs) == 2 and len(held_out) == 1 and not set(pairs.names) & set(held_out.names)
+    model = train(settings, tmp_path / "model", progress=False)
+    assert model.record["settings"]["dataset"] == name and (tmp_path / "model" / "model.safetensors").exists()
+    assert catalogued("scenes") == {}
+
+
 # ---- the catalogue itself --------------------------------------------------------------------------------------------------------
 
 def test_entries_are_consistent():

@@ -40,6 +40,13 @@ def test_places_do_not_depend_on_scale_or_order(seed, factor):
     assert (shuffled.reindex(place.index) == place).all()
 
 
+def test_standing_says_by_how_much_a_method_is_not_first():
+    means = pd.DataFrame({"EN": [3.0, 2.0, 1.0, 9.0], "SF": [3.0, 1.0, 2.0, np.nan]}, index=["A", "B", "C", "lacking"])
+    assert ranking.standing(means, "A") == "A: mean rank 1.00 over 2 metrics among 3 methods, first."
+    assert ranking.standing(means, "C").endswith("2.50 over 2 metrics among 3 methods, 1.50 behind A (1.00).")
+    assert ranking.standing(means, "lacking") == "" == ranking.standing(means.loc[["A"]], "A")
+
+
 # ---- Friedman and Nemenyi -------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("ties", [False, True])

@@ -40,6 +40,18 @@ def entry(name: str) -> tuple[str, dict]:
     raise ValueError(f"name: expected one of {', '.join(_entries())}, got {name!r}")
 
 
+def known(name: str, kind: str = "infrared-visible") -> str:
+    """Return the catalogue's spelling of a data set of this kind, "" if it has none of that name."""
+    return next((one for one in names(kind) if one.lower() == name.lower()), "")
+
+
+def classes(name: str) -> tuple[str, ...]:
+    """Return the classes of a data set's boxes by the names of this project, in the set's own order."""
+    facts = entry(name)[1]
+    labels = [facts["classes"][spelled] for spelled in facts.get("numbered", facts.get("classes", ()))]
+    return tuple(dict.fromkeys(label for label in labels if label))
+
+
 def describe(name: str) -> str:
     """Return in words what a data set holds, its terms and how to get it."""
     name, facts = entry(name)

@@ -46,10 +46,9 @@ def pairs(data: str = "", limit: int = 0, split: str = "", dataset: str = "", si
     if not data:
         made = [(seed, scene(seed, size)) for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + (limit or 8))]
         return [Pair(f"scene-{seed}", one.infrared, one.visible, one.boxes, one.labels) for seed, one in made]
-    listed = dataset.lower() in (name.lower() for name in catalog.names("infrared-visible"))
 
     def opened(**options):
-        if listed:
+        if catalog.known(dataset):
             return catalog.open_pairs(dataset, data, split or None, **options)
         return InfraredVisible(data, split or None, **options)
 

@@ -234,8 +234,8 @@ def write(folder: str | Path) -> Path:
         images.write_text(folder / "tables" / f"{entry['key']}.csv", entry["joined"].to_csv(index=False))
         images.write_text(folder / "tables" / f"{entry['key']}.tex", layout.latex(entry))
     finished = [node["run"] for node in every if node["status"] == "finished"]
-    template = Environment(loader=PackageLoader("fusionlib", "."), autoescape=True, trim_blocks=True,
-                           lstrip_blocks=True).get_template("report.html")
+    template = Environment(loader=PackageLoader("fusionlib.report", "."), autoescape=True, trim_blocks=True,
+                           lstrip_blocks=True).get_template("page.html")
     page = template.render(profile=folder.name, made=datetime.now().strftime("%Y-%m-%d %H:%M"), nodes=every, tables=tables,
                            artefacts=artefacts(every, tables), counts=layout.counts(tables),
                            verdicts=results.VERDICTS, signs=SIGNS, assumptions=assumptions(), number=number,

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from fusionlib import published, results
+from fusionlib import published, ranking, results
 
 PAPERS = {"multi-focus": "Abas & Baykan 2021", "moe-fusion": "Cao et al. 2023"}
 ARROWS = {"RMSE": "↓", "seconds": "", "w1": "", "w2": ""}  # of all other metrics more is better
+OURS = "MoE-Fusion"
 BEST = 3  # numbers marked per column, as the paper does
 
 
@@ -54,12 +55,15 @@ class Grid:
     lines : list of dict
         ``name``, ``extra`` (not a row of the printed table, hence without a place), ``cells``: for each metric a dict
         with text, place (0: none), printed, verdict, difference, or None.
+    standing : str
+        Where MoE-Fusion stands among the methods by its mean rank, if they are the rows; a sentence.
     """
 
     title: str
     printed: bool
     metrics: list[str]
     lines: list[dict] = field(default_factory=list)
+    standing: str = ""
 
 
 def table(key: str, frame: pd.DataFrame) -> dict:
@@ -114,7 +118,8 @@ def _printed_grid(part: pd.DataFrame, row: str, names: list[str], metrics: list[
     place = places(values)
     return Grid(f"{part['dataset'].iloc[0]}, {part['n_images'].iloc[0]} pairs", True, metrics, [
         {"name": name, "extra": False, "cells": [
-            {"text": text.loc[name, metric], "place": place.loc[name, metric]} for metric in metrics]} for name in names])
+            {"text": text.loc[name, metric], "place": place.loc[name, metric]} for metric in metrics]} for name in names],
+        ranking.standing(values, OURS))
 
 
 def _our_grid(part: pd.DataFrame, same: pd.DataFrame, row: str, names: list[str], metrics: list[str]) -> Grid:
@@ -126,9 +131,11 @@ def _our_grid(part: pd.DataFrame, same: pd.DataFrame, row: str, names: list[str]
     source = part.drop_duplicates("label").set_index("label")
     key = source[row]
     extra = ~key.isin(names)
-    place = places(values[~extra[values.index]])
+    compared = values[~extra[values.index]]
+    place = places(compared)
     partners = {(line.method, line.variant, line.metric): line for line in same.itertuples()}
-    grid = Grid(f"{part['dataset'].iloc[0]}, {part['n_images'].max()} pairs", False, metrics)
+    grid = Grid(f"{part['dataset'].iloc[0]}, {part['n_images'].max()} pairs", False, metrics,
+                standing=ranking.standing(compared, OURS))
     for name in [*names, *key[extra].unique()]:
         labels = list(key.index[key == name])
         for label in labels:
@@ -157,8 +164,8 @@ def frame(entry: dict) -> pd.DataFrame:
 
 def places(wide: pd.DataFrame) -> pd.DataFrame:
     """Return 1, 2, 3 for the largest three of each column, 0 for the rest; equal numbers share a place."""
-    rank = wide.rank(ascending=False, method="min")
-    return rank.where(rank <= BEST, 0).fillna(0).astype(int)
+    place = ranking.places(wide, decimals=15)
+    return place.where(place <= BEST, 0).fillna(0).astype(int)
 
 
 def number(value: float, printed: str = "") -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 
 from fusionlib import losses
+from fusionlib.datasets import catalog
 from fusionlib.datasets.infrared_visible import InfraredVisible, Pair
 from fusionlib.datasets.scenes import scene
 
@@ -22,7 +23,8 @@ class Settings:
     """What a training is; the defaults are the paper's recipe, and the official code's where the paper is silent."""
 
     # data
-    data: str = ""  # a folder of pairs (see datasets.infrared_visible); "" for generated scenes
+    data: str = ""  # a folder of pairs; "" for generated scenes
+    dataset: str = ""  # its name in the catalogue, whose layouts are then known; "": {ir,vi}/NAME with COCO boxes
     split: str = "train"
     held_out: str = "val"  # split that the box AP is measured on; "" for none
     annotations: str = "annotations.json"
@@ -107,13 +109,22 @@ SMOKE = Settings(scenes=(48, 16), size=None, crop=(40, 40), model={"width": 8, "
                  detector_lr=2e-3, attention_lr=2e-2, att_lr=1e-4, warm_up=10, decay="cosine")
 
 
+def catalogued(dataset: str) -> dict:
+    """Return the settings that come with a data set of the catalogue, its name and its classes; {} for any other."""
+    name = catalog.known(dataset)
+    return {"dataset": name, "classes": catalog.classes(name)} if name else {}
+
+
 def open_pairs(settings: Settings, held_out: bool = False) -> Sequence[Pair]:
     """Return the pairs to train on, or those held out (none where no split is named)."""
     if settings.data:
         split = settings.held_out if held_out else settings.split
-        return [] if held_out and not split else InfraredVisible(
-            settings.data, split or None, annotations=settings.annotations, classes=settings.classes,
-            size=settings.size)
+        if held_out and not split:
+            return []
+        options = {"classes": settings.classes, "size": settings.size}
+        if settings.dataset:
+            return catalog.open_pairs(settings.dataset, settings.data, split or None, **options)
+        return InfraredVisible(settings.data, split or None, annotations=settings.annotations, **options)
     start = HELD_OUT_SEED if held_out else 0
     made = [(seed, scene(seed, settings.size or (96, 128))) for seed in range(start, start + settings.scenes[held_out])]
     return [Pair(f"scene-{seed:04d}", one.infrared, one.visible, one.boxes, one.labels) for seed, one in made]
