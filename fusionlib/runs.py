@@ -276,6 +276,7 @@ def _logged(stream) -> Iterator[None]:
     import logging
 
     handler = logging.StreamHandler(stream)
+    handler.handleError = lambda record: None  # a full disk: the node's own error says it once
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger = logging.getLogger("papermill")
     logger.addHandler(handler)
@@ -351,5 +352,7 @@ def execute(notebook: str | Path, folder: str | Path, parameters: dict, threads:
                 traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
                 log.write(f"\n{traceback}\n\n{sentence}\n")
                 raise RuntimeError(sentence) from None
+            except OSError as error:
+                raise OSError(f"{node}: {folder}: expected to write there, got: {error.strerror or error}") from None
         if not (folder / "run.json").is_file():
             raise RuntimeError(f"{node}: {notebook.name} ran to its end without writing run.json in {folder}")

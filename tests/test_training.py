@@ -19,11 +19,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from fusionlib import images
-from fusionlib import training as library
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.datasets.scenes import CLASSES, scene, write_scenes
 from fusionlib.experiments import held_out
-from fusionlib.training import OFFICIAL, SMOKE, Settings, attention_maps, load, open_pairs, samples, train
+from fusionlib.training import OFFICIAL, SMOKE, Settings, attention_maps, load, loop, open_pairs, samples, train
+from fusionlib.training import __main__ as command_line
 
 TINY = Settings(scenes=(6, 2), size=(32, 48), model={"width": 2, "gate_grid": [[2, 3], [2, 3]]},
                 detector={"size": "small"}, batch=2, epochs=2, detector_epochs=1, lr=1e-3, save_every=2)
@@ -84,7 +84,7 @@ def test_learning_rates():
     optimizer = torch.optim.Adam([{"params": [parameter], "base": 2.0}])
 
     def rate(settings, epoch, step):
-        library._set_rate(optimizer, settings, epoch, step, 10)
+        loop._set_rate(optimizer, settings, epoch, step, 10)
         return optimizer.param_groups[0]["lr"]
 
     steps = replace(OFFICIAL, detector_epochs=2)
@@ -450,7 +450,7 @@ def test_command_line_refuses_in_a_sentence(content, message, tmp_path):
     if content is not None:
         path.write_text(content)
     with pytest.raises(SystemExit, match=message):
-        library.main(["--config", str(path)])
+        command_line.main(["--config", str(path)])
 
 
 # ---- what it learns ---------------------------------------------------------------------------------------------

@@ -191,7 +191,10 @@ def embedded(path: Path) -> str:
 
 
 def notebook_page(home: Path) -> None:
-    """Write ``notebook.html`` beside an executed notebook: embedded images, nothing fetched from elsewhere."""
+    """Write ``notebook.html`` beside an executed notebook: embedded images, nothing fetched from elsewhere.
+
+    A notebook that was cut off while it was written (a full disk, a power failure) gets none.
+    """
     import nbformat
     from nbconvert import HTMLExporter
 
@@ -200,7 +203,11 @@ def notebook_page(home: Path) -> None:
         return
     exporter = HTMLExporter(embed_images=True, mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="",
                             jupyter_widgets_base_url="", html_manager_semver_range="")
-    page, _ = exporter.from_notebook_node(nbformat.read(source, as_version=4))
+    try:
+        content = nbformat.read(source, as_version=4)
+    except (nbformat.reader.NotJSONError, nbformat.ValidationError):
+        return
+    page, _ = exporter.from_notebook_node(content)
     # What is left of the template's references to other hosts serves widgets only; offline they are errors.
     page = re.sub(r'<script[^>]*src="[^"]*"[^>]*>\s*</script>', "", page)
     images.write_text(target, page)

@@ -13,6 +13,6 @@ A run that is killed and resumed, or shared out among processes, computes the sa
 
 from fusionlib.training.loop import train
 from fusionlib.training.model import Model, attention_maps, load
-from fusionlib.training.settings import OFFICIAL, SMOKE, Settings, open_pairs
+from fusionlib.training.settings import OFFICIAL, SMOKE, Settings, catalogued, open_pairs
 
-__all__ = ["OFFICIAL", "SMOKE", "Model", "Settings", "attention_maps", "load", "open_pairs", "train"]
+__all__ = ["OFFICIAL", "SMOKE", "Model", "Settings", "attention_maps", "catalogued", "load", "open_pairs", "train"]
