@@ -149,8 +149,7 @@ class Mixture(nn.Module):
         # split, not indexing: its gradient is written once, not once per sample.
         samples = [list(zip(*(piece.split(1) for piece in pieces), strict=True)) for pieces in sources]
         like, channels = sources[0][0], self.experts[0].layers[-1].out_channels
-        out = None if plain(like) else torch.empty_like(like[:, :1].expand(-1, channels, -1, -1),
-                                                        memory_format=torch.channels_last)
+        out = None if plain(like) else like.new_empty(len(like), *like.shape[2:], channels).permute(0, 3, 1, 2)
         outputs = [self._mix(chosen, weights[chosen], [source[b] for source in samples], None if out is None else out[b:b + 1])
                    for b, (chosen, weights) in enumerate(zip(gating.chosen.tolist(), gating.weights, strict=True))]
         return torch.cat(outputs) if out is None else out, gating
@@ -167,7 +166,7 @@ class Mixture(nn.Module):
             # the sum becomes one convolution over all selected experts.
             last = [chain[-1] for chain in chains]
             weight = torch.cat([g * layer.weight for g, layer in zip(weights, last, strict=True)], dim=1)
-            later[-1] = _inner(weight), sum(g * layer.bias for g, layer in zip(weights, last, strict=True)), 1
+            later[-1] = inner(weight), sum(g * layer.bias for g, layer in zip(weights, last, strict=True)), 1
         deep = *(weight.shape[1] for _, weight, _ in first), *(weight.shape[1] * groups for weight, _, groups in later)
         height, strip, done = like.shape[2], strip_rows(like, max(deep)), 0
         buffers = [reader(like, channels, strip + len(chains[0]), self.mirror) for channels in deep]
@@ -193,11 +192,7 @@ class Mixture(nn.Module):
 def _stack(layers: Sequence[Conv]) -> tuple[Tensor, Tensor]:
     """Return the kernels and biases of several layers as those of one layer."""
     weight = torch.cat([layer.weight for layer in layers])
-    return _inner(weight), torch.cat([layer.bias for layer in layers])
-
-
-def _inner(weight: Tensor) -> Tensor:
-    return weight if plain(weight) else inner(weight)
+    return inner(weight), torch.cat([layer.bias for layer in layers])
 
 
 def _log_sum_exp(weights: Tensor, y: Tensor) -> Tensor:
