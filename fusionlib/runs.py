@@ -353,6 +353,10 @@ def execute(notebook: str | Path, folder: str | Path, parameters: dict, threads:
                 log.write(f"\n{traceback}\n\n{sentence}\n")
                 raise RuntimeError(sentence) from None
             except OSError as error:
-                raise OSError(f"{node}: {folder}: expected to write there, got: {error.strerror or error}") from None
+                sentence = f"{node}: {folder}: expected to write there, got: {error.strerror or error}"
+                with contextlib.suppress(OSError):  # what has no room for a notebook may have some for a line
+                    log.write(f"{sentence}\n")
+                    log.flush()
+                raise OSError(sentence) from None
         if not (folder / "run.json").is_file():
             raise RuntimeError(f"{node}: {notebook.name} ran to its end without writing run.json in {folder}")

@@ -102,6 +102,14 @@ def test_one_failed_node_of_several_is_named(tmp_path):
     assert entry["status"] == "present" and entry["reason"] == "without two, which failed"
 
 
+def test_a_notebook_that_was_cut_off_does_not_stop_the_report(tmp_path):
+    plan = [node(tmp_path, "one", ["figure-7"], drawn=["figure-7"]), node(tmp_path, "two", ["figure-8"], error="No space left")]
+    (tmp_path / "nodes.json").write_text(json.dumps(plan))
+    (tmp_path / "two" / "notebook.ipynb").write_text('{\n "cells": [\n  {\n   "cell_type": "m')
+    page = report.write(tmp_path).read_text()
+    assert "No space left" in page and not (tmp_path / "two" / "notebook.html").exists()
+
+
 # --- The page --------------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """Run records, locks, and the strict papermill call."""
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -140,6 +141,19 @@ def test_library_hash_follows_relative_imports(tmp_path, monkeypatch, line):
         (room / f"{name}.py").write_text("x = 2")
         hashes.append(runs.library_hash(path))
     assert len(set(hashes)) == 3
+
+
+def test_a_full_disk_is_one_sentence_also_in_the_log(tmp_path, monkeypatch):
+    import papermill
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(papermill, "execute_notebook", full)
+    sentence = "node: .*node: expected to write there, got: No space left on device"
+    with pytest.raises(OSError, match=sentence):
+        runs.execute(notebook(tmp_path / "n.ipynb", "x = 1"), tmp_path / "node", {})
+    assert re.search(sentence, (tmp_path / "node" / "log.txt").read_text())
 
 
 def test_read_only_output_is_one_sentence(tmp_path):

@@ -7,6 +7,7 @@ and the printed numbers. Nothing is computed here that a notebook or :mod:`fusio
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import re
@@ -193,7 +194,8 @@ def embedded(path: Path) -> str:
 def notebook_page(home: Path) -> None:
     """Write ``notebook.html`` beside an executed notebook: embedded images, nothing fetched from elsewhere.
 
-    A notebook that was cut off while it was written (a full disk, a power failure) gets none.
+    A notebook that was cut off while it was written (a full disk, a power failure) gets none, and neither does one whose
+    folder has no room for it: the page with all results must not fail for that.
     """
     import nbformat
     from nbconvert import HTMLExporter
@@ -210,7 +212,8 @@ def notebook_page(home: Path) -> None:
     page, _ = exporter.from_notebook_node(content)
     # What is left of the template's references to other hosts serves widgets only; offline they are errors.
     page = re.sub(r'<script[^>]*src="[^"]*"[^>]*>\s*</script>', "", page)
-    images.write_text(target, page)
+    with contextlib.suppress(OSError):
+        images.write_text(target, page)
 
 
 def write(folder: str | Path) -> Path:
