@@ -54,7 +54,7 @@ def assumptions() -> list[dict]:
     """Return every ``ASSUMPTION:`` sentence of the library with the file and line it stands in."""
     found = []
     for path in sorted((runs.root() / "fusionlib").rglob("*.py")):
-        if path.name == Path(__file__).name:
+        if path == Path(__file__).resolve():
             continue
         lines = path.read_text(encoding="utf-8").splitlines()
         for place, line in enumerate(lines):
