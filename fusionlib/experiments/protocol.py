@@ -151,7 +151,7 @@ def _gray(pair: Pair, resolution: str) -> tuple[np.ndarray, np.ndarray]:
 def _identity(method: Method, sources: Sources, resolution: str) -> str:
     """Return what decides the fused images, as text: resuming after a kill must never keep images of something else."""
     library = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         library.update(path.read_bytes())
     weights = hashlib.sha256()
     if hasattr(method.function, "network"):
