@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -182,13 +183,12 @@ def lock(folder: str | Path, what: str, wait: bool = False) -> Iterator[None]:
         yield
 
 
-def end_with_parent() -> None:
-    """Ask Linux to end this process when the one that started it is killed; elsewhere do nothing."""
+def end_with_parent(how: int = signal.SIGTERM) -> None:
+    """Ask Linux to send this process a signal when the one that started it is killed; elsewhere do nothing."""
     if sys.platform == "linux":
         import ctypes
-        import signal
 
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 = PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(1, how)  # 1 = PR_SET_PDEATHSIG
 
 
 # ---- notebooks ----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 import yaml
 from test_runs import FINISH, notebook
@@ -67,7 +68,8 @@ def test_a_failing_notebook_stops_nothing_else_and_only_it_runs_again(tiny):
     assert "reason: Missing output files" in second.stdout + second.stderr
 
 
-def test_killed_and_started_again(tiny):
+@pytest.mark.parametrize("everything", [True, False], ids=["all of it", "its first process alone"])
+def test_killed_and_started_again(tiny, everything):
     (tiny / "wait").touch()
     process = subprocess.Popen(command(tiny), cwd=runs.root(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                start_new_session=True)
@@ -79,9 +81,11 @@ def test_killed_and_started_again(tiny):
     second = reproduce(tiny)
     assert second.returncode == 2
     assert f"already being worked on by process {process.pid}" in second.stderr and second.stderr.count("\n") == 1
-    before = times(tiny)
-    os.killpg(process.pid, signal.SIGKILL)
+    before, below = times(tiny), psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGKILL) if everything else process.kill()
     process.wait()
+    left = psutil.wait_procs(below, timeout=30)[1]
+    assert not left, f"left running: {left}"  # or it would go on beside the next start
     (tiny / "wait").unlink()
     third = reproduce(tiny)
     assert third.returncode == 0, third.stderr

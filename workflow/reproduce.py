@@ -8,6 +8,7 @@ FUSION_DATA and FUSION_WEIGHTS are read here and nowhere else; notebooks get the
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import json
 import os
@@ -83,7 +84,9 @@ def snakemake(options: argparse.Namespace, folder: Path, paths: dict[str, str]) 
         subprocess.run([*command, "--unlock", *config], env=environment, check=False, capture_output=True)
     process = subprocess.Popen(
         [*command, "--keep-going", "--rerun-incomplete", "--show-failed-logs", "--quiet", "host",
-         *(["--dry-run"] if options.dry_run else []), *config], env=environment)
+         *(["--dry-run"] if options.dry_run else []), *config], env=environment,
+        # Asked to end, Snakemake would first wait for its notebooks, and the next start would run beside it.
+        preexec_fn=functools.partial(runs.end_with_parent, signal.SIGKILL))
 
     def stop(*_) -> None:
         process.send_signal(signal.SIGTERM)
