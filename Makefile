@@ -21,7 +21,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	@touch $@
 
 reproduce: install
-	@$(BIN)/python -m workflow.reproduce --profile "$(PROFILE)" --only "$(ONLY)" $(if $(CLUSTER),--cluster "$(CLUSTER)")
+	@exec $(BIN)/python -m workflow.reproduce --with-parent --profile "$(PROFILE)" --only "$(ONLY)" $(if $(CLUSTER),--cluster "$(CLUSTER)")
 
 dry-run: install
 	@$(BIN)/python -m workflow.reproduce --profile "$(PROFILE)" --only "$(ONLY)" --dry-run

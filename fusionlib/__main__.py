@@ -180,11 +180,13 @@ def _verify(name: str, folder: Path, processes: int) -> None:
 
 @app.command()
 def run(notebook: Path, folder: Path, threads: int = 1,
-        parameters: Annotated[str, typer.Option(help="JSON object")] = "{}") -> None:
+        parameters: Annotated[str, typer.Option(help="JSON object")] = "{}",
+        with_parent: Annotated[bool, typer.Option("--with-parent", help="end with what started this")] = False) -> None:
     """Run a notebook by papermill into FOLDER, refusing parameters that it does not have."""
     from fusionlib import runs
 
-    runs.end_with_parent()
+    if with_parent:
+        runs.end_with_parent()
     try:
         values = json.loads(parameters)
     except ValueError:

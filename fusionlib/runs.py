@@ -184,7 +184,7 @@ def lock(folder: str | Path, what: str, wait: bool = False) -> Iterator[None]:
 
 
 def end_with_parent(how: int = signal.SIGTERM) -> None:
-    """Ask Linux to send this process a signal when the one that started it is killed; elsewhere do nothing."""
+    """Ask Linux to send this process a signal when the one that started it ends; elsewhere do nothing."""
     if sys.platform == "linux":
         import ctypes
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -68,21 +69,36 @@ def test_a_failing_notebook_stops_nothing_else_and_only_it_runs_again(tiny):
     assert "reason: Missing output files" in second.stdout + second.stderr
 
 
-@pytest.mark.parametrize("everything", [True, False], ids=["all of it", "its first process alone"])
-def test_killed_and_started_again(tiny, everything):
-    (tiny / "wait").touch()
-    process = subprocess.Popen(command(tiny), cwd=runs.root(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                               start_new_session=True)
-    log = tiny / "reports" / "smoke" / "after" / "log.txt"
+def _until(what):
     deadline = time.monotonic() + 120
-    while not (len(times(tiny)) == 2 and log.exists()) and process.poll() is None and time.monotonic() < deadline:
+    while not what():
+        assert time.monotonic() < deadline, "two minutes passed"
         time.sleep(0.2)
-    assert len(times(tiny)) == 2
+
+
+def make(tiny):
+    """Return the command of README for the small workflow: the Makefile's own recipe, with this Python."""
+    python = tiny / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\n" + f'exec {shlex.join(command(tiny)[:1])} "$@" {shlex.join(command(tiny)[3:])}\n')
+    python.chmod(0o755)
+    (tiny / "venv" / "installed").touch()
+    return ["make", "reproduce", f"VENV={tiny / 'venv'}"]
+
+
+@pytest.mark.parametrize("killed", ["all of it", "its first process alone", "make alone"])
+def test_killed_and_started_again(tiny, killed):
+    (tiny / "wait").touch()
+    process = subprocess.Popen(make(tiny) if killed == "make alone" else command(tiny), cwd=runs.root(),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    log = tiny / "reports" / "smoke" / "after" / "log.txt"
+    _until(lambda: len(times(tiny)) == 2 and log.exists())
+    before, below = times(tiny), psutil.Process(process.pid).children(recursive=True)
+    first = below[0].pid if killed == "make alone" else process.pid
     second = reproduce(tiny)
     assert second.returncode == 2
-    assert f"already being worked on by process {process.pid}" in second.stderr and second.stderr.count("\n") == 1
-    before, below = times(tiny), psutil.Process(process.pid).children(recursive=True)
-    os.killpg(process.pid, signal.SIGKILL) if everything else process.kill()
+    assert f"already being worked on by process {first}" in second.stderr and second.stderr.count("\n") == 1
+    os.killpg(process.pid, signal.SIGKILL) if killed == "all of it" else process.kill()
     process.wait()
     left = psutil.wait_procs(below, timeout=30)[1]
     assert not left, f"left running: {left}"  # or it would go on beside the next start
@@ -91,6 +107,18 @@ def test_killed_and_started_again(tiny, everything):
     assert third.returncode == 0, third.stderr
     assert set(times(tiny)) == {"good", "bad", "after"}
     assert {name: times(tiny)[name] for name in before} == before
+
+
+def test_a_run_of_its_own_outlives_the_shell_it_was_started_from(tiny):
+    (tiny / "wait").touch()
+    shell = subprocess.Popen(["sh", "-c", f"{shlex.join(command(tiny))} > /dev/null 2>&1 & echo $!; read line"],
+                             cwd=runs.root(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    run = psutil.Process(int(shell.stdout.readline()))
+    _until(lambda: len(times(tiny)) == 2)
+    shell.communicate("go\n")
+    (tiny / "wait").unlink()
+    assert not psutil.wait_procs([run], timeout=120)[1]
+    assert set(times(tiny)) == {"good", "bad", "after"}
 
 
 def test_an_edited_notebook_runs_again_and_says_why(tiny):

@@ -31,8 +31,10 @@ def main() -> int:
     parser.add_argument("--cluster", default="", help="a folder of workflow/ with Snakemake's settings for a cluster")
     parser.add_argument("--reports", type=Path, default=runs.root() / "reports")
     parser.add_argument("--workflow", type=Path, default=graph.HERE, help="folder with nodes.yaml and profiles/")
+    parser.add_argument("--with-parent", action="store_true", help="end with the program that started this, such as make")
     options = parser.parse_args()
-    runs.end_with_parent()
+    if options.with_parent:  # asked politely, it would go on until its notebooks are done, and refuse the next start
+        runs.end_with_parent(signal.SIGKILL)
     try:
         folder = options.reports.resolve() / options.profile
         paths = {name.lower().removeprefix("fusion_"): str(Path(os.environ[name]).resolve())
@@ -59,8 +61,8 @@ def main() -> int:
 
 def run(node: graph.Node) -> int:
     """Run one node as the Snakefile does, but now, whatever became of the others."""
-    return subprocess.run([sys.executable, "-m", "fusionlib", "run", str(node.notebook), str(node.folder), "--threads",
-                           str(node.threads), "--parameters", json.dumps(node.parameters)], check=False).returncode
+    return subprocess.run([sys.executable, "-m", "fusionlib", "run", str(node.notebook), str(node.folder), "--with-parent",
+                           "--threads", str(node.threads), "--parameters", json.dumps(node.parameters)], check=False).returncode
 
 
 def snakemake(options: argparse.Namespace, folder: Path, paths: dict[str, str]) -> int:
