@@ -793,3 +793,11 @@ def test_smallest_image(name, smallest):
     if smallest > 1:
         with pytest.raises(ValueError, match=f"at least {smallest} pixels"):
             network.fuse(*pair(smallest - 1, smallest + 5))
+
+
+def test_subnormal_weights_become_zero():
+    network = torch.nn.Linear(3, 1)
+    weights = torch.tensor([[1e-39, -1e-44, 2e-38]])
+    fill(network, Checkpoint({"weight": weights, "bias": torch.zeros(1)}, "generated", {}, True))
+    assert network.weight.tolist() == [[0, 0, weights[0, 2].item()]]
+    assert weights[0, 0] != 0, "the checkpoint itself stays"

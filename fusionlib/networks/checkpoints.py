@@ -263,7 +263,11 @@ def _read(key: str, entry: Official, files: tuple[File, ...], paths: list[Path])
 
 
 def fill(network: nn.Module, checkpoint: Checkpoint) -> nn.Module:
-    """Put the tensors of ``checkpoint`` into ``network`` and return it; ValueError unless names and shapes agree."""
+    """Put the tensors of ``checkpoint`` into ``network`` and return it; ValueError unless names and shapes agree.
+
+    Subnormal numbers, below 1.2e-38, become zero: they are nothing beside the other weights, but a processor computes
+    with them 20 times slower. Weight decay left 190 000 of them in TarDAL's CT.
+    """
     own = network.state_dict()
     missing, foreign = own.keys() - checkpoint.keys(), checkpoint.keys() - own.keys()
     reshaped = [name for name in own.keys() & checkpoint.keys() if own[name].shape != checkpoint[name].shape]
@@ -271,7 +275,8 @@ def fill(network: nn.Module, checkpoint: Checkpoint) -> nn.Module:
         said = [f"{len(names)} {what} (such as {min(names)})" for names, what in
                 ((missing, "missing"), (foreign, "unknown"), (reshaped, "of another shape")) if names]
         raise ValueError(f"{checkpoint.name}: expected the tensors of {type(network).__name__}, got {', '.join(said)}")
-    network.load_state_dict(checkpoint)
+    network.load_state_dict({name: value.masked_fill(value.abs() < torch.finfo(value.dtype).tiny, 0)
+                             if value.is_floating_point() else value for name, value in checkpoint.items()})
     return network
 
 
