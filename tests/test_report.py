@@ -110,6 +110,16 @@ def test_a_notebook_that_was_cut_off_does_not_stop_the_report(tmp_path):
     assert "No space left" in page and not (tmp_path / "two" / "notebook.html").exists()
 
 
+def test_half_a_picture_does_not_stop_the_report(tmp_path):
+    (tmp_path / "nodes.json").write_text(json.dumps([node(tmp_path, "one", ["figure-7"], drawn=["figure-7", "other"])]))
+    home = tmp_path / "one" / "figures"
+    half = (home / "other.png").read_bytes()[:500]
+    (home / "other.png").write_bytes(half)
+    (home / ".figure-7-x1y2.png").write_bytes(half)  # what a kill -9 leaves of a file that is being written
+    page = report.write(tmp_path).read_text()
+    assert page.count("data:image") == 1 and "other.png cannot be read (" in page and "x1y2" not in page
+
+
 # --- The page --------------------------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ def keep(source: Path, target: Path) -> list[Path]:
     """
     for old in (*target.glob("*/run.json"), *target.glob("*/results.csv"), *target.glob("tables/*")):
         old.unlink()
-    kept = [source / "nodes.json", *sorted(source.glob("tables/*.csv"))]
+    kept = [source / "nodes.json", *sorted(source.glob("tables/[!.]*.csv"))]
     for record in sorted(source.glob("*/run.json")):
         kept += [path for path in (record, record.with_name("results.csv")) if path.is_file()]
     for path in kept:

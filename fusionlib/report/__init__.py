@@ -166,7 +166,7 @@ def tables_of(folder: Path, every: list[dict]) -> list[dict]:
 def pictures(home: Path) -> list[dict]:
     """Return the figures of one node in the order of their names: name, caption, path, anchor."""
     found = []
-    for path in sorted((home / "figures").glob("*.png")):
+    for path in sorted((home / "figures").glob("[!.]*.png")):  # a hidden one is half of what a killed run was writing
         caption = path.with_suffix(".txt")
         found.append({"name": path.stem, "path": path, "anchor": f"{home.name}-{path.stem}",
                       "caption": caption.read_text(encoding="utf-8") if caption.is_file() else ""})
@@ -178,9 +178,15 @@ def embed(every: list[dict], folder: Path, budget: int = EMBEDDED) -> None:
     words = [word for word, *_ in ARTEFACTS]
     drawn = [picture for node in every for picture in node["pictures"]]
     for picture in sorted(drawn, key=lambda one: not any(_shows(one, word) for word in words)):
-        source = embedded(picture["path"])
+        picture["source"] = picture["path"].relative_to(folder).as_posix()
+        try:
+            source = embedded(picture["path"])
+        except OSError as error:
+            picture["caption"] = f"{picture['path'].name} cannot be read ({error}). {picture['caption']}"
+            continue
         budget -= len(source)
-        picture["source"] = source if budget >= 0 else picture["path"].relative_to(folder).as_posix()
+        if budget >= 0:
+            picture["source"] = source
 
 
 def embedded(path: Path) -> str:
