@@ -42,3 +42,17 @@ def test_data_that_is_not_there(tiny):
     (tiny / "data" / "mfif" / "two").rmdir()
     with pytest.raises(ValueError, match="FUSION_DATA: expected the data set two at"):
         graph.expand("sample", tiny, data=str(tiny / "data"), here=tiny / "workflow")
+
+
+def test_data_that_nobody_asked_for_need_not_be_there(tiny):
+    (tiny / "data" / "mfif" / "one").rmdir()
+    here, data = tiny / "workflow", str(tiny / "data")
+    nodes = graph.expand("sample", tiny, only=["a"], data=data, here=here)
+    assert [node.name for node in nodes if node.wanted] == ["all"]
+    with pytest.raises(ValueError, match="FUSION_DATA: expected the data set one at"):
+        graph.expand("sample", tiny, only=["e"], data=data, here=here)
+    table = here / "nodes.yaml"
+    table.write_text(table.read_text().replace("gives: [a],", "gives: [a], after: {each: before},"))
+    notebook(tiny / "notebooks" / "all.ipynb", FINISH, parameters="output: str = ''\ndata: list = []\ndataset: list = []\nbefore: list = []")
+    with pytest.raises(ValueError, match="FUSION_DATA: expected the data set one at"):
+        graph.expand("sample", tiny, only=["a"], data=data, here=here)

@@ -100,7 +100,8 @@ def expand(profile: str, reports: Path, only: Sequence[str] = (), data: str = ""
     Raises
     ------
     ValueError
-        An unknown word in ``only`` or in the profile's costs, or a data set that needs FUSION_DATA where it is not set.
+        An unknown word in ``only`` or in the profile's costs; FUSION_DATA does not hold a data set of a node that will run,
+        or is not set.
     """
     settings = load_profile(profile, here)
     table = yaml.safe_load((here / "nodes.yaml").read_text())
@@ -121,11 +122,11 @@ def expand(profile: str, reports: Path, only: Sequence[str] = (), data: str = ""
             known = parameters_of(notebook)
             parameters = dict(settings.get("parameters", {}).get(notebook.stem, {}))
             if item not in (None, "builtin"):
-                parameters |= {"dataset": item, "data": data_folder(data, entry["over"], item, dry)}
+                parameters |= {"dataset": item, "data": data_folder(data, entry["over"], item)}
             together = settings.get(entry.get("together"), ["builtin"])
             if together != ["builtin"]:
                 parameters |= {"dataset": ["built-in" if item == "builtin" else item for item in together],
-                               "data": ["" if item == "builtin" else data_folder(data, entry["together"], item, dry)
+                               "data": ["" if item == "builtin" else data_folder(data, entry["together"], item)
                                         for item in together]}
             offered = {"seed": settings["seed"], "device": settings["device"], "threads": settings["threads"],
                        "weights": weights if profile != "smoke" else ""}
@@ -145,6 +146,8 @@ def expand(profile: str, reports: Path, only: Sequence[str] = (), data: str = ""
                               not only or bool(set(only) & set(entry["gives"])), "last" in entry,
                               *estimate(settings, entry, item)))
             folders[key][item] = reports / name
+    if not dry:
+        check_data(nodes, data)
     return nodes
 
 
@@ -183,18 +186,25 @@ def listing(nodes: Sequence[Node]) -> str:
     return "\n".join([f"{'job':{width}}  GPU hours  estimated from the costs that the profile states", *lines, total])
 
 
-def data_folder(data: str, kind: str, item: str, dry: bool = False) -> str:
-    """Return the folder of one data set below FUSION_DATA; it must be there unless the run is dry."""
-    below = "mfif" if kind.startswith("multi_focus") else "ivif"
-    if dry:
-        return str(Path(data or "FUSION_DATA") / below / item)
-    if not data:
-        raise ValueError(f"FUSION_DATA: the data set {item} needs it; set it to the folder that holds {below}/{item}, "
-                         "or use PROFILE=smoke")
-    folder = Path(data) / below / item
-    if not folder.is_dir():
-        raise ValueError(f"FUSION_DATA: expected the data set {item} at {folder}, found nothing there")
-    return str(folder)
+def data_folder(data: str, kind: str, item: str) -> str:
+    """Return the folder of one data set below FUSION_DATA."""
+    return str(Path(data or "FUSION_DATA") / ("mfif" if kind.startswith("multi_focus") else "ivif") / item)
+
+
+def check_data(nodes: Sequence[Node], data: str) -> None:
+    """Raise ValueError where a data set of a node that will run is not there; what nobody asked for need not be."""
+    running = {node.folder for node in nodes if node.wanted}
+    for node in reversed(nodes):  # a node stands behind all that it needs
+        running |= set(node.after) if node.folder in running else set()
+    for node in (node for node in nodes if node.folder in running):
+        given = node.parameters.get("data", [])
+        for folder in filter(None, given if isinstance(given, list) else [given]):
+            item, below = Path(folder).name, Path(folder).parent.name
+            if not data:
+                raise ValueError(f"FUSION_DATA: the data set {item} needs it; set it to the folder that holds "
+                                 f"{below}/{item}, or use PROFILE=smoke")
+            if not Path(folder).is_dir():
+                raise ValueError(f"FUSION_DATA: expected the data set {item} at {folder}, found nothing there")
 
 
 def parameters_of(notebook: Path) -> dict:
