@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fusionlib.datasets.infrared_visible import Pair
@@ -46,6 +46,8 @@ def test_red_holds_the_object_that_differs_and_green_the_texture_that_does():
 
 
 @given(st.integers(0, 10_000), st.integers(0, 6), st.floats(0.05, 0.4))
+@example(794, 5, 0.375)  # a large object in the middle leaves less than a share on any side
+@example(13, 0, 0.4)
 @settings(max_examples=40, deadline=None)
 def test_boxes_are_inside_and_apart(seed, count, share):
     rng = np.random.default_rng(seed)

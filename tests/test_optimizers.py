@@ -30,7 +30,8 @@ def scene(shape=(72, 81), seed=0) -> tuple[np.ndarray, np.ndarray]:
 
 def real_pair(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return a pair in the paper's order, the second file first."""
-    return tuple(images.read(Path(DATA) / "mfif" / "gray_classic" / side / f"{name}.png") for side in "ba")
+    folder = Path(DATA) / "mfif" / "gray_classic"
+    return tuple(images.read(images.list_images(folder / side)[name]) for side in "ba")
 
 
 def transforms(shape):

@@ -100,8 +100,13 @@ def choose(pictures: Sequence[np.ndarray], objects: np.ndarray | None = None, sh
     objects : (n, 4), optional
         x, y, width, height in pixels.
     share : float
-        Of height and width that a box covers, at most 0.4: two must find room. Larger objects get a larger red box, up to
-        MARGIN times their size.
+        Of height and width that a box covers, at most 0.4. Larger objects get a larger red box, up to MARGIN times their
+        size; where that leaves too little room beside it, the green one is as large as the room.
+
+    Raises
+    ------
+    ValueError
+        A share outside ]0, 0.4], fewer than two pictures, or pictures too small for two boxes side by side.
     """
     if not 0 < share <= 0.4:
         raise ValueError(f"share: expected more than 0 and at most 0.4, got {share}")
@@ -120,10 +125,23 @@ def choose(pictures: Sequence[np.ndarray], objects: np.ndarray | None = None, sh
     else:
         red = _best(window_means(spread, (height, width)), None, height, width)
     texture = disagreement([np.hypot(*np.gradient(picture.astype(np.float64))) for picture in pictures])
+    height, width = _beside(red, shape, height, width)
     score = window_means(texture, (height, width))
     apart = ~_meets(score.shape, red, height, width)
     free = apart & ~np.any([_meets(score.shape, one, height, width) for one in objects] or [np.zeros_like(apart)], axis=0)
     return red, _best(score, free if free.any() else apart, height, width)
+
+
+def _beside(red: Box, shape: Sequence[int], height: int, width: int) -> tuple[int, int]:
+    """Return the size of a box that finds room beside ``red``: this one, or one of its proportions that is smaller."""
+    rows = max(red.y, shape[0] - red.y - red.height)
+    columns = max(red.x, shape[1] - red.x - red.width)
+    if max(rows, columns) < 2:
+        raise ValueError(f"pictures: expected room for two boxes, got {shape[0]}x{shape[1]} (height x width) with {red}")
+    scale = min(1, max(rows / height, columns / width))
+    smaller = max(2, int(scale * height)), max(2, int(scale * width))
+    # At a side of two pixels the proportions end: then the direction that has room is what counts.
+    return smaller if smaller[0] <= rows or smaller[1] <= columns else (2, 2)
 
 
 def _inside(values: np.ndarray, body: Sequence[float]) -> float:
