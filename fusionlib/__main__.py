@@ -151,13 +151,14 @@ def _weights(what: str, name: str, url: str | None, cache: Path | None) -> None:
 
         typer.echo(download_imagenet(cache))
         return
-    from fusionlib.networks import download, official
+    from fusionlib.networks import download
+    from fusionlib.networks.weights import CHECKPOINTS
 
     if name:
         for path in download(name, url, cache, progress=True):
             typer.echo(path)
         return
-    for key, entry in official.CHECKPOINTS.items():
+    for key, entry in CHECKPOINTS.items():
         typer.echo(f"{key:28} {', '.join(f'{file.name} from {file.origin}' for file in entry.files)} (licence: {entry.licence})")
 
 

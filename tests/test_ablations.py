@@ -14,6 +14,7 @@ from fusionlib.experiments import ablations, gate_controls
 from fusionlib.experiments.ablations import FIGURE_7, FIGURE_8, FULL, TABLE_2
 from fusionlib.figures import ablations as figures_ablations
 from fusionlib.networks import MoEFusion
+from fusionlib.networks.inspection import count_parameters_and_flops
 from fusionlib.training import Settings, train
 from fusionlib.training.model import load
 
@@ -88,7 +89,7 @@ def test_full_e4k2_and_alpha_10_are_one():
 @pytest.mark.parametrize(("width", "k", "experts"), [(16, 2, 4), (8, 2, 4), (16, 1, 4), (16, 4, 4), (16, 3, 6)])
 def test_wide_decoder_takes_the_operations_of_k_experts(width, k, experts):
     common = {"width": width, "k": k, "experts": experts, "gate_grid": [[2, 3], [2, 3]]}
-    mixture, wide, single = (MoEFusion(decoder=name, **common).cost() for name in ("moge", "wide", "single"))
+    mixture, wide, single = (count_parameters_and_flops(MoEFusion(decoder=name, **common)) for name in ("moge", "wide", "single"))
     assert wide["decoder"][1] == pytest.approx(mixture["global experts"][1], rel=0.03)
     assert wide["decoder"][1] == pytest.approx(k * single["decoder"][1], rel=0.03)
     if k == 1:
@@ -106,7 +107,7 @@ def test_wide_decoder_starts_as_the_average():
 
 def test_cost_of_the_papers_network():
     table = ablations.cost(Settings(), VARIANTS, (480, 640))
-    whole = MoEFusion().cost()
+    whole = count_parameters_and_flops(MoEFusion())
     assert table.loc[FULL, ["parameters", "of gates"]].sum() == sum(parameters for parameters, _ in whole.values())
     assert (table.loc[["w/o MoLE", "w/o MoGE", "Att-Local"], "operations (1e6)"] < table.loc[FULL, "operations (1e6)"]).all()
     equal = table.loc[ablations.WIDE, "operations (1e6)"]
@@ -259,7 +260,7 @@ def test_own_gates_change_nothing(methods, pairs):
 def test_fixed_gates_are_the_weighted_sum_of_the_experts(methods, pairs):
     model, weights = methods[FULL, 0].function.network, torch.tensor([0.1, 0.2, 0.3, 0.4])
     with gate_controls.fixed_gates(model.fusion, {"global": weights}):
-        out, _ = model.look(pairs[0].infrared, images.luma(pairs[0].visible))
+        out, _ = model.predict_pair(pairs[0].infrared, images.luma(pairs[0].visible))
     expected = (weights.view(1, 4, 1, 1, 1) * out.expert_outputs["global"]).sum(dim=1)
     assert torch.allclose(out.fused, expected, atol=1e-5)
     assert torch.equal(out.gates["global"][0], weights) and (out.gates["foreground"] > 0).sum() == 2

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fusionlib.networks import MoEFusion
-from fusionlib.networks.anatomy import chosen, reaches, stages, twin, walk
+from fusionlib.networks.inspection import chosen, copy_with_options, reaches, stages, trace
 
 TINY = {"width": 4, "gate_grid": ((6, 8), (4, 5)), "seed": 3}
 VARIANTS = [{}, {"reading": "official"}, {"background": False}, {"local": "none"}, {"local": "attention"},
@@ -19,18 +19,18 @@ def inputs(seed=0):
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 def test_walk_is_the_forward_pass(options):
     model, images = MoEFusion(**TINY, **options), inputs()
-    found = walk(model, *images)
+    found = trace(model, *images)
     with torch.inference_mode():
         plain = model.eval()(*images)
-    assert torch.equal(found.fusion.fused, plain.fused)
-    assert set(found.parts) >= {"visible encoder", "infrared encoder", "global"} | set(model.local_parts)
+    assert torch.equal(found.output.fused, plain.fused)
+    assert set(found.stages) >= {"visible encoder", "infrared encoder", "global"} | set(model.local_mixtures)
     assert not any(module._forward_hooks for module in model.modules())
     for name, gate in plain.gates.items():
-        part = found.parts[name]
-        assert part.weights == tuple(gate[0].tolist()) and len(part.sources) == len(part.weights)
+        part = found.stages[name]
+        assert part.weights == tuple(gate[0].tolist()) and len(part.inputs) == len(part.weights)
         assert found.gate_inputs[name].shape[1] == stages(model)[name].gate.w_gate.shape[0]
-    assert found.parts["global"].shapes["I_F"] == tuple(images[0].shape)
-    assert list(found.parts["global"].shapes.values())[0][1] == (8 + len(model.local_parts)) * 4
+    assert found.stages["global"].shapes["I_F"] == tuple(images[0].shape)
+    assert list(found.stages["global"].shapes.values())[0][1] == (8 + len(model.local_mixtures)) * 4
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
@@ -40,7 +40,7 @@ def test_arrows_are_the_dependences(options):
     All experts are selected here; otherwise a mixture may leave one of the modalities it is offered aside.
     """
     model, images = MoEFusion(**TINY, **options | {"k": options.get("experts", 4)}).eval(), inputs()
-    parts = walk(model, *images).parts
+    parts = trace(model, *images).stages
     below = {name: {name} for name in parts}
     for _ in parts:
         for name, part in parts.items():
@@ -72,7 +72,7 @@ def test_arrows_are_the_dependences(options):
 
     plain = outputs()
     for name in plain:
-        if name == "attention" and model.attention is None:
+        if name == "attention" and model.attention_fusion is None:
             continue  # no module to disturb: the official code takes a maximum
         changed = {other for other, value in outputs(name).items() if not _same(value, plain[other])}
         assert changed == below[name], name
@@ -92,28 +92,28 @@ def _same(a, b):
 
 def test_twin_of_equal_options_is_equal():
     model, images = MoEFusion(**TINY).eval(), inputs()
-    other = twin(model, **TINY | {"seed": 99})
+    other = copy_with_options(model, **TINY | {"seed": 99})
     assert torch.equal(model(*images).fused, other(*images).fused) and not other.training
-    assert not torch.equal(model(*images).fused, twin(model, combine="log-sum-exp", **TINY)(*images).fused)
+    assert not torch.equal(model(*images).fused, copy_with_options(model, combine="log-sum-exp", **TINY)(*images).fused)
 
 
 def test_twin_without_background_is_the_model_with_its_background_weights_at_zero():
     model, images = MoEFusion(**TINY).eval(), inputs()
-    other = twin(model, **TINY, background=False)
+    other = copy_with_options(model, **TINY, background=False)
     with torch.no_grad():
-        for expert in model.decode.experts:
+        for expert in model.decoder.experts:
             expert.layers[0].weight[:, -4:] = 0
-        model.decode.gate.w_gate[-4 * 20:] = 0
+        model.decoder.gate.w_gate[-4 * 20:] = 0
     assert torch.allclose(model(*images).fused, other(*images).fused, atol=1e-6)
 
 
 def test_twin_on_another_grid_has_its_own_gates_and_the_same_experts():
     model = MoEFusion(**TINY)
     options = TINY | {"gate_grid": ((12, 16), (4, 5))}
-    fresh, other = MoEFusion(**options), twin(model, **options)
-    local, world = (f"{name}.gate.w_gate" for name in ("local_parts.foreground", "decode"))
-    assert torch.equal(other.state_dict()[local], fresh.state_dict()[local])
-    assert torch.equal(other.state_dict()[world], model.state_dict()[world])
+    fresh, other = MoEFusion(**options), copy_with_options(model, **options)
+    local_gate, global_gate = (f"{name}.gate.w_gate" for name in ("local_mixtures.foreground", "decoder"))
+    assert torch.equal(other.state_dict()[local_gate], fresh.state_dict()[local_gate])
+    assert torch.equal(other.state_dict()[global_gate], model.state_dict()[global_gate])
     given = model.state_dict()
     assert all(torch.equal(value, given[name]) for name, value in other.state_dict().items() if "gate" not in name)
 
@@ -130,5 +130,5 @@ def test_what_reaches_the_gate(options, image, load):
 
 
 def test_chosen_counts_from_one():
-    out = walk(MoEFusion(**TINY, k=4), *inputs()).fusion
+    out = trace(MoEFusion(**TINY, k=4), *inputs()).output
     assert chosen(out) == "foreground 1 2 3 4; background 1 2 3 4; global 1 2 3 4"

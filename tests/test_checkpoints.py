@@ -15,9 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from fusionlib.networks import REGISTRY, bundle, checkpoints, load_checkpoint, save_checkpoint, ydtr
-from fusionlib.networks.checkpoints import CHECKPOINTS
-from fusionlib.networks.official import File
+from fusionlib.networks import REGISTRY, download, load_checkpoint, save_checkpoint
+from fusionlib.networks.compared import ydtr
+from fusionlib.networks.weights import CHECKPOINTS, own, search
+from fusionlib.networks.weights import checkpoint as checkpoints
+from fusionlib.networks.weights import tensorflow_bundle as bundle
+from fusionlib.networks.weights.official import File
 
 
 @contextlib.contextmanager
@@ -122,7 +125,7 @@ def test_own_format_leaves_the_old_pair_when_writing_fails(saved, monkeypatch):
     def full_disk(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "save_file", full_disk)
+    monkeypatch.setattr(own, "save_file", full_disk)
     with one_sentence(OSError, path.name, "No space left"):
         save_checkpoint(path, {"x": torch.ones(2)}, {})
     assert files_below(path.parent) == ["tiny.json", "tiny.safetensors"]
@@ -164,7 +167,7 @@ def made_up(tmp_path, monkeypatch):
         at=("owner/name", "abc", "m/model_10.pth"),
     )
     monkeypatch.setitem(CHECKPOINTS, "ydtr", CHECKPOINTS["ydtr"]._replace(files=(file,)))
-    monkeypatch.setattr(checkpoints, "default_cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(search, "default_cache", lambda: tmp_path / "cache")
     return path
 
 
@@ -521,12 +524,12 @@ def test_download_a_good_file(made_up, server, tmp_path):
     handler, address = server
     handler.content["/files/model_10.pth"] = made_up.read_bytes()
     for url, cache in ((address + "files/", tmp_path / "one"), (address + "files/model_10.pth", tmp_path / "two")):
-        paths = checkpoints.download("YDTR", url, cache=cache)
+        paths = download("YDTR", url, cache=cache)
         assert [path.read_bytes() for path in paths] == [made_up.read_bytes()]
         assert files_below(cache) == ["ydtr/model_10.pth"]
         assert load_checkpoint("YDTR", cache=cache).verified
     handler.content.clear()
-    assert checkpoints.download("YDTR", address, cache=tmp_path / "one"), "what is there and right is not fetched again"
+    assert download("YDTR", address, cache=tmp_path / "one"), "what is there and right is not fetched again"
 
 
 def test_download_failures_leave_nothing(made_up, server, tmp_path):
@@ -534,16 +537,16 @@ def test_download_failures_leave_nothing(made_up, server, tmp_path):
     cache = tmp_path / "cache"
     handler.content["/model_10.pth"] = made_up.read_bytes()[::-1]
     with one_sentence(ValueError, "sha256", "nothing was kept"):
-        checkpoints.download("YDTR", address, cache=cache)
+        download("YDTR", address, cache=cache)
     handler.content["/model_10.pth"] = made_up.read_bytes()[:-9]
     with one_sentence(ValueError, "truncated"):
-        checkpoints.download("YDTR", address, cache=cache)
+        download("YDTR", address, cache=cache)
     handler.content["/model_10.pth"], handler.short = made_up.read_bytes(), True
     with one_sentence((ConnectionError, ValueError), "model_10.pth"):
-        checkpoints.download("YDTR", address, cache=cache)
+        download("YDTR", address, cache=cache)
     handler.short = False
     with one_sentence(ConnectionError, "status 404"):
-        checkpoints.download("YDTR", address + "elsewhere/", cache=cache)
+        download("YDTR", address + "elsewhere/", cache=cache)
     assert list(cache.rglob("*.pth")) == [] and files_below(cache) == []
 
 
@@ -551,7 +554,7 @@ def test_download_without_network(made_up, tmp_path):
     with HTTPServer(("127.0.0.1", 0), Server) as closed:
         port = closed.server_port
     with one_sentence(ConnectionError, "model_10.pth", f"127.0.0.1:{port}"):
-        checkpoints.download("YDTR", f"http://127.0.0.1:{port}/", cache=tmp_path / "cache")
+        download("YDTR", f"http://127.0.0.1:{port}/", cache=tmp_path / "cache")
     assert files_below(tmp_path / "cache") == []
 
 
@@ -567,13 +570,13 @@ def test_download_interrupted_by_the_user(made_up, server, tmp_path, monkeypatch
 
     monkeypatch.setattr(pooch.HTTPDownloader, "__call__", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        checkpoints.download("YDTR", address, cache=tmp_path / "cache")
+        download("YDTR", address, cache=tmp_path / "cache")
     assert files_below(tmp_path / "cache") == []
 
 
 def test_download_without_an_address(tmp_path):
     with one_sentence(ValueError, "swinfuse", "Zhishe-Wang/SwinFuse"):
-        checkpoints.download("SwinFuse", cache=tmp_path / "cache")
+        download("SwinFuse", cache=tmp_path / "cache")
     assert files_below(tmp_path) == []
 
 

@@ -87,7 +87,7 @@ def test_unseen_pairs(tmp_path):
 def test_attention_inside_and_outside(model, pairs):
     found = held_out.attention(model, [pairs[0], Pair("bare", pairs[1].infrared, pairs[1].visible)])
     assert found["map"].tolist() == ["infrared", "visible", "Att"] and set(found["image"]) == {pairs[0].name}
-    maps = model.look(pairs[0].infrared, pairs[0].visible, details=False)[1][0, 0].numpy()
+    maps = model.predict_pair(pairs[0].infrared, pairs[0].visible, details=False)[1][0, 0].numpy()
     assert found["inside"].iloc[0] == pytest.approx(maps[held_out.inside(pairs[0])].mean(), rel=1e-5)
 
 
@@ -111,7 +111,7 @@ def test_before_training_nothing_is_gained(use):
 
 def test_response_is_what_the_input_adds(model, pairs):
     """Nothing in, nothing out; an expert without biases answers c times its input c times as strongly."""
-    mixture = Model(TINY, "uniform").fusion.local_parts["foreground"]
+    mixture = Model(TINY, "uniform").fusion.local_mixtures["foreground"]
     features = [torch.rand(1, 4, 9, 11, generator=torch.Generator().manual_seed(i)) for i in range(2)]
     with torch.no_grad():
         assert (expert_use._response(mixture, [0 * x for x in features]) == 0).all()
@@ -119,7 +119,7 @@ def test_response_is_what_the_input_adds(model, pairs):
             for layer in expert.layers:
                 layer.bias.zero_()
         once, thrice = (expert_use._response(mixture, [c * x for x in features]) for c in (1, 3))
-        outputs = mixture.every_expert([(x,) for x in features])[0].double()
+        outputs = mixture.every_output(features)[0].double()
     assert once.shape == (4, 9, 11) and thrice == pytest.approx(3 * once, rel=1e-5)
     assert once == pytest.approx(outputs.square().mean(dim=1).sqrt().numpy(), rel=1e-5)
 
@@ -220,7 +220,7 @@ def test_figures_show_what_they_are_given(use, model, pairs, closed):
     assert dots == pytest.approx(sorted(table["ratio, dB"][~silent])) and len(axes) == 3
     assert sum(text.get_text().strip() == "silent" for axis in axes for text in axis.texts) == silent.sum()
     assert len(figures_experts.light(use.gates).axes) == 5 and len(figures_experts.use(expert_use.chosen(use.gates)).axes) == 3
-    fusion, _ = model.look(pairs[0].infrared, pairs[0].visible)
+    fusion, _ = model.predict_pair(pairs[0].infrared, pairs[0].visible)
     parts = {ground: (maps, fusion.gates[ground][0].tolist())
              for ground, maps in expert_use.responses(model, fusion)[expert_use.MASKED].items()}
     sheet = figures_experts.experts({"a": (pairs[0].infrared, images.luma(pairs[0].visible), pairs[0].boxes, parts)}, ["visible"] * 2 + ["infrared"] * 2)

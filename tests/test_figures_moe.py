@@ -8,7 +8,7 @@ import torch
 
 from fusionlib.figures import moe as figures_moe
 from fusionlib.networks import MoEFusion
-from fusionlib.networks.anatomy import walk
+from fusionlib.networks.inspection import trace
 
 pytestmark = pytest.mark.usefixtures("figures_closed")
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("figures_closed")
     {"decoder": "single"}, {"experts": 8, "k": 3}], ids=str)
 def test_architecture_shows_every_arrow_and_weight(options):
     images = [torch.rand(1, channels, 32, 40, generator=torch.Generator().manual_seed(1)) for channels in (1, 1, 2)]
-    parts = walk(MoEFusion(width=4, gate_grid=((6, 8), (4, 5)), **options), *images).parts
+    parts = trace(MoEFusion(width=4, gate_grid=((6, 8), (4, 5)), **options), *images).stages
     axis = figures_moe.architecture(parts, {"fused": np.zeros((32, 40), np.uint8)}).axes[0]
     arrows = [text for text in axis.texts if isinstance(text, matplotlib.text.Annotation)]
     assert len(arrows) == 1 + sum(len(part.reads) for part in parts.values())

@@ -10,7 +10,8 @@ import torch
 from fusionlib import images, methods
 from fusionlib.datasets.scenes import scene
 from fusionlib.methods import get, missing
-from fusionlib.methods.learned import COMPARED, MOE_FUSION
+from fusionlib.methods.learned import MOE_FUSION
+from fusionlib.networks import COMPARED
 from fusionlib.runs import root
 from fusionlib.training import train
 from fusionlib.training.model import load
@@ -39,7 +40,7 @@ def test_methods_fuse_to_the_same_gray_values(name, variant, request):
 
 def test_attention_agrees():
     infrared, visible = gray()
-    maps = [load(root() / methods.ARTEFACT, device).look(infrared, visible, details=False)[1].cpu()
+    maps = [load(root() / methods.ARTEFACT, device).predict_pair(infrared, visible, details=False)[1].cpu()
             for device in ("cpu", "cuda")]
     assert torch.allclose(*maps, atol=1e-4)
 

@@ -117,7 +117,7 @@ def test_balance_is_smallest_when_all_have_the_same(amounts, level):
 
 
 def test_descending_the_load_loss_balances_a_gate():
-    from fusionlib.networks.experts import NoisyTopKGate
+    from fusionlib.networks.mixture import NoisyTopKGate
 
     gate = NoisyTopKGate(5, 4, 2).train()
     generator = torch.Generator().manual_seed(0)

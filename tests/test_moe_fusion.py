@@ -7,17 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import test_moe_frozen as frozen
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from fusionlib.networks import convolution
-from fusionlib.networks import experts as experts_module
-from fusionlib.networks.convolution import convolve
-from fusionlib.networks.experts import Expert, Mixture, NoisyTopKGate
+from fusionlib.networks import inference
+from fusionlib.networks import mixture as mixture_module
+from fusionlib.networks.inspection import count_parameters_and_flops
+from fusionlib.networks.mixture import Expert, MixtureOfExperts, NoisyTopKGate
 from fusionlib.networks.moe_fusion import MoEFusion
-from fusionlib.networks.moe_parts import official_name
+from fusionlib.networks.moe_names import official_name
 
 ORACLE = Path(__file__).parent / "oracles" / "moe_official_64x80.npz"
 GATES = {"foreground": "fg", "background": "bg", "global": "global"}
@@ -77,7 +78,7 @@ def test_official_training(oracle, official_weights, monkeypatch):
 
     model = MoEFusion.from_official(official_weights, image_size=(64, 80)).train()
     draws = iter(torch.from_numpy(oracle[f"train_noise_{short}"]) for short in GATES.values())
-    monkeypatch.setattr(experts_module.torch, "randn", lambda *_, **__: next(draws))
+    monkeypatch.setattr(mixture_module.torch, "randn", lambda *_, **__: next(draws))
     infrared, visible, attention = oracle_inputs(oracle)
     out = model(infrared, visible, attention)
     assert np.abs(out.fused.detach().numpy() - oracle["train_fused"]).max() < 1e-5
@@ -177,7 +178,7 @@ def test_seed_sets_the_weights_and_nothing_else():
     a, b, c = MoEFusion(seed=1, **TINY), MoEFusion(seed=1, **TINY), MoEFusion(seed=2, **TINY)
     torch.set_rng_state(state)
     assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
-    assert not torch.equal(a.decode.experts[0].layers[0].weight, c.decode.experts[0].layers[0].weight)
+    assert not torch.equal(a.decoder.experts[0].layers[0].weight, c.decoder.experts[0].layers[0].weight)
 
 
 def test_official_gates_start_at_zero_and_choose_by_tie():
@@ -189,52 +190,105 @@ def test_official_gates_start_at_zero_and_choose_by_tie():
 # ---- the dispatch ---------------------------------------------------------------------------------------------
 
 @settings(max_examples=25, deadline=None)
-@given(half=st.integers(1, 3), data=st.data(), seed=st.integers(0, 99), mirror=st.booleans(), grad=st.booleans(),
-       combine=st.sampled_from(["sum", "log-sum-exp"]))
-def test_mixture_equals_its_formula(half, data, seed, mirror, grad, combine):
-    """Equations (2) and (4), expert by expert, against the shared first kernels and the folded weights."""
+@given(half=st.integers(1, 3), data=st.data(), seed=st.integers(0, 99), border=st.sampled_from(["reflect", "zeros"]),
+       grad=st.booleans(), combine=st.sampled_from(["sum", "log-sum-exp"]), inputs=st.sampled_from([1, 2]))
+def test_mixture_equals_its_formula(half, data, seed, border, grad, combine, inputs):
+    """Equations (2) and (4), expert by expert, against the loop and against gathered kernels."""
     k = data.draw(st.integers(1, 2 * half))
     generator = torch.Generator().manual_seed(seed)
     gate = NoisyTopKGate(7, 2 * half, k).eval()
     torch.nn.init.normal_(gate.w_gate, generator=generator)
-    mixture = Mixture((4, 6, 3, 2), [0] * half + [1] * half, gate, combine, mirror)
-    pieces = [tuple(torch.randn(3, c, 5, 6, generator=generator) for c in split) for split in ((4,), (1, 3))]
+    mixture = MixtureOfExperts((4, 6, 3, 2), gate, inputs, combine, border)
+    maps = [torch.randn(3, 4, 5, 6, generator=generator) for _ in range(inputs)]
     s = torch.randn(3, 7, generator=generator)
     with torch.set_grad_enabled(grad):
-        y, gating = mixture(s, pieces)
-        each = mixture.every_expert(pieces)
+        y, gating = mixture(s, maps)
+        each = mixture.every_output(maps)
         weights = gating.weights[:, :, None, None, None]
         expected = (weights * each).sum(1) if combine == "sum" else (weights * each.exp()).sum(1).log()
+        gathered = mixture.gathered(maps, gating)
     assert torch.allclose(y, expected, atol=1e-5)
+    assert torch.allclose(gathered, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("channels", [(3, 5), (6, 4)])
 @pytest.mark.parametrize("size", [(2, 2), (2, 7), (9, 3), (16, 17)])
 def test_mirrored_border(channels, size):
-    """The fast way without gradients is the padded convolution."""
+    """A layer of an expert is the convolution of a map padded by its mirror image."""
     x = torch.randn(2, channels[0], *size)
-    weight, bias = torch.randn(channels[1], channels[0], 3, 3), torch.randn(channels[1])
-    with torch.no_grad():
-        fast = convolve(x, weight, bias, mirror=True)
+    expert = Expert(channels, "reflect")
+    weight, bias = expert.layers[0].weight, expert.layers[0].bias
     padded = torch.nn.functional.conv2d(torch.nn.functional.pad(x, (1, 1, 1, 1), mode="reflect"), weight, bias)
-    assert torch.allclose(fast, padded, atol=1e-5)
-    assert torch.equal(convolve(x.requires_grad_(), weight, bias, mirror=True), padded)
+    assert torch.equal(expert(x), padded)
+
+
+def images_of(data):
+    """Yield the images of a batch one by one."""
+    return (tuple(x[b:b + 1] for x in data) for b in range(len(data[0])))
 
 
 @pytest.mark.parametrize("reading", ["paper", "official"])
 @pytest.mark.parametrize("height", [2, 31, 32, 33, 64, 65, 97, 130])
-def test_strips_are_the_whole(reading, height, monkeypatch):
-    """Without gradients maps are computed in strips, here of 32 rows: the same values wherever a strip ends."""
-    monkeypatch.setattr(convolution, "STRIP_BYTES", 1)
+def test_strips_are_the_whole(reading, height):
+    """The quick way computes strips, here of 32 rows: the same values wherever a strip ends."""
     model = MoEFusion(reading, **TINY).eval()
     data = inputs(2, 4 * height, 9)
     data = data[0][:, :, :height], data[1][:, :, :height], data[2]
     whole = model(*data)
-    with torch.no_grad():
-        strips = model(*data)
-    assert (strips.fused - whole.fused).abs().max() < 1e-5
-    for name, local in whole.local_features.items():
-        assert (strips.local_features[name] - local).abs().max() < 1e-5
+    strips = [inference.fuse(model, *one, tile=(32, 9)) for one in images_of(data)]
+    assert (torch.cat([out.fused for out in strips]) - whole.fused).abs().max() < 1e-5
+    assert (torch.cat([out.attention for out in strips]) - whole.attention).abs().max() < 1e-5
+
+
+@pytest.fixture
+def gathered(monkeypatch):
+    """Mixtures compute with gathered kernels, as on a GPU."""
+    monkeypatch.setattr(mixture_module, "prefers_gathered", lambda x: True)
+
+
+SIZES = [(32, 32), (33, 47), (2, 5), (483, 641)]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("case", frozen.CASES)
+def test_plain_gathered_and_quick_are_equal(case, size, monkeypatch):
+    """Forward to 1e-6 of the range, gradients to 1e-6 of their norm; quick in tiles of every kind."""
+    if size == SIZES[-1] and not case.endswith(("plain", "E8K3")):
+        pytest.skip("the largest size is tried on two variants of each reading")
+    model, data = frozen.build(case).eval(), frozen.inputs(case, size)
+    few = size != SIZES[-1]
+    outputs, gradients = {}, {}
+    for way in ("plain", "gathered"):
+        monkeypatch.setattr(mixture_module, "prefers_gathered", lambda x, way=way: way == "gathered")
+        outputs[way] = model(*data)
+        if few:
+            model.zero_grad()
+            (outputs[way].fused.square().mean() + sum(i.square().sum() for i in outputs[way].importances.values())).backward()
+            gradients[way] = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()]
+    plain, scale = outputs["plain"], outputs["plain"].fused.abs().max()
+    assert (outputs["gathered"].fused - plain.fused).abs().max() < 1e-6 * scale
+    for a, b in zip(*gradients.values(), strict=True) if few else ():
+        assert (a - b).norm() <= 1e-6 * a.norm() + 1e-9
+    height, width = size
+    tiles = [(1, width), (5, width), (7, 3), (height, width), None] if few else [(64, width), (100, 216), None]
+    for b, one in enumerate(images_of(data)):
+        for tile in tiles:
+            for memory in (None, 1e-9):  # x_f kept whole, or computed again for each tile
+                quick = inference.fuse(model, *one, tile=tile, memory=memory)
+                assert (quick.fused - plain.fused[b:b + 1]).abs().max() < 1e-6 * scale, (tile, memory)
+                for name, gate in plain.gates.items():
+                    assert torch.allclose(quick.gates[name], gate[b:b + 1], atol=1e-6)
+
+
+def test_quick_takes_one_pair_in_evaluation():
+    model, data = MoEFusion(**TINY).eval(), inputs(2)
+    with pytest.raises(ValueError, match="infrared: expected one pair, got a batch of 2"):
+        inference.fuse(model, *data)
+    one = [x[:1] for x in data]
+    with pytest.raises(ValueError, match="memory: expected a positive number of GB, got 0"):
+        inference.fuse(model, *one, memory=0)
+    with pytest.raises(ValueError, match="model: expected evaluation mode"):
+        inference.fuse(model.train(), *one)
 
 
 @pytest.mark.parametrize("reading", ["paper", "official"])
@@ -245,7 +299,7 @@ def test_unselected_experts_are_not_touched(reading):
     out = model(*data)
     out.fused.mean().backward()
     clean = out.fused.detach()
-    for name, mixture in (*model.local_parts.items(), ("global", model.decode)):
+    for name, mixture in (*model.local_mixtures.items(), ("global", model.decoder)):
         chosen = out.gates[name][0] > 0
         assert chosen.sum() == 2
         for used, expert in zip(chosen, mixture.experts, strict=True):
@@ -262,12 +316,12 @@ def test_operations_are_those_of_the_selected_experts(experts, k):
     model = MoEFusion("official", experts=experts, k=k, **TINY).eval()
     with FlopCounterMode(display=False) as counter:
         model(*inputs(1, 32, 40))
-    assert counter.get_total_flops() == sum(operations for _, operations in model.cost(32, 40).values())
+    assert counter.get_total_flops() == sum(operations for _, operations in count_parameters_and_flops(model, 32, 40).values())
 
 
 @pytest.mark.parametrize("gradients", [False, True])
-def test_calls_of_the_selected_experts(gradients, monkeypatch):
-    """The 160 channels of a sample are read by one convolution for both active global experts."""
+def test_calls_of_the_selected_experts(gradients, monkeypatch, gathered):
+    """The 160 channels of an image are read by one convolution for both active global experts."""
     model = MoEFusion("paper", **TINY).eval()
     seen, called = [], torch.nn.functional.conv2d
 
@@ -275,15 +329,40 @@ def test_calls_of_the_selected_experts(gradients, monkeypatch):
         seen.append((len(x), x.shape[1], weight.shape[0]))
         return called(x, weight, *rest, **options)
 
-    monkeypatch.setattr(experts_module.F, "conv2d", counting)
-    with torch.set_grad_enabled(gradients):
-        out = model(*inputs(3))
+    monkeypatch.setattr(mixture_module.F, "conv2d", counting)
+    for one in images_of(inputs(3)):
+        model(*one) if gradients else inference.fuse(model, *one)
     width = TINY["width"]
     assert [call for call in seen if call[1] == 10 * width] == [(1, 10 * width, 2 * 4 * width)] * 3
-    if gradients:  # without them an encoder and the border take several calls a layer
-        per_local = {True: 2, False: 3}  # first layers of one or two modalities, and one last layer for both experts
-        expected = sum(per_local[bool(one)] for flags in out.one_modality().values() for one in flags)
-        assert len(seen) == 8 + 2 + expected + 3 * 4  # encoders, attention, local mixtures, global mixture
+    assert len(seen) == 3 * (8 + 2 + 2 * 2 + 4)  # encoders, attention, local mixtures, global mixture
+
+
+def test_compiles_whole():
+    """No graph break: forward and gradients in one graph, the same numbers."""
+    model, data = MoEFusion(**TINY).eval(), inputs()
+    expected = model(*data).fused
+    torch._dynamo.reset()
+    graph = torch.compile(model, fullgraph=True, backend="aot_eager")
+    found = graph(*data).fused
+    assert (found - expected).abs().max() < 1e-6
+    expected.square().mean().backward()
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
+    model.zero_grad()
+    found.square().mean().backward()
+    for p, gradient in zip(model.parameters(), gradients, strict=True):
+        assert (gradient - (torch.zeros_like(p) if p.grad is None else p.grad)).norm() < 1e-6
+    assert torch._dynamo.explain(model)(*data).graph_break_count == 0
+    torch.compile(model.train(), fullgraph=True, backend="aot_eager")(*data)
+
+
+@pytest.mark.parametrize("reading", ["paper", "official"])
+def test_runs_on_the_meta_device(reading):
+    """Shapes without numbers: nothing asks a tensor for its values."""
+    model = MoEFusion(reading, **TINY).to("meta").train()
+    out = model(*(x.to("meta") for x in inputs()))
+    assert out.fused.shape == (2, 1, 32, 40) and out.fused.is_meta
+    (out.fused.mean() + out.loads["global"].var()).backward()
+    assert all(p.grad.shape == p.shape for name, p in model.named_parameters() if "attention" not in name)
 
 
 @pytest.mark.parametrize("reading", ["paper", "official"])
@@ -295,7 +374,7 @@ def test_batch_order_and_batch_mates_do_not_matter(reading):
     def varied(seed):
         """A model whose gates choose differently for different samples; one choice for all would show nothing."""
         model, generator = MoEFusion(reading, **TINY).eval(), torch.Generator().manual_seed(seed)
-        for part in (*model.local_parts.values(), model.decode):
+        for part in (*model.local_mixtures.values(), model.decoder):
             torch.nn.init.normal_(part.gate.w_gate, generator=generator)
         choices = [{tuple(row) for row in (gate > 0).tolist()} for gate in model(*data).gates.values()]
         return model if min(map(len, choices)) > 1 else None
@@ -330,26 +409,26 @@ def test_parameters_per_part_at_the_papers_size():
         "visible encoder": 14_032, "infrared encoder": 14_032, "foreground experts": 9_312, "background experts": 9_312,
         "foreground gate": 4_915_200, "background gate": 4_915_200, "global experts": 461_828, "global gate": 6_144_000}
     official, paper = MoEFusion("official"), MoEFusion("paper")
-    counts = {name: parameters for name, (parameters, _) in official.cost().items()}
+    counts = {name: parameters for name, (parameters, _) in count_parameters_and_flops(official).items()}
     assert counts == expected
     assert sum(counts.values()) == sum(p.numel() for p in official.parameters()) == 16_482_916
     extra = 2 * 16 * 9 + 16 + 16 * 2 * 9 + 2
-    assert {name: n for name, (n, _) in paper.cost().items()} == expected | {"attention": extra}
-    operations = {name: round(count / 1e9, 1) for name, (_, count) in official.cost().items()}
+    assert {name: n for name, (n, _) in count_parameters_and_flops(paper).items()} == expected | {"attention": extra}
+    operations = {name: round(count / 1e9, 1) for name, (_, count) in count_parameters_and_flops(official).items()}
     assert operations["global experts"] == 141.7
     assert operations["foreground experts"] + operations["background experts"] == pytest.approx(5.7, abs=0.11)
     assert operations["visible encoder"] + operations["infrared encoder"] == pytest.approx(17.2, abs=0.05)
 
 
 def test_gate_grids():
-    assert MoEFusion(gate_grid=((15, 20), (15, 20))).cost()["foreground gate"][0] == 2 * 38_400
+    assert count_parameters_and_flops(MoEFusion(gate_grid=((15, 20), (15, 20))))["foreground gate"][0] == 2 * 38_400
     full = MoEFusion(width=4, gate_grid="full", image_size=(32, 40), noise=False)
-    assert full.local_parts["foreground"].gate.w_gate.shape == (8 * 32 * 40, 4)  # equation (1): D = H W C
-    assert full.decode.gate.w_gate.shape == (40 * 32 * 40, 4)
+    assert full.local_mixtures["foreground"].gate.w_gate.shape == (8 * 32 * 40, 4)  # equation (1): D = H W C
+    assert full.decoder.gate.w_gate.shape == (40 * 32 * 40, 4)
     data = inputs(1)
     out = full.eval()(*data, details=True)
     x_f = torch.cat([out.dense_features["visible"], out.dense_features["infrared"], *out.local_features.values()], 1)
-    logits = x_f.flatten(1) @ full.decode.gate.w_gate
+    logits = x_f.flatten(1) @ full.decoder.gate.w_gate
     top = logits.topk(2)
     assert torch.allclose(out.gates["global"][0, top.indices[0]], top.values[0].softmax(0), atol=1e-5)
 
@@ -362,7 +441,7 @@ def test_attention_starts_as_the_maximum_and_trains_without_reaching_the_detecto
     assert torch.allclose(out.attention, maps.detach().amax(1, keepdim=True).clamp(1e-4, 1 - 1e-4), atol=1e-5)
     out.fused.square().mean().backward()
     assert maps.grad is None
-    assert all(p.grad.abs().sum() > 0 for layer in model.attention.convs.layers for p in layer.parameters())
+    assert all(p.grad.abs().sum() > 0 for layer in model.attention_fusion.convs.layers for p in layer.parameters())
 
 
 @pytest.mark.parametrize("reading", ["paper", "official"])
@@ -401,12 +480,12 @@ def test_a_few_steps_of_training_approach_the_target():
 def test_k_one_uses_one_modality_and_leaves_the_gate_to_the_load():
     model = MoEFusion(k=1, **TINY).train()
     out = model(*inputs(3), generator=torch.Generator().manual_seed(0))
-    assert all(flags.all() for flags in out.one_modality().values())
+    assert all(flags.all() for flags in out.single_modality().values())
     assert all(torch.equal(gate.amax(1), torch.ones(3)) for gate in out.gates.values())
     out.fused.mean().backward(retain_graph=True)
-    assert model.decode.gate.w_gate.grad.abs().max() < 1e-12
+    assert model.decoder.gate.w_gate.grad.abs().max() < 1e-12
     out.loads["global"].var().backward()
-    assert model.decode.gate.w_gate.grad.abs().max() > 0
+    assert model.decoder.gate.w_gate.grad.abs().max() > 0
 
 
 def test_k_equal_n_uses_all_and_is_balanced():
@@ -414,7 +493,7 @@ def test_k_equal_n_uses_all_and_is_balanced():
 
     out = MoEFusion(k=4, **TINY).train()(*inputs(3), generator=torch.Generator().manual_seed(0))
     assert all((gate > 0).all() for gate in out.gates.values())
-    assert not any(flags.any() for flags in out.one_modality().values())
+    assert not any(flags.any() for flags in out.single_modality().values())
     assert load_loss(out.loads).item() == 0 and not load_loss(out.loads).requires_grad
 
 
@@ -449,11 +528,11 @@ def test_ablations(name, reading):
     data = inputs(2, visible_channels=options.get("visible_channels", 1))
     out = model(*data, generator=torch.Generator().manual_seed(0))
     assert out.fused.shape == data[0].shape and set(out.gates) == gates
-    expert = model.decode if options.get("decoder") == "single" else model.decode.experts[0]
+    expert = model.decoder if options.get("decoder") == "single" else model.decoder.experts[0]
     assert isinstance(expert, Expert) and expert.layers[0].in_channels == channels * TINY["width"]
-    assert sum(n for n, _ in model.cost().values()) == sum(p.numel() for p in model.parameters())
+    assert sum(n for n, _ in count_parameters_and_flops(model).values()) == sum(p.numel() for p in model.parameters())
     out.fused.mean().backward()
-    assert model.encode_infrared.layers[0].weight.grad.abs().sum() > 0
+    assert model.infrared_encoder.layers[0].weight.grad.abs().sum() > 0
     if name == "w/o MoLE":
         assert out.attention is None and torch.isfinite(model.eval()(*data[:2]).fused).all()
     elif "Att-Local" in name:

@@ -16,8 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from fusionlib import images
-from fusionlib.networks import REGISTRY, auif, layers, piafusion, rfn_nest, swinfuse, tardal, ydtr
-from fusionlib.networks.checkpoints import CHECKPOINTS, Checkpoint, fill, load_checkpoint
+from fusionlib.networks import REGISTRY
+from fusionlib.networks.compared import auif, layers, piafusion, rfn_nest, swinfuse, tardal, ydtr
+from fusionlib.networks.weights import CHECKPOINTS, Checkpoint, fill, load_checkpoint
 
 STORED = json.loads((Path(__file__).parent / "oracles" / "networks.json").read_text())
 STEP = STORED["step"]
@@ -508,7 +509,7 @@ def test_rfn_nest_tiled_as_the_authors_do(rfn, oracles, index, tno):
     tolerance = index["A"]["tolerances_max_abs"]["rfn_nest_structural"]
     assert largest(output.numpy().squeeze()[y : y + h, x : x + w], expected["tno25_tiled_crop"]) <= tolerance
     assert_statistics(output, index["A"]["cases"]["rfn_nest_structural"]["outputs"]["tno25_tiled"], tolerance)
-    rounded = layers.truncated(layers.stretched(output, margin=1e-5))
+    rounded = layers.to_uint8_floor(layers.min_max_scale(output, margin=1e-5))
     assert largest(rounded[y : y + h, x : x + w], expected["tno25_tiled_crop_u8"]) <= 1
 
 
@@ -520,7 +521,7 @@ def test_rfn_nest_tiled_as_the_authors_do(rfn, oracles, index, tno):
 def test_auif_one_filter_equals_two(h, w, seed):
     draw = torch.Generator().manual_seed(seed)
     x, kernel = torch.randn(2, 1, h, w, generator=draw).double(), torch.randn(64, 1, 3, 3, generator=draw).double()
-    both, once = auif.there_and_back(x, kernel), auif.there_and_back_at_once(x, kernel)
+    both, once = auif.apply_kernel_and_adjoint(x, kernel), auif.kernel_and_adjoint_at_once(x, kernel)
     assert torch.allclose(both, once, rtol=0, atol=1e-11 * float(both.abs().max()))
 
 
@@ -618,7 +619,7 @@ def test_rfn_nest_tiles_overlap_and_average(rfn):
     small = rfn_nest.RFNNest(tile_above=40)
     small.load_state_dict(rfn.state_dict())
     infrared, visible = pair(41, 50)
-    assert np.array_equal(small.fuse(infrared, visible), layers.truncated(layers.stretched(output, 1e-5)))
+    assert np.array_equal(small.fuse(infrared, visible), layers.to_uint8_floor(layers.min_max_scale(output, 1e-5)))
     assert not np.array_equal(small.fuse(infrared, visible), rfn.fuse(infrared, visible))
     assert not np.array_equal(rfn.fuse(visible, infrared), rfn.fuse(infrared, visible))
 

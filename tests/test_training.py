@@ -182,7 +182,7 @@ def test_fuse_any_size(unbroken, size):
     fused = model.fuse(infrared, images.luma(colour))
     assert fused.shape == size and fused.dtype == np.uint8
     assert np.array_equal(fused, model.fuse(infrared, colour)) and np.array_equal(fused, model.fuse(infrared, images.luma(colour)))
-    result, maps = model.look(infrared, colour)
+    result, maps = model.predict_pair(infrared, colour)
     assert maps.shape == (1, 2, *size) and result.expert_outputs["foreground"].shape == (1, 4, 2, *size)
     assert np.array_equal(fused, images.to_uint8(result.fused[0, 0].double().numpy() * 255))
 
@@ -222,7 +222,7 @@ def test_no_boxes_says_what_happens_instead(pairs, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "no boxes, so no detector is trained, and the attention is 0.5 everywhere" in said
     assert model.record["note"] in said and model.detectors is None and model.record["attention"] == "uniform"
-    _, maps = load(tmp_path / "uniform").look(bare[0].infrared, bare[0].visible)
+    _, maps = load(tmp_path / "uniform").predict_pair(bare[0].infrared, bare[0].visible)
     assert (maps == 0.5).all()
 
 
@@ -426,7 +426,7 @@ def test_damaged_checkpoint(damage, unbroken, pairs, tmp_path):
 
 def test_checkpoint_of_another_network(unbroken, pairs, tmp_path):
     found = torch.load(unbroken[0] / "state.pt", weights_only=True)
-    found["model"].pop("fusion.encode_visible.layers.0.weight")
+    found["model"].pop("fusion.visible_encoder.layers.0.weight")
     torch.save(found, tmp_path / "state.pt")
     with pytest.raises(ValueError, match="state.pt: holds a training of a network or an optimiser built otherwise") as caught:
         train(TINY, tmp_path, pairs, progress=False)

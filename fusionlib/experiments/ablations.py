@@ -32,6 +32,7 @@ from fusionlib.experiments import comparison, protocol
 from fusionlib.methods import Method, get
 from fusionlib.methods.learned import ARTEFACT, MOE_FUSION
 from fusionlib.networks import MoEFusion
+from fusionlib.networks.inspection import count_parameters_and_flops
 from fusionlib.training import train
 from fusionlib.training.model import attention_maps, load
 from fusionlib.training.settings import Settings, open_pairs
@@ -139,7 +140,7 @@ def cost(settings: Settings, variants: Mapping[str, Mapping], size: tuple[int, i
     """Return a row a variant: parameters (without gates, of gates) and operations of one image of ``size``."""
     rows = {}
     for name, change in variants.items():
-        parts = MoEFusion(**changed(settings, change, 0).model).cost(*size)
+        parts = count_parameters_and_flops(MoEFusion(**changed(settings, change, 0).model), *size)
         gates = sum(parameters for part, (parameters, _) in parts.items() if part.endswith("gate"))
         parameters, operations = np.sum(list(parts.values()), axis=0)
         rows[name] = {"parameters": int(parameters - gates), "of gates": int(gates), "operations (1e6)": operations / 1e6}

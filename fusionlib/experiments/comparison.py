@@ -17,14 +17,12 @@ from fusionlib.datasets.infrared_visible import InfraredVisible, Pair
 from fusionlib.datasets.scenes import scene
 from fusionlib.experiments import protocol
 from fusionlib.experiments.protocol import Sources
-from fusionlib.methods.learned import COMPARED, MOE_FUSION
+from fusionlib.methods.learned import MOE_FUSION
+from fusionlib.networks import COMPARED
 from fusionlib.training.settings import HELD_OUT_SEED
 
 TRIVIAL = ("infrared", "visible", "average", "maximum")
-# What the released weights of the compared networks were trained on: repositories and papers of their authors; "" where
-# neither says.
-TRAINED_ON = {"DenseFuse": "MS-COCO", "RFN-Nest": "MS-COCO, KAIST", "IFCNN": "NYU-D2", "PIAFusion": "MSRS", "DIDFuse": "FLIR",
-              "AUIF": "FLIR", "SwinFuse": "MS-COCO", "YDTR": "", "TarDAL": "M3FD"}
+TRAINED_ON = {name: network.trained_on for name, network in COMPARED.items()}
 # By the first letters of a data set's name, lower case. RoadScene is made of FLIR's frames.
 FAMILIES = {"m3fd": "M3FD", "flir": "FLIR", "roadscene": "FLIR", "llvip": "LLVIP", "msrs": "MSRS", "tno": "TNO", "kaist": "KAIST"}
 GENERATED = "generated scenes"

@@ -22,9 +22,9 @@ from fusionlib import images, results
 from fusionlib.datasets import scenes, survey
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.experiments import held_out
-from fusionlib.networks.experts import Mixture
-from fusionlib.networks.layers import inference
-from fusionlib.networks.moe_fusion import Fusion, MoEFusion
+from fusionlib.networks.compared.layers import inference
+from fusionlib.networks.mixture import MixtureOfExperts
+from fusionlib.networks.moe_fusion import MoEFusion, MoEFusionOutput
 from fusionlib.training.model import Model
 
 MASKED, UNMASKED, UNTRAINED = "masked, as it runs", "without the mask", "masked, before training"
@@ -83,10 +83,10 @@ def examine(model: Model, pairs: Sequence[Pair], kinds: Sequence[str] | None = N
         The model has no local mixtures (``local="none"`` or "attention").
     """
     if not _mixtures(model.fusion):
-        raise ValueError(f"model: expected local mixtures of experts, got local={model.fusion.local!r}")
+        raise ValueError(f"model: expected local mixtures of experts, got local={model.fusion.config.local!r}")
     gates, energies = [], []
     for pair, kind in zip(pairs, kinds or [survey.UNSTATED] * len(pairs), strict=True):
-        fusion, _ = model.look(pair.infrared, pair.visible)
+        fusion, _ = model.predict_pair(pair.infrared, pair.visible)
         head = {"image": pair.name, "condition": kind}
         gates += [head | {"luminance": float(images.luma(pair.visible).mean())} | row for row in _gate_rows(fusion)]
         mask = held_out.inside(pair)
@@ -98,12 +98,12 @@ def examine(model: Model, pairs: Sequence[Pair], kinds: Sequence[str] | None = N
     return Use(pd.DataFrame(gates), pd.DataFrame(energies))
 
 
-def _mixtures(network: MoEFusion) -> dict[str, Mixture]:
-    return {name: part for name, part in network.local_parts.items() if isinstance(part, Mixture)}
+def _mixtures(network: MoEFusion) -> dict[str, MixtureOfExperts]:
+    return {name: part for name, part in network.local_mixtures.items() if isinstance(part, MixtureOfExperts)}
 
 
-def _gate_rows(fusion: Fusion) -> Iterable[dict]:
-    alone = fusion.one_modality()
+def _gate_rows(fusion: MoEFusionOutput) -> Iterable[dict]:
+    alone = fusion.single_modality()
     for name, gate in fusion.gates.items():
         weights, local = gate[0].cpu(), name in alone
         yield {"gate": name, **{f"expert {i}": float(w) for i, w in enumerate(weights, 1)},
@@ -120,7 +120,7 @@ def _energy_rows(maps: np.ndarray, mask: np.ndarray) -> Iterable[dict]:
 
 
 @inference
-def responses(model: Model, fusion: Fusion) -> dict[str, dict[str, np.ndarray]]:
+def responses(model: Model, fusion: MoEFusionOutput) -> dict[str, dict[str, np.ndarray]]:
     """Return how strongly each local expert responds at each pixel, asked in three ways.
 
     ASSUMPTION: figure 6 does not say what of an expert's channels it draws. A response is the root mean square over the
@@ -128,7 +128,7 @@ def responses(model: Model, fusion: Fusion) -> dict[str, dict[str, np.ndarray]]:
 
     Parameters
     ----------
-    fusion : Fusion
+    fusion : MoEFusionOutput
         Of one pair, with details.
 
     Returns
@@ -137,7 +137,7 @@ def responses(model: Model, fusion: Fusion) -> dict[str, dict[str, np.ndarray]]:
         Ways are :data:`MASKED`, :data:`UNMASKED` and :data:`UNTRAINED`.
     """
     trained, start = _mixtures(model.fusion), _mixtures(Model(model.settings, "uniform").to(fusion.fused.device).fusion)
-    width = model.fusion.encode_visible.layers[-1].out_channels
+    width = model.fusion.config.width
     features = [fusion.dense_features[name][:, -width:] for name in MODALITIES]
     found: dict[str, dict[str, np.ndarray]] = {MASKED: {}, UNMASKED: {}, UNTRAINED: {}}
     for ground, mixture in trained.items():
@@ -149,9 +149,10 @@ def responses(model: Model, fusion: Fusion) -> dict[str, dict[str, np.ndarray]]:
     return found
 
 
-def _response(mixture: Mixture, features: Sequence[Tensor]) -> np.ndarray:
-    said, silent = (mixture.every_expert([(x,) for x in given]) for given in (features, [0 * x for x in features]))
-    return (said - silent)[0].double().square().mean(dim=1).sqrt().cpu().numpy()
+def _response(mixture: MixtureOfExperts, features: Sequence[Tensor]) -> np.ndarray:
+    outputs = mixture.every_output(features)
+    outputs_of_nothing = mixture.every_output([torch.zeros_like(x) for x in features])
+    return (outputs - outputs_of_nothing)[0].double().square().mean(dim=1).sqrt().cpu().numpy()
 
 
 # ---- what many pairs say together -------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from fusionlib import images
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.methods import Method
 from fusionlib.networks import MoEFusion
-from fusionlib.networks.experts import Gating, Mixture
+from fusionlib.networks.mixture import Gating, MixtureOfExperts
 from fusionlib.training.model import Model
 
 Gates = dict[str, Tensor]  # weights (N,) of each gate
@@ -48,8 +48,8 @@ def fixed_gates(network: MoEFusion, gates: Gates) -> Iterator[None]:
     ValueError
         The network has no such gate, or the weights are not one a gate's expert, not negative, with sum one.
     """
-    parts = {name: part for name, part in (*network.local_parts.items(), ("global", network.decode))
-             if isinstance(part, Mixture)}
+    parts = {name: part for name, part in (*network.local_mixtures.items(), ("global", network.decoder))
+             if isinstance(part, MixtureOfExperts)}
     for name, weights in gates.items():
         if name not in parts:
             raise ValueError(f"gates: expected some of {', '.join(parts) or 'none'}, got {name!r}")
@@ -69,9 +69,11 @@ def fixed_gates(network: MoEFusion, gates: Gates) -> Iterator[None]:
 
 def own_gates(model: Model, pairs: Iterable[Pair]) -> dict[str, Gates]:
     """Return what the gates of a model decide for each pair, ``{name of the pair: {gate: (N,)}}``."""
-    return {pair.name: {gate: weights[0].cpu() for gate, weights in
-                        model.look(pair.infrared, images.luma(pair.visible), details=False)[0].gates.items()}
-            for pair in pairs}
+    found = {}
+    for pair in pairs:
+        fusion, _ = model.predict_pair(pair.infrared, images.luma(pair.visible), details=False)
+        found[pair.name] = {gate: weights[0].cpu() for gate, weights in fusion.gates.items()}
+    return found
 
 
 def other_gates(own: Mapping[str, Gates]) -> dict[str, dict[str, Gates]]:
@@ -112,17 +114,20 @@ class _Controlled:
     def __init__(self, network: Model, decided: Mapping[bytes, Gates], device: str):
         self.network, self.decided, self.device = network, decided, device
 
-    def __call__(self, ya: np.ndarray, yb: np.ndarray, planes):
+    def __call__(self, ya: np.ndarray, yb: np.ndarray, planes, **options):
         with fixed_gates(self.network.fusion, self.decided[_pixels(ya, yb)]):
-            return [self.network.fuse(ya.astype(np.uint8), yb.astype(np.uint8))], {}
+            return [self.network.fuse(ya.astype(np.uint8), yb.astype(np.uint8), **options)], {}
 
 
 def controlled(full: Method, pairs: Sequence[Pair], own: Mapping[str, Gates]) -> dict[str, Method]:
     """Return a trained method with its gates replaced as in :func:`other_gates`; for these pairs alone."""
     pixels = {pair.name: _pixels(pair.infrared, images.luma(pair.visible)) for pair in pairs}
-    return {control: replace(full, variant=f"{full.variant}, {control}", function=_Controlled(
-        full.function.network, {pixels[name]: gates for name, gates in decided.items()}, full.function.device))
-        for control, decided in other_gates(own).items()}
+    methods = {}
+    for control, decided in other_gates(own).items():
+        gates = {pixels[name]: gates for name, gates in decided.items()}
+        function = _Controlled(full.function.network, gates, full.function.device)
+        methods[control] = replace(full, variant=f"{full.variant}, {control}", function=function)
+    return methods
 
 
 def _pixels(*gray: np.ndarray) -> bytes:

@@ -125,7 +125,7 @@ def attention(model: Model, pairs: Iterable[Pair]) -> pd.DataFrame:
         mask = inside(pair)
         if mask is None or not mask.any() or mask.all():
             continue
-        fusion, maps = model.look(pair.infrared, pair.visible, details=False)
+        fusion, maps = model.predict_pair(pair.infrared, pair.visible, details=False)
         shown = {"infrared": maps[0, 0], "visible": maps[0, 1]}
         shown |= {} if fusion.attention is None else {"Att": fusion.attention[0, 0]}
         for name, values in shown.items():

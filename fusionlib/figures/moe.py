@@ -136,7 +136,7 @@ def architecture(parts: Mapping[str, object], pictures: Mapping[str, np.ndarray]
     ----------
     parts : {name: part}
         A part has ``reads`` (names of parts), ``shapes`` ({symbol: shape with the batch first}), and for a mixture
-        ``weights`` and ``sources`` ("visible", "infrared" or "both") of its experts; names as in ``PLACES``.
+        ``weights`` and ``inputs`` ("visible", "infrared" or "both") of its experts; names as in ``PLACES``.
     pictures : {name: (h, w) or (h, w, 3) uint8}
         Shown instead of an empty box, for parts and for "fused".
     """
@@ -194,7 +194,7 @@ def _experts(axis: plt.Axes, part: object, lines: Sequence[str], place: tuple[fl
     axis.text(middle, bottom + height - (4 if upright else 3), entry, ha="center", va="top")
     axis.text(middle, bottom + 0.8, "   ".join(lines[-1:] if upright else lines[2:]), ha="center", va="bottom")
     room, low = (height - 16, bottom + 4) if upright else (width - 2, bottom + 3.3)
-    for number, (weight, source) in enumerate(zip(part.weights, part.sources, strict=True)):
+    for number, (weight, source) in enumerate(zip(part.weights, part.inputs, strict=True)):
         if upright:
             box = (left + 1, low + room * (count - 1 - number) / count, width - 2, 0.9 * room / count)
         else:

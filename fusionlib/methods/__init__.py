@@ -171,7 +171,8 @@ def get(name: str, variant: str | None = None, checkpoint: str | None = None, de
     if name in COMPARED:
         return Method(name, Learned(name, chosen, checkpoint, device), chosen, variants, {}, str(checkpoint or ""))
     if name == MOE_FUSION:
-        return Method(name, Trained(checkpoint, device), chosen, variants, {}, str(checkpoint or ARTEFACT))
+        function = Trained(checkpoint, device)
+        return Method(name, function, chosen, variants, {"memory": None}, str(checkpoint or ARTEFACT))
     if checkpoint:
         raise ValueError(f"{name}: has no weights, got the checkpoint {checkpoint!r}")
     function, changed = METHODS[name][chosen]

@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from fusionlib import runs
+from fusionlib.networks import COMPARED
 
 Planes = list[tuple[np.ndarray, np.ndarray]]
-# The names of fusionlib.networks.REGISTRY, here so that listing the methods does not import torch (a test compares).
-COMPARED = ("DenseFuse", "RFN-Nest", "IFCNN", "PIAFusion", "DIDFuse", "AUIF", "SwinFuse", "YDTR", "TarDAL")
 OWN_LUMA = "-own-luma"
 
 
@@ -57,9 +56,7 @@ class Learned:
 
 def compared(name: str):
     """Return the class of a compared network."""
-    from fusionlib import networks
-
-    return networks.REGISTRY[name]
+    return COMPARED[name]
 
 
 MOE_FUSION = "MoE-Fusion"
@@ -86,5 +83,6 @@ class Trained:
 
         return load(self.folder, self.device)
 
-    def __call__(self, ya: np.ndarray, yb: np.ndarray, planes: Planes):
-        return [self.network.fuse(ya.astype(np.uint8), yb.astype(np.uint8))], {}
+    def __call__(self, ya: np.ndarray, yb: np.ndarray, planes: Planes, memory: float | None = None):
+        infrared, visible = ya.astype(np.uint8), yb.astype(np.uint8)
+        return [self.network.fuse(infrared, visible, memory=memory)], {}

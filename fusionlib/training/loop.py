@@ -24,7 +24,8 @@ from fusionlib import images, losses, runs
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.detectors import load_imagenet
 from fusionlib.networks import save_checkpoint
-from fusionlib.networks.moe_fusion import Fusion
+from fusionlib.networks.mixture import MixtureOfExperts, prefers_gathered
+from fusionlib.networks.moe_fusion import MoEFusionOutput
 from fusionlib.training import distributed
 from fusionlib.training.model import UNIFORM, Model, attention_maps, box_ap, load
 from fusionlib.training.samples import Samples, collate, noise, order
@@ -148,6 +149,7 @@ def _step(model: Model, optimizer: torch.optim.Optimizer, scaler: torch.amp.Grad
         loss, seen = step_loss(model, batch, phase, settings)
     optimizer.zero_grad(set_to_none=True)
     scaler.scale(loss).backward()
+    _drop_unused_gradients(model)
     distributed.average_gradients(model)
     if settings.clip is not None:
         scaler.unscale_(optimizer)
@@ -155,6 +157,22 @@ def _step(model: Model, optimizer: torch.optim.Optimizer, scaler: torch.amp.Grad
     scaler.step(optimizer)
     scaler.update()
     return seen
+
+
+def _drop_unused_gradients(model: Model) -> None:
+    """Take the zeros off experts that no image of the batch chose, which gathered kernels leave as gradients.
+
+    So the optimiser leaves these experts alone, on a GPU as on a processor.
+    """
+    mixtures = [part for part in model.fusion.modules() if isinstance(part, MixtureOfExperts)]
+    experts = [expert for mixture in mixtures for expert in mixture.experts]
+    experts = [expert for expert in experts if expert.layers[-1].bias.grad is not None]
+    if not experts or not prefers_gathered(experts[0].layers[-1].bias):
+        return
+    used = torch.stack([expert.layers[-1].bias.grad.any() for expert in experts]).tolist()
+    for expert in (expert for expert, any_image in zip(experts, used, strict=True) if not any_image):
+        for parameter in expert.parameters():
+            parameter.grad = None
 
 
 def step_loss(model: Model, batch: dict, phase: str, settings: Settings) -> tuple[Tensor, dict[str, float]]:
@@ -185,7 +203,7 @@ def step_loss(model: Model, batch: dict, phase: str, settings: Settings) -> tupl
         out = model.fusion(infrared, planes[:, 2:5] if colour else visible, maps, generator=draws)
         loss = losses.fusion_loss(
             out.fused.float(), infrared, visible, out.loads, out.importances, [one["boxes"] for one in targets],
-            reading=model.fusion.reading, alpha=settings.alpha, pixel_reading=settings.pixel_loss or None,
+            reading=model.fusion.config.reading, alpha=settings.alpha, pixel_reading=settings.pixel_loss or None,
             balance_importance=settings.importance_loss)
         total = total + loss.total
         seen |= {"fusion": loss.total, **loss._asdict(), **_gate_use(out)}
@@ -195,9 +213,9 @@ def step_loss(model: Model, batch: dict, phase: str, settings: Settings) -> tupl
     return total, dict(zip(seen, numbers, strict=True))
 
 
-def _gate_use(out: Fusion) -> dict[str, Tensor]:
+def _gate_use(out: MoEFusionOutput) -> dict[str, Tensor]:
     """Say how often each gate chose each expert, its entropy in nats, and the visible experts' share of a local one."""
-    use, alone = {}, out.one_modality()
+    use, alone = {}, out.single_modality()
     for name, gate in out.gates.items():
         use |= {f"{name}_load_{i}": share for i, share in enumerate((gate > 0).double().mean(dim=0))}
         use[f"{name}_entropy"] = torch.special.entr(gate).sum(dim=1).mean()
@@ -222,7 +240,7 @@ def _groups(model: Model, settings: Settings) -> list[dict]:
     """Return the optimiser's groups: the fusion network, its gates, its Att, the detectors, their attention."""
     groups: dict[str, list] = {"fusion": [], "gates": [], "Att": [], "detectors": [], "attention": []}
     for name, parameter in model.fusion.named_parameters():
-        group = "gates" if ".gate." in name else "Att" if name.startswith("attention.") else "fusion"
+        group = "gates" if ".gate." in name else "Att" if name.startswith("attention_fusion.") else "fusion"
         groups[group].append(parameter)
     for name, parameter in [] if model.detectors is None else model.detectors.named_parameters():
         groups["attention" if ".attention." in name else "detectors"].append(parameter)

@@ -14,9 +14,10 @@ from fusionlib import images, runs
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.detectors import Boxes, Detectors, average_precision, detect
 from fusionlib.networks import MoEFusion, load_checkpoint
-from fusionlib.networks.checkpoints import fill
-from fusionlib.networks.layers import inference
-from fusionlib.networks.moe_fusion import Fusion
+from fusionlib.networks import inference as quick
+from fusionlib.networks.compared.layers import inference
+from fusionlib.networks.moe_fusion import MoEFusionOutput
+from fusionlib.networks.weights import fill
 from fusionlib.training import distributed
 from fusionlib.training.samples import target
 from fusionlib.training.settings import Settings
@@ -45,20 +46,42 @@ class Model(nn.Module):
             settings.classes, **{"seed": settings.seed, "pretrained": bool(settings.imagenet)} | settings.detector)
 
     @inference
-    def look(self, infrared: np.ndarray, visible: np.ndarray, details: bool = True) -> tuple[Fusion, Tensor]:
+    def predict_pair(
+        self, infrared: np.ndarray, visible: np.ndarray, *, details: bool = True
+    ) -> tuple[MoEFusionOutput, Tensor]:
         """Return all that the network makes of a pair of uint8 images of any size, and the maps (1, 2, H, W)."""
-        infrared, visible = images.check_pair(infrared, visible, ("infrared", "visible"))
-        warm, seen = (self.tensor(images.luma(image)) for image in (infrared, visible))
-        maps = (warm.new_full((1, 2, *warm.shape[2:]), UNIFORM) if self.detectors is None
-                else self.detectors.attention(warm, seen))
-        if self.fusion.encode_visible.layers[0].in_channels == 3:
-            seen = self.tensor(visible) if visible.ndim == 3 else seen.expand(-1, 3, -1, -1)
-        return self.fusion(warm, seen, maps, details=details), maps
+        sources, maps = self.inputs(infrared, visible)
+        return self.fusion(*sources, maps, details=details), maps
 
-    def fuse(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
-        """Fuse uint8 images (H, W), or the visible one (H, W, 3), of any size from 2x2, to a gray (H, W) uint8."""
-        fused = self.look(infrared, visible, details=False)[0].fused[0, 0]
-        return images.to_uint8(fused.double().cpu().numpy() * 255, "fused")
+    @inference
+    def fuse(self, infrared: np.ndarray, visible: np.ndarray, *, memory: float | None = None) -> np.ndarray:
+        """Fuse uint8 images (H, W), or the visible one (H, W, 3), of any size from 2x2, to a gray (H, W) uint8.
+
+        Parameters
+        ----------
+        memory : float, optional
+            GB that the process may hold while the fusion network runs on a processor, as
+            :func:`fusionlib.networks.inference.fuse` takes it; the detectors before it are not bounded.
+        """
+        sources, maps = self.inputs(infrared, visible)
+        if sources[0].device.type == "cpu":
+            fused = quick.fuse(self.fusion, *sources, maps, memory=memory).fused
+        else:
+            fused = self.fusion(*sources, maps).fused
+        del sources, maps
+        return images.to_uint8(fused[0, 0].double().cpu().numpy() * 255, "fused")
+
+    def inputs(self, infrared: np.ndarray, visible: np.ndarray) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """Return a pair as the fusion network takes it, infrared first, and the detectors' maps (1, 2, H, W)."""
+        infrared, visible = images.check_pair(infrared, visible, ("infrared", "visible"))
+        gray = [self.tensor(images.luma(image)) for image in (infrared, visible)]
+        if self.detectors is None:
+            maps = gray[0].new_full((1, 2, *gray[0].shape[2:]), UNIFORM)
+        else:
+            maps = self.detectors.attention(*gray)
+        if self.fusion.config.visible_channels == 3:
+            gray[1] = self.tensor(visible) if visible.ndim == 3 else gray[1].expand(-1, 3, -1, -1)
+        return tuple(gray), maps
 
     def tensor(self, image: np.ndarray) -> Tensor:
         """Return a uint8 image (H, W) or (H, W, 3) as (1, C, H, W) in [0, 1] on the model's device."""

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .bundle import read_bundle
 from .official import Official
+from .tensorflow_bundle import read_bundle
 
 DAMAGED = (OSError, EOFError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 

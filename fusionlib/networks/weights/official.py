@@ -40,7 +40,7 @@ class Official(NamedTuple):
     method: str
     licence: str
     format: str  # torch, bundle (TensorFlow index and data) or archive (a zip of bundles)
-    converter: str  # module:function of this package, called with the tensors of each file
+    converter: str  # module:function of fusionlib.networks.compared, called with the tensors of each file
     files: tuple[File, ...]
     member: str = ""  # the bundle's name in an archive; the key of the state dict in a torch file that wraps it
     others: tuple[tuple[File, ...], ...] = ()  # the same tensors in other files
@@ -160,3 +160,13 @@ CHECKPOINTS: dict[str, Official] = {
         *_TARDAL, ("tardal++.pt", 1201819, "7009d125e36db043d6918d9358e10c6dca7fdf2dd08ada09c5ecd294f45f98c5"),
         licence=_TARDAL_LICENCE),
 }
+
+
+def official(name: str) -> tuple[str, Official]:
+    """Return name and entry of the registry for a checkpoint (``ifcnn-max``) or for a method's default (``IFCNN``)."""
+    for key, entry in CHECKPOINTS.items():
+        if name in (key, entry.method):
+            return key, entry
+    methods = dict.fromkeys(entry.method for entry in CHECKPOINTS.values())
+    raise ValueError(f"name: expected a method ({', '.join(methods)}), a checkpoint ({', '.join(CHECKPOINTS)}) or a "
+                     f"path that ends in .safetensors, got {name!r}")

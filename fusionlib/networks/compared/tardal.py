@@ -20,17 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import DenseBlock, State, Variant, conv, inference, planes, renamed, rounded
-
-BATCH, STORED = "statistics of the image itself", "stored statistics"
-VARIANTS = {
-    "dt": Variant("tardal-dt", f"direct training, {BATCH}, as in both releases", {"statistics": "batch"}),
-    "tt": Variant("tardal-tt", f"task-oriented training, {STORED}, as in the second release", {"statistics": "stored"}),
-    "ct": Variant("tardal-ct", f"cooperative training, {STORED}, as in the second release", {"statistics": "stored"}),
-    "tt-batch": Variant("tardal-tt", f"task-oriented training, {BATCH}, as in the first", {"statistics": "batch"}),
-    "ct-batch": Variant("tardal-ct", f"cooperative training, {BATCH}, as in the first", {"statistics": "batch"}),
-    "dt-stored": Variant("tardal-dt", f"direct training, {STORED}, which were never updated", {"statistics": "stored"}),
-}
+from .layers import DenseBlock, State, conv, inference, planes, renamed, to_uint8_round
 
 
 class ImageNorm(nn.BatchNorm2d):
@@ -77,7 +67,7 @@ class TarDAL(nn.Module):
         a, b = (planes(self, infrared, visible) / 255).split(1)
         # ASSUMPTION: TarDAL's output is cut to [0, 1] and rounded to the nearest level, as OpenCV's writer does in
         # the second release.
-        return rounded(self(a, b) * 255)
+        return to_uint8_round(self(a, b) * 255)
 
 
 def from_torch(state: State) -> dict[str, Tensor]:

@@ -29,14 +29,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import images
-from .layers import State, Variant, conv, from_hwio, inference, planes, renamed
-
-VARIANTS = {
-    "tensorflow": Variant("piafusion-tensorflow", "the authors' TensorFlow network with its own luma",
-                          {"flavour": "tensorflow"}),
-    "torch": Variant("piafusion-torch", "the unofficial PyTorch port", {"flavour": "torch"}),
-}
+from ... import images
+from .layers import State, conv, from_hwio, inference, planes, renamed
 
 WIDTHS = (16, 16, 32, 64, 128)  # maps after the first convolution and after each of the four stages
 

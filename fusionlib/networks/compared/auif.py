@@ -20,12 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import State, Variant, conv, inference, planes, renamed, rounded
-
-VARIANTS = {
-    "sum": Variant("auif", "bases and details summed, as in every published image"),
-    "average": Variant("auif", "bases and details averaged", {"rule": "average"}),
-}
+from .layers import State, conv, inference, planes, renamed, to_uint8_round
 
 LAYERS = 10
 
@@ -35,19 +30,19 @@ def reflected(x: Tensor, n: int) -> Tensor:
     return F.pad(x, (n, n, n, n), mode="reflect")
 
 
-def there_and_back(x: Tensor, kernel: Tensor) -> Tensor:
+def apply_kernel_and_adjoint(x: Tensor, kernel: Tensor) -> Tensor:
     """K' (K x) in two steps as printed, for x (B, 1, H, W) and K (C, 1, 3, 3)."""
     back = kernel.flip(2, 3).transpose(0, 1)
     return F.conv2d(reflected(F.conv2d(reflected(x, 1), kernel), 1), back)
 
 
-def there_and_back_at_once(x: Tensor, kernel: Tensor) -> Tensor:
-    """K' (K x) by one 5 x 5 filter; the outermost pixels by :func:`there_and_back` on strips of three."""
+def kernel_and_adjoint_at_once(x: Tensor, kernel: Tensor) -> Tensor:
+    """K' (K x) by one 5 x 5 filter; the outermost pixels by :func:`apply_kernel_and_adjoint` on strips of three."""
     # K' K as one filter: sum over channels of the autocorrelation of K_c, (1, 1, 5, 5).
     once = F.conv2d(F.pad(kernel.transpose(0, 1), (2, 2, 2, 2)), kernel.transpose(0, 1))
     y = F.conv2d(reflected(x, 2), once)
-    top, bottom = there_and_back(x[..., :3, :], kernel), there_and_back(x[..., -3:, :], kernel)
-    left, right = there_and_back(x[..., :, :3], kernel), there_and_back(x[..., :, -3:], kernel)
+    top, bottom = apply_kernel_and_adjoint(x[..., :3, :], kernel), apply_kernel_and_adjoint(x[..., -3:, :], kernel)
+    left, right = apply_kernel_and_adjoint(x[..., :, :3], kernel), apply_kernel_and_adjoint(x[..., :, -3:], kernel)
     inner = torch.cat([left[..., :1], y[..., 1:-1], right[..., -1:]], dim=3)
     return torch.cat([top[..., :1, :], inner[..., 1:-1, :], bottom[..., -1:, :]], dim=2)
 
@@ -60,7 +55,7 @@ class Step(nn.Module):
         self.kernel = nn.Parameter(torch.randn(64, 1, 3, 3) / 24)
         self.eta, self.theta = nn.Parameter(torch.full((1,), 0.1)), nn.Parameter(torch.full((1,), 0.1))
         self.norm, self.prelu = nn.BatchNorm2d(1), nn.PReLU()
-        self.both = there_and_back_at_once if at_once else there_and_back
+        self.both = kernel_and_adjoint_at_once if at_once else apply_kernel_and_adjoint
 
     def forward(self, x: Tensor, image: Tensor) -> Tensor:
         # Base and detail updates of the unrolled algorithm, BN and PReLU being the learned
@@ -114,7 +109,7 @@ class AUIF(nn.Module):
     def fuse(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
         """Fuse two gray uint8 images (H, W), sides of 10 pixels or more, to one."""
         a, b = (planes(self, infrared, visible, smallest=10) / 255).split(1)
-        return rounded(self(a, b) * 255)
+        return to_uint8_round(self(a, b) * 255)
 
 
 def from_torch(base: State, detail: State, decoder: State) -> dict[str, Tensor]:

@@ -18,17 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import State, Variant, conv, in_bands, inference, planes, renamed, rounded
-
-VARIANTS = {
-    f"{rule}{'-imagenet' if imagenet else ''}": Variant(
-        f"ifcnn-{rule}",
-        f"elementwise {rule}, " + ("ImageNet normalisation, as behind the paper's images" if imagenet
-                                   else "images in [0, 1] as they are, as in the released script"),
-        {"rule": rule, "imagenet": imagenet},
-    )
-    for rule in ("max", "sum", "mean") for imagenet in (True, False)
-}
+from .layers import State, conv, in_bands, inference, planes, renamed, to_uint8_round
 
 RULES = {"max": torch.maximum, "sum": torch.add, "mean": lambda a, b: (a + b) / 2}
 
@@ -81,7 +71,7 @@ class IFCNN(nn.Module):
         # are.
         rgb = (in_bands(self, a, b, reach=5).clamp(0, 1) * 255).floor()
         luma = torch.tensor([0.299, 0.587, 0.114], device=rgb.device)[:, None, None]
-        return rounded((rgb * luma).sum(1, keepdim=True))
+        return to_uint8_round((rgb * luma).sum(1, keepdim=True))
 
 
 def from_torch(state: State) -> dict[str, Tensor]:

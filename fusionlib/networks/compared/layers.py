@@ -11,24 +11,15 @@ import functools
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import images
+from ... import images
 
 State = Mapping[str, Tensor]
-
-
-class Variant(NamedTuple):
-    """One named way to run a compared method: which official weights, which options of the network, and a sentence."""
-
-    checkpoint: str
-    says: str
-    options: Mapping[str, Any] = {}
 
 
 # ---- in and out -----------------------------------------------------------------------------------------------
@@ -71,17 +62,17 @@ def planes(network: nn.Module, infrared: np.ndarray, visible: np.ndarray, smalle
     return stacked.to(next(network.parameters()).device).float()
 
 
-def rounded(levels: Tensor) -> np.ndarray:
+def to_uint8_round(levels: Tensor) -> np.ndarray:
     """Round gray levels (1, 1, H, W) on the 0..255 scale to the nearest of 8 bits, (H, W) uint8."""
     return images.to_uint8(levels[0, 0].cpu().numpy(), "fused")
 
 
-def truncated(levels: Tensor) -> np.ndarray:
+def to_uint8_floor(levels: Tensor) -> np.ndarray:
     """Cut gray levels (1, 1, H, W) on the 0..255 scale down to 8 bits, as a cast to uint8 does, (H, W) uint8."""
     return images.to_uint8(np.floor(levels[0, 0].cpu().numpy()), "fused")
 
 
-def stretched(values: Tensor, margin: float = 0.0) -> Tensor:
+def min_max_scale(values: Tensor, margin: float = 0.0) -> Tensor:
     """Stretch ``values`` from their own minimum and maximum to 0..255; ``margin`` is added to the range.
 
     ASSUMPTION: an output that is constant over the whole image becomes black where an author's min-max stretch would

@@ -12,12 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .layers import State, Variant, conv, in_bands, inference, planes, renamed, rounded
-
-VARIANTS = {
-    "sum": Variant("didfuse", "all four feature maps summed, as in every published image"),
-    "average": Variant("didfuse", "all four feature maps averaged", {"rule": "average"}),
-}
+from .layers import State, conv, in_bands, inference, planes, renamed, to_uint8_round
 
 
 def unit(channels_in: int, channels_out: int, activation: nn.Module, border: str = "zeros") -> nn.Sequential:
@@ -64,7 +59,7 @@ class DIDFuse(nn.Module):
     def fuse(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
         """Fuse two gray uint8 images (H, W) to one."""
         a, b = (planes(self, infrared, visible, smallest=2) / 255).split(1)
-        return rounded(in_bands(self, a, b, reach=6) * 255)
+        return to_uint8_round(in_bands(self, a, b, reach=6) * 255)
 
 
 def from_torch(encoder: State, decoder: State) -> dict[str, Tensor]:

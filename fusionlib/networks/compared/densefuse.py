@@ -27,32 +27,16 @@ from torch import Tensor, nn
 from .layers import (
     DenseBlock,
     State,
-    Variant,
     conv,
     from_hwio,
     in_bands,
     inference,
+    min_max_scale,
     planes,
     renamed,
-    rounded,
-    stretched,
-    truncated,
+    to_uint8_floor,
+    to_uint8_round,
 )
-
-VARIANTS = {
-    f"tensorflow-{weight}-{strategy}": Variant(
-        f"densefuse-tensorflow-{weight}",
-        f"TensorFlow weights trained with SSIM weight {weight}, {strategy} fusion, output stretched to 0..255",
-        {"flavour": "tensorflow", "strategy": strategy},
-    )
-    for weight, strategy in [("1e2", "addition"), ("1e2", "l1"), ("1e0", "addition"), ("1e0", "l1"),
-                             ("1e1", "addition"), ("1e1", "l1"), ("1e3", "addition"), ("1e3", "l1")]
-} | {
-    "torch-gray": Variant("densefuse-torch-gray", "PyTorch weights, mean of the features, output clamped",
-                          {"flavour": "torch"}),
-    "torch-rgb": Variant("densefuse-torch-rgb", "PyTorch weights for colour on three equal channels, output clamped",
-                         {"flavour": "torch", "channels": 3}),
-}
 
 
 class DenseFuse(nn.Module):
@@ -109,11 +93,11 @@ class DenseFuse(nn.Module):
         a, b = planes(self, infrared, visible, smallest=2).expand(-1, self.channels, -1, -1).split(1)
         fused = in_bands(self, a, b, reach=8)
         if self.tensorflow:
-            return rounded(stretched(fused))
+            return to_uint8_round(min_max_scale(fused))
         # ASSUMPTION: DenseFuse's colour network on gray images is read as gray by the luma of its three output
         # channels.
         luma = torch.tensor([0.299, 0.587, 0.114] if self.channels == 3 else [1.0], device=fused.device)
-        return truncated((fused.clamp(0, 255) * luma[:, None, None]).sum(1, keepdim=True))
+        return to_uint8_floor((fused.clamp(0, 255) * luma[:, None, None]).sum(1, keepdim=True))
 
 
 def from_tensorflow(state: State) -> dict[str, Tensor]:

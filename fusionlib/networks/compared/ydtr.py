@@ -23,17 +23,14 @@ from torch import Tensor, nn
 from .layers import (
     State,
     TransformerBlock,
-    Variant,
     WindowAttention,
     conv,
     in_chunks,
     inference,
     planes,
     renamed,
-    truncated,
+    to_uint8_floor,
 )
-
-VARIANTS = {"released": Variant("ydtr", "official weights of epoch 10")}
 
 CHANNELS, HEADS = 64, 8
 CHUNK = 4096  # tokens at a time: 4096 of 256 hidden values are 4 MB
@@ -99,7 +96,7 @@ class YDTR(nn.Module):
         """Fuse two gray uint8 images (H, W) to one."""
         a, b = (planes(self, infrared, visible) / 255).split(1)
         # ASSUMPTION: a negative output of YDTR is black; the released cast would wrap it to a bright value.
-        return truncated(self(a, b).clamp_min(0) * 255)
+        return to_uint8_floor(self(a, b).clamp_min(0) * 255)
 
 
 def from_torch(state: State) -> dict[str, Tensor]:

@@ -19,12 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import State, Variant, conv, inference, planes, renamed, stretched, truncated
-
-VARIANTS = {
-    "tiled": Variant("rfn-nest", "official weights, images with a side above 512 cut in four tiles as the authors do"),
-    "whole": Variant("rfn-nest", "official weights, never cut in tiles", {"tile_above": None}),
-}
+from .layers import State, conv, inference, min_max_scale, planes, renamed, to_uint8_floor
 
 CHANNELS = (64, 112, 160, 208)  # of the four scales
 OVERLAP = (3, 2)  # rows and columns that the first tile goes beyond the middle, and the second starts before it
@@ -119,7 +114,7 @@ class RFNNest(nn.Module):
         if cut and min(a.shape[-2:]) < 32:
             raise ValueError("infrared: RFNNest expected sides of at least 32 pixels where an image is cut in four "
                              f"tiles, got {a.shape[-2]}x{a.shape[-1]} (height x width)")
-        return truncated(stretched((self.tiled if cut else self)(a, b), margin=1e-5))
+        return to_uint8_floor(min_max_scale((self.tiled if cut else self)(a, b), margin=1e-5))
 
 
 def doubled(x: Tensor, like: Tensor) -> Tensor:

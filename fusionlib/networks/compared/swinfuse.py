@@ -23,23 +23,16 @@ from torch import Tensor, nn
 from .layers import (
     State,
     TransformerBlock,
-    Variant,
     WindowAttention,
     from_windows,
     in_chunks,
     inference,
+    min_max_scale,
     planes,
     renamed,
-    stretched,
+    to_uint8_floor,
     to_windows,
-    truncated,
 )
-
-VARIANTS = {
-    "tiled": Variant("swinfuse", "official weights (SSIM weight 1e3), tiles of 224 x 224 as the authors do"),
-    "whole": Variant("swinfuse", "official weights (SSIM weight 1e3), the image as one tile, without seams",
-                     {"tile": None}),
-}
 
 WINDOW, CHANNELS, HEADS = 7, 96, (1, 2, 4)
 CHUNK = 64  # windows at a time: 64 * 49 tokens of 384 hidden values are 5 MB
@@ -118,7 +111,7 @@ class SwinFuse(nn.Module):
     def fuse(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
         """Fuse two gray uint8 images (H, W) to one."""
         a, b = ((planes(self, infrared, visible) - 127.5) / 127.5).split(1)
-        return truncated(stretched((self.tiled(a, b) / 2 + 0.5) * 255))
+        return to_uint8_floor(min_max_scale((self.tiled(a, b) / 2 + 0.5) * 255))
 
 
 def from_torch(state: State) -> dict[str, Tensor]:

@@ -1,0 +1,195 @@
+"""The nine networks that MoE-Fusion is compared with, one file each, and the one table of them.
+
+``COMPARED`` knows the methods by the names of the paper's tables: ``COMPARED["TarDAL"].load("tt", folder=...)`` gives a
+network with official weights, ``.build("tt", seed=0)`` the same network with random ones; ``.fuse(infrared, visible)``
+of either takes and gives gray uint8 images. Reading the table does not import torch.
+
+ASSUMPTION: the MoE-Fusion paper does not say which variant of a compared method it ran; the default
+of each is the one behind the images that third-party comparisons publish, or, where there are none,
+the authors' own test script.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+class Variant(NamedTuple):
+    """One named way to run a network: its official weights, a sentence, and options of its class."""
+
+    checkpoint: str
+    says: str
+    options: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A compared method: its network and its named variants, the default first.
+
+    Attributes
+    ----------
+    name : str
+    source : str
+        "module:class" of this package.
+    trained_on : str
+        What the released weights were trained on, by repositories and papers of their authors; ""
+        where neither says.
+    variants : dict
+        Name to :class:`Variant`, the default first.
+    colour : bool
+        Whether ``fuse`` also takes an RGB visible image and gives RGB, by the authors' own luma and
+        chroma.
+    """
+
+    name: str
+    source: str
+    trained_on: str
+    variants: Mapping[str, Variant] = field(repr=False)
+    colour: bool = False
+
+    @property
+    def network(self) -> type[nn.Module]:
+        """The class of the network; it takes the options of a variant."""
+        module, name = self.source.split(":")
+        return getattr(importlib.import_module(f".{module}", __name__), name)
+
+    def variant(self, name: str | None = None) -> str:
+        """Return the variant's name, the default's for None; raise ValueError for an unknown one."""
+        if name is None:
+            return next(iter(self.variants))
+        if name not in self.variants:
+            expected = ", ".join(self.variants)
+            raise ValueError(f"variant: {self.name} expected one of {expected}, got {name!r}")
+        return name
+
+    def build(
+        self, variant: str | None = None, seed: int = 0, device: str | torch.device = "cpu"
+    ) -> nn.Module:
+        """Return the network of a variant with random weights from ``seed``: for timings and tests."""
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = self.network(**self.variants[self.variant(variant)].options)
+        return network.eval().to(device)
+
+    def load(
+        self,
+        variant: str | None = None,
+        folder: str | os.PathLike | None = None,
+        cache: str | os.PathLike | None = None,
+        device: str | torch.device = "cpu",
+    ) -> nn.Module:
+        """Return the network of a variant with official weights, found by ``load_checkpoint``.
+
+        What was loaded stands in its attribute ``provenance``: method, variant, checkpoint, files
+        with SHA-256, verified, licence.
+        """
+        from ..weights import fill, load_checkpoint
+
+        variant = self.variant(variant)
+        checkpoint = load_checkpoint(self.variants[variant].checkpoint, folder, cache)
+        network = fill(self.build(variant), checkpoint).to(device)
+        network.provenance = {
+            "method": self.name,
+            "variant": variant,
+            "checkpoint": checkpoint.name,
+            "files": checkpoint.files,
+            "verified": checkpoint.verified,
+            "licence": checkpoint.licence,
+        }
+        return network
+
+
+def _densefuse() -> dict[str, Variant]:
+    variants = {}
+    for weight in ("1e2", "1e0", "1e1", "1e3"):
+        for strategy in ("addition", "l1"):
+            says = (f"TensorFlow weights trained with SSIM weight {weight}, {strategy} fusion, "
+                    "output stretched to 0..255")
+            variants[f"tensorflow-{weight}-{strategy}"] = Variant(
+                f"densefuse-tensorflow-{weight}", says,
+                {"flavour": "tensorflow", "strategy": strategy})
+    variants["torch-gray"] = Variant(
+        "densefuse-torch-gray", "PyTorch weights, mean of the features, output clamped",
+        {"flavour": "torch"})
+    variants["torch-rgb"] = Variant(
+        "densefuse-torch-rgb", "PyTorch weights for colour on three equal channels, output clamped",
+        {"flavour": "torch", "channels": 3})
+    return variants
+
+
+def _ifcnn() -> dict[str, Variant]:
+    variants = {}
+    for rule in ("max", "sum", "mean"):
+        variants[f"{rule}-imagenet"] = Variant(
+            f"ifcnn-{rule}",
+            f"elementwise {rule}, ImageNet normalisation, as behind the paper's images",
+            {"rule": rule, "imagenet": True})
+        variants[rule] = Variant(
+            f"ifcnn-{rule}",
+            f"elementwise {rule}, images in [0, 1] as they are, as in the released script",
+            {"rule": rule, "imagenet": False})
+    return variants
+
+
+def _tardal() -> dict[str, Variant]:
+    batch, stored = "statistics of the image itself", "stored statistics"
+    return {
+        "dt": Variant("tardal-dt", f"direct training, {batch}, as in both releases",
+                      {"statistics": "batch"}),
+        "tt": Variant("tardal-tt", f"task-oriented training, {stored}, as in the second release",
+                      {"statistics": "stored"}),
+        "ct": Variant("tardal-ct", f"cooperative training, {stored}, as in the second release",
+                      {"statistics": "stored"}),
+        "tt-batch": Variant("tardal-tt", f"task-oriented training, {batch}, as in the first",
+                            {"statistics": "batch"}),
+        "ct-batch": Variant("tardal-ct", f"cooperative training, {batch}, as in the first",
+                            {"statistics": "batch"}),
+        "dt-stored": Variant("tardal-dt", f"direct training, {stored}, which were never updated",
+                             {"statistics": "stored"}),
+    }
+
+
+_TABLE = (
+    Compared("DenseFuse", "densefuse:DenseFuse", "MS-COCO", _densefuse()),
+    Compared("RFN-Nest", "rfn_nest:RFNNest", "MS-COCO, KAIST", {
+        "tiled": Variant("rfn-nest", "official weights, images with a side above 512 cut in four "
+                                     "tiles as the authors do"),
+        "whole": Variant("rfn-nest", "official weights, never cut in tiles", {"tile_above": None}),
+    }),
+    Compared("IFCNN", "ifcnn:IFCNN", "NYU-D2", _ifcnn()),
+    Compared("PIAFusion", "piafusion:PIAFusion", "MSRS", {
+        "tensorflow": Variant("piafusion-tensorflow",
+                              "the authors' TensorFlow network with its own luma",
+                              {"flavour": "tensorflow"}),
+        "torch": Variant("piafusion-torch", "the unofficial PyTorch port", {"flavour": "torch"}),
+    }, colour=True),
+    Compared("DIDFuse", "didfuse:DIDFuse", "FLIR", {
+        "sum": Variant("didfuse", "all four feature maps summed, as in every published image"),
+        "average": Variant("didfuse", "all four feature maps averaged", {"rule": "average"}),
+    }),
+    Compared("AUIF", "auif:AUIF", "FLIR", {
+        "sum": Variant("auif", "bases and details summed, as in every published image"),
+        "average": Variant("auif", "bases and details averaged", {"rule": "average"}),
+    }),
+    Compared("SwinFuse", "swinfuse:SwinFuse", "MS-COCO", {
+        "tiled": Variant("swinfuse", "official weights (SSIM weight 1e3), tiles of 224 x 224 as the "
+                                     "authors do"),
+        "whole": Variant("swinfuse", "official weights (SSIM weight 1e3), the image as one tile, "
+                                     "without seams", {"tile": None}),
+    }),
+    Compared("YDTR", "ydtr:YDTR", "", {
+        "released": Variant("ydtr", "official weights of epoch 10"),
+    }),
+    Compared("TarDAL", "tardal:TarDAL", "M3FD", _tardal()),
+)
+COMPARED: dict[str, Compared] = {method.name: method for method in _TABLE}

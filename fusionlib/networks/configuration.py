@@ -1,0 +1,155 @@
+"""The configuration of a MoE-Fusion network: two readings of Cao et al., ICCV 2023, and every choice they leave open."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+GATE_GRID = ((120, 160), (60, 80))
+
+
+class InterpretationOptions(NamedTuple):
+    """What distinguishes the two readings of the network; the losses have theirs in ``fusionlib.losses``."""
+
+    border: str  # of the 3x3 convolutions
+    dense_relu: bool  # ReLU after every convolution of the encoders, or after the first alone
+    combine: str  # of the experts
+    attention_convs: bool  # two convolutions before the maximum of the attention maps
+    random_gates: bool  # start of the gates: random, or zero
+
+
+READINGS = {
+    # ASSUMPTION: the paper names no padding; its encoders follow DenseFuse, which mirrors the border, and here every
+    # 3x3 convolution does.
+    "paper": InterpretationOptions("reflect", True, "sum", True, True),
+    "official": InterpretationOptions("zeros", False, "log-sum-exp", False, False),
+}
+
+
+@dataclass(frozen=True)
+class MoEFusionConfig:
+    """What a :class:`MoEFusion` is built from.
+
+    Attributes
+    ----------
+    reading : "paper" or "official"
+        Equations and text with the gaps filled as the ASSUMPTION lines say, or what the published code does.
+    experts, k : int
+        N experts in every mixture, even, the first half of the local ones for the visible image; K selected.
+    width : int
+        Channels C of a feature map, even. The paper's network has 16; experts shrink with it.
+    gate_grid : ((h, w), (h, w)) or "full"
+        Size to which the local and the global gate resize their features; "full" is ``image_size`` for both.
+    local : "mole", "attention" or "none"
+        Local mixtures; "Att-Local", one 1x1 convolution of the attended features; "w/o MoLE", no local features.
+    decoder : "moge", "single" or "wide"
+        Global mixture; "w/o MoGE", one decoder that is built like one expert; or one whose hidden layers are widened
+        until it takes the operations of K experts.
+    background : bool
+        Second local mixture on 1 - Att; without it there is equation (2) alone.
+    noise : bool
+        Noise on the gates' logits in training.
+    visible_channels : 1 or 3
+        Channels of the visible image that enter its encoder.
+    image_size : (int, int), optional
+        Height and width for ``gate_grid="full"``.
+    start : "average" or "random", optional
+        Untrained, fuse to about the average of both images, or to nothing in particular; by default the paper's
+        reading starts from the average, the official one at random.
+    seed : int
+        Seed of the initial parameters; nothing global is seeded.
+
+    Raises
+    ------
+    ValueError
+        A value outside what is said above; one sentence each.
+    """
+
+    # ASSUMPTION: the paper feeds H x W x 3 visible pixels and returns one channel; the default feeds Y alone.
+    # ASSUMPTION: one gate over all N experts; the first half of the local experts reads the visible features, the
+    # second half the infrared ones, so that top-K may take all experts from one modality (always with K = 1).
+    # ASSUMPTION: equation (2) has one y_local, section 4.6 and figure 6 have foreground and background experts; both
+    # mixtures exist, each with a gate, and both enter the global mixture.
+    # ASSUMPTION: equation (1) has no noise, but the load loss it is trained with needs one: on in training by default.
+    # ASSUMPTION: equations (1) and (3) flatten whole feature maps, 39 million weights a local gate at 640x480; by
+    # default the maps are first resized to 120x160 (local) and 60x80 (global), as the official code does.
+    # ASSUMPTION: the number of experts changes in local and global mixtures together (E2, E4, E6, E8 of figure 7).
+
+    reading: str = "paper"
+    experts: int = 4
+    k: int = 2
+    width: int = 16
+    gate_grid: Sequence[tuple[int, int]] | str = GATE_GRID
+    _: KW_ONLY
+    local: str = "mole"
+    decoder: str = "moge"
+    background: bool = True
+    noise: bool = True
+    visible_channels: int = 1
+    image_size: tuple[int, int] | None = None
+    start: str | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        choices = {"reading": tuple(READINGS), "local": ("mole", "attention", "none"),
+                   "decoder": ("moge", "single", "wide"), "visible_channels": (1, 3),
+                   "start": (None, "average", "random")}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
+        if self.experts < 2 or self.experts % 2:
+            raise ValueError(f"experts: expected an even number, half of it for each modality, got {self.experts}")
+        if not 1 <= self.k <= self.experts:
+            raise ValueError(f"k: expected 1 to {self.experts} selected experts (experts={self.experts}), got {self.k}")
+        if self.width < 2 or self.width % 2:
+            raise ValueError(f"width: expected an even number of channels, got {self.width}")
+        if self.gate_grid == "full" and self.image_size is None:
+            raise ValueError('image_size: expected (height, width) with gate_grid="full", got None')
+        sizes = [self.image_size] * 2 if self.gate_grid == "full" else self.gate_grid
+        try:
+            local_grid, global_grid = (tuple(int(side) for side in size) for size in sizes)
+            sides = [*local_grid, *global_grid]
+        except (TypeError, ValueError):
+            sides = []
+        if len(sides) != 4 or min(sides) < 1:
+            raise ValueError('gate_grid: expected ((h, w), (h, w)), local and global, or "full", got '
+                             f"{self.gate_grid!r}")
+        object.__setattr__(self, "local_grid", local_grid)
+        object.__setattr__(self, "global_grid", global_grid)
+        regions = ("foreground", "background") if self.background else ("foreground",)
+        object.__setattr__(self, "regions", () if self.local == "none" else regions)
+
+
+def check_batch(
+    config: MoEFusionConfig, infrared: Tensor, visible: Tensor, attention: Tensor | None
+) -> None:
+    """Raise TypeError or ValueError where a batch is not what a network of this configuration takes."""
+    expected = {"infrared": (infrared, 1), "visible": (visible, config.visible_channels)}
+    if config.regions:
+        expected["attention"] = attention, 2
+    for name, (x, channels) in expected.items():
+        batch = "B" if name == "infrared" else len(infrared)
+        shape = f"a float tensor ({batch}, {channels}, height, width)"
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            got = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"{name}: expected {shape}, got {got}")
+        least = 1 if name == "attention" else 2  # a single line of pixels cannot be mirrored
+        right = x.ndim == 4 and x.shape[1] == channels and len(x) == len(infrared) > 0
+        if not right or min(x.shape[2:]) < least:
+            raise ValueError(f"{name}: expected {shape}, at least {least}x{least}, got shape {tuple(x.shape)}")
+    if infrared.shape[2:] != visible.shape[2:]:
+        sizes = (f"{x.shape[2]}x{x.shape[3]}" for x in (infrared, visible))
+        raise ValueError("infrared and visible: expected one size, got {} and {}".format(*sizes))
+
+
+def widened(channels: tuple[int, ...], k: int) -> tuple[int, ...]:
+    """Return the channels of one chain of four convolutions that takes about the operations of ``k`` such chains."""
+    first, a, b, c, last = channels
+    # Widened by s, the first and the last kernels grow with s, those between with its square.
+    linear, square = first * a + c * last, a * b + b * c
+    s = (math.sqrt(linear**2 + 4 * square * k * (linear + square)) - linear) / (2 * square)
+    return (first, *(round(s * n) for n in (a, b, c)), last)

@@ -1,0 +1,330 @@
+"""MoE-Fusion on a processor without gradients: quick, in memory that is bounded at any size.
+
+:func:`fuse` gives what ``MoEFusion.forward`` gives, tile by tile. A tile is read with a halo as wide
+as the convolutions of its stage reach, so it needs no other tile; the gates see the whole image and
+are decided first. The chosen experts of a mixture become one chain of convolutions: first kernels
+side by side, inner ones grouped, the last, which is linear, weighted by the gate and summed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import psutil
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .configuration import READINGS, check_batch
+from .mixture import PADDING, MixtureOfExperts, safe_log
+from .moe_fusion import MoEFusion, MoEFusionOutput
+
+DEFAULT_MEMORY = 2.0  # GB
+TILE = 120, 216  # rows and columns at most: maps that fit the cache and that an allocator keeps
+SMALLEST = 8  # rows of a tile, however little memory there is
+FLOATS = 60  # numbers that a tile takes for each pixel and each of the C channels
+Layer = tuple[Tensor, Tensor]  # kernel and bias
+
+
+def fuse(
+    model: MoEFusion,
+    infrared: Tensor,
+    visible: Tensor,
+    attention: Tensor | None = None,
+    *,
+    memory: float | None = None,
+    tile: tuple[int, int] | None = None,
+) -> MoEFusionOutput:
+    """Fuse one pair as ``model(infrared, visible, attention)`` does in evaluation.
+
+    Parameters
+    ----------
+    infrared, visible, attention : tensors
+        As :meth:`MoEFusion.forward` takes them, B = 1.
+    memory : float, optional
+        GB (1e9 bytes) that the process may hold meanwhile, what it holds already among them; by
+        default 2 more than that, or half of what is free where that is less.
+    tile : (int, int), optional
+        Rows and columns of a tile; by default as ``memory`` allows, :data:`TILE` at most.
+
+    Returns
+    -------
+    MoEFusionOutput
+        fused, gates, loads, importances and attention; features are not kept.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :meth:`MoEFusion.forward`; several pairs; memory that is not positive.
+    """
+    check_batch(model.config, infrared, visible, attention)
+    if len(infrared) > 1:
+        raise ValueError(f"infrared: expected one pair, got a batch of {len(infrared)}")
+    if model.training:
+        raise ValueError("model: expected evaluation mode, got training mode; call model.eval()")
+    with torch.inference_mode():
+        return _Pair(model, infrared, visible, attention, spare_bytes(memory), tile).fuse()
+
+
+def spare_bytes(memory: float | None) -> float:
+    """Return how many bytes may still be taken; ``memory`` in GB as :func:`fuse` takes it."""
+    if memory is None:
+        return min(DEFAULT_MEMORY * 1e9, psutil.virtual_memory().available / 2)
+    if not memory > 0:
+        raise ValueError(f"memory: expected a positive number of GB, got {memory!r}")
+    return memory * 1e9 - psutil.Process().memory_info().rss
+
+
+class Area(NamedTuple):
+    """Rows ``top`` to ``bottom`` and columns ``left`` to ``right`` of an image, ends excluded."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    def grown(self, by: int, size: Sequence[int]) -> Area:
+        """Return the area with a halo of ``by`` pixels, as far as the image of ``size`` goes."""
+        rows = max(self.top - by, 0), min(self.bottom + by, size[0])
+        return Area(*rows, max(self.left - by, 0), min(self.right + by, size[1]))
+
+    def of(self, x: Tensor, around: Sequence[int] = (0, 0, 0, 0)) -> Tensor:
+        """Return this part of maps ``x`` of the area ``around``, by default of the whole image."""
+        top, left = around[0], around[2]
+        return x[..., self.top - top:self.bottom - top, self.left - left:self.right - left]
+
+
+def layer_of(layers: Sequence[nn.Conv2d]) -> Layer:
+    """Return layers side by side as one grouped layer, channels innermost: a processor's order."""
+    kernel = torch.cat([layer.weight for layer in layers])
+    bias = torch.cat([layer.bias for layer in layers])
+    return kernel.contiguous(memory_format=torch.channels_last), bias
+
+
+class Chain(NamedTuple):
+    """Layers with ReLU between them; which inputs of a mixture the first reads side by side; and
+    the weights (K,) of K outputs whose exponentials are to be summed, None elsewhere."""
+
+    layers: list[Layer]
+    inputs: tuple[int, ...] = ()
+    weights: Tensor | None = None
+
+
+def as_chain(layers: Sequence[nn.Conv2d]) -> Chain:
+    """Return layers one behind the other as a chain."""
+    return Chain([layer_of([layer]) for layer in layers])
+
+
+def merge(mixture: MixtureOfExperts, chosen: Sequence[int], weights: Tensor) -> Chain:
+    """Return the chosen experts of a mixture as one chain; weights (N,) of its gate."""
+    experts = [mixture.experts[i].layers for i in chosen]
+    inputs = tuple(mixture.input_of_expert[i] for i in chosen)
+    layers = [layer_of(same) for same in zip(*experts, strict=True)]
+    if mixture.combine == "log-sum-exp":
+        return Chain(layers, inputs, weights[chosen])
+    # Cao (2), (4): y = sum_i G(s)_i E_i(x), with G(s)_i in the last layer of E_i
+    last = [(weights[i], expert[-1]) for i, expert in zip(chosen, experts, strict=True)]
+    kernel = torch.cat([g * layer.weight for g, layer in last], dim=1)
+    bias = sum(g * layer.bias for g, layer in last)
+    layers[-1] = kernel.contiguous(memory_format=torch.channels_last), bias
+    return Chain(layers, inputs)
+
+
+class GateInput:
+    """What a gate reads of a whole image, ``F.interpolate(x, grid)``, collected area by area."""
+
+    def __init__(self, channels: int, grid: Sequence[int], size: Sequence[int], like: Tensor):
+        self.points, self.shares = [], []
+        for cells, pixels in zip(grid, size, strict=True):  # rows, then columns
+            # Bilinear, corners on corners: cell i lies at i (H - 1) / (h - 1), between two pixels.
+            place = torch.linspace(0, pixels - 1 if cells > 1 else 0, cells, dtype=torch.float64)
+            first = place.long()
+            self.points.append(torch.stack([first, (first + 1).clamp(max=pixels - 1)], 1).flatten())
+            self.shares.append((place - first).to(like))
+        self.values = like.new_empty(*(len(points) for points in self.points), channels)
+
+    def collect(self, maps: Sequence[Tensor], area: Area) -> None:
+        """Take the pixels that lie in an area from its feature maps (1, C, h, w)."""
+        rows, columns = self.points
+        i = ((rows >= area.top) & (rows < area.bottom)).nonzero()
+        j = ((columns >= area.left) & (columns < area.right)).nonzero()[:, 0]
+        channel = 0
+        for x in maps:
+            pixels = x[0].permute(1, 2, 0)[rows[i] - area.top, columns[j] - area.left]
+            self.values[i, j, channel:channel + x.shape[1]] = pixels
+            channel += x.shape[1]
+
+    def flattened(self) -> Tensor:
+        """Return s (1, D), every area being collected."""
+        rows, columns = self.shares
+        x = self.values[0::2].lerp(self.values[1::2], rows[:, None, None])
+        x = x[:, 0::2].lerp(x[:, 1::2], columns[:, None])
+        return x.permute(2, 0, 1).flatten()[None]
+
+
+class _Pair:
+    """One pair on its way through the network, stage by stage as in :class:`MoEFusion`.
+
+    x_f is a list of maps (1, C, h, w): the layers of both encoders, then y_local of each region.
+    """
+
+    def __init__(self, model, infrared, visible, maps, spare, tile):
+        self.model, self.config, self.images = model, model.config, (visible, infrared)
+        self.size = height, width = tuple(infrared.shape[2:])
+        self.options = READINGS[self.config.reading]
+        self.out = MoEFusionOutput(torch.empty_like(infrared))
+        self.chains: dict[str, Chain] = {}
+        encoders = model.visible_encoder, model.infrared_encoder
+        self.encoders = [as_chain(encoder.layers).layers for encoder in encoders]
+        if self.config.regions:
+            self.out.attention = torch.empty_like(infrared)
+            if model.attention_fusion is None:  # as MoEFusion.attend: maximum, then enlarged
+                maps = maps.amax(dim=1, keepdim=True)
+            else:
+                self.chains["attention"] = as_chain(model.attention_fusion.convs.layers)
+            self.maps = F.interpolate(maps, self.size, mode="bilinear", align_corners=True)
+        spare -= 16 * height * width  # the maps, Att and the fused image
+        rows, columns = tile or TILE
+        per_row = 4 * FLOATS * self.config.width * min(columns, width)
+        self.tile = rows if tile else min(rows, max(int(spare / per_row), SMALLEST)), columns
+        # Where there is room, x_f of the whole image is kept as far as it is known.
+        self.count = 8 + len(self.config.regions)
+        kept = 4 * self.count * self.config.width * height * width
+        self.keeps = kept + per_row * self.tile[0] <= spare
+        self.kept: list[Tensor] = []
+
+    def fuse(self) -> MoEFusionOutput:
+        """Return the fused image: three passes over the tiles, gates after the first two."""
+        config, like = self.config, self.images[1]
+        regions = config.regions if config.local == "mole" else ()
+        grid = config.local_grid
+        s_local = {name: GateInput(2 * config.width, grid, self.size, like) for name in regions}
+        dense = self.whole_maps(8)
+        for area in self.areas():
+            x_dense = self.encode(area)
+            keep(x_dense, dense, area)
+            if config.regions:
+                area.of(self.out.attention).copy_(self.attend(area))
+            for region in regions:
+                s_local[region].collect(self.attended(region, x_dense, area), area)
+        self.kept = dense
+        for region in regions:
+            self.decide(region, self.model.local_mixtures[region], s_local[region].flattened())
+        s = GateInput(self.count * config.width, config.global_grid, self.size, like)
+        local = self.whole_maps(len(config.regions))
+        for area in self.areas():
+            x_f = self.features(area)
+            keep(x_f[8:], local, area)
+            s.collect(x_f, area)
+        self.kept = dense + local
+        if config.decoder == "moge":
+            self.decide("global", self.model.decoder, s.flattened())
+        else:
+            self.chains["global"] = as_chain(self.model.decoder.layers)
+        for area in self.areas():
+            around = area.grown(4, self.size)
+            fused = self.run("global", self.features(around), around, area)
+            area.of(self.out.fused).copy_(fused)
+        return self.out
+
+    def areas(self) -> Iterator[Area]:
+        """Yield the tiles of the image."""
+        (height, width), (rows, columns) = self.size, self.tile
+        for top in range(0, height, rows):
+            for left in range(0, width, columns):
+                yield Area(top, min(top + rows, height), left, min(left + columns, width))
+
+    def whole_maps(self, count: int) -> list[Tensor]:
+        """Return room for maps (1, C, H, W) of the whole image, none where memory is short."""
+        shape = 1, *self.size, self.config.width
+        return [self.images[1].new_empty(shape).permute(0, 3, 1, 2)
+                for _ in range(count if self.keeps else 0)]
+
+    def encode(self, area: Area) -> list[Tensor]:
+        """Return x_dense of the visible and of the infrared image, a map for each layer."""
+        if self.kept:
+            return [area.of(x) for x in self.kept[:8]]
+        x_dense = []
+        for image, layers in zip(self.images, self.encoders, strict=True):
+            inside = area.grown(len(layers), self.size)
+            maps, own = [inside.of(image)], []
+            for layer in layers:
+                x_enc, smaller = self.convolve(maps, inside, layer)
+                if self.options.dense_relu or not own:
+                    x_enc.relu_()
+                own.append((x_enc, smaller))
+                inside = smaller
+                maps = [inside.of(x, before) for x, before in own]
+            x_dense += [area.of(x, before) for x, before in own]
+        return x_dense
+
+    def attend(self, area: Area) -> Tensor:
+        """Return Att of an area (1, 1, h, w)."""
+        fusion = self.model.attention_fusion
+        if fusion is None:
+            return area.of(self.maps)
+        around = area.grown(2, self.size)
+        logits = fusion.logits(around.of(self.maps))
+        return fusion.largest(self.run("attention", [logits], around, area))
+
+    def attended(self, region: str, x_dense: Sequence[Tensor], area: Area) -> list[Tensor]:
+        """Return x_local of a region: x_enc of the visible and of the infrared image, attended."""
+        att = area.of(self.out.attention)
+        mask = att if region == "foreground" else 1 - att
+        return [x_dense[3] * mask, x_dense[7] * mask]
+
+    def features(self, area: Area) -> list[Tensor]:
+        """Return x_f of an area: both x_dense and y_local of each region."""
+        if len(self.kept) == self.count:
+            return [area.of(x) for x in self.kept]
+        around = area.grown(2, self.size)
+        x_dense = self.encode(around)
+        x_f = [area.of(x, around) for x in x_dense]
+        for region, mixture in self.model.local_mixtures.items():
+            x_local = self.attended(region, x_dense, around)
+            if self.config.local == "attention":
+                x_f.append(area.of(mixture(torch.cat(x_local, dim=1)), around))
+            else:
+                x_local = [x_local[i] for i in self.chains[region].inputs]
+                x_f.append(self.run(region, x_local, around, area))
+        return x_f
+
+    def decide(self, name: str, mixture: MixtureOfExperts, s: Tensor) -> None:
+        """Let a gate choose its experts, and merge them."""
+        gating = mixture.gate(s)
+        self.chains[name] = merge(mixture, gating.chosen[0].tolist(), gating.weights[0])
+        self.out.gates[name], self.out.loads[name] = gating.weights, gating.load
+        self.out.importances[name] = gating.importance
+
+    def run(self, name: str, maps: Sequence[Tensor], around: Area, area: Area) -> Tensor:
+        """Return what a chain makes of an area from maps of the area around it."""
+        chain, inside = self.chains[name], around
+        for number, layer in enumerate(chain.layers):
+            x, inside = self.convolve(maps, inside, layer, relu=number > 0)
+            maps = [x]
+        if chain.weights is not None:
+            parts = zip(chain.weights, x.chunk(len(chain.weights), dim=1), strict=True)
+            x = safe_log(sum(g * part.exp() for g, part in parts))
+        return area.of(x, inside)
+
+    def convolve(
+        self, maps: Sequence[Tensor], area: Area, layer: Layer, relu: bool = False
+    ) -> tuple[Tensor, Area]:
+        """Convolve maps of an area, side by side; what is left of it ends a pixel sooner at each
+        side where the image goes on. ``relu``: rectify the maps before."""
+        (top, bottom, left, right), (height, width) = area, self.size
+        ends = left == 0, right == width, top == 0, bottom == height
+        x = torch.cat(tuple(maps), dim=1) if len(maps) > 1 else maps[0]
+        x = x.relu_() if relu else x
+        x = F.pad(x, [int(end) for end in ends], mode=PADDING[self.options.border])
+        kernel, bias = layer
+        y = F.conv2d(x, kernel, bias, groups=x.shape[1] // kernel.shape[1])
+        return y, Area(top + (not ends[2]), bottom - (not ends[3]),
+                       left + (not ends[0]), right - (not ends[1]))
+
+
+def keep(maps: Sequence[Tensor], whole: Sequence[Tensor], area: Area) -> None:
+    """Copy maps of an area to their places, if there are any."""
+    for x, place in zip(maps, whole, strict=False):
+        area.of(place).copy_(x)

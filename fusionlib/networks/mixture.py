@@ -1,0 +1,214 @@
+"""The sparsely gated mixture of experts: equations (1) to (4) of MoE-Fusion.
+
+Sources: Cao et al., "Multi-modal Gated Mixture of Local-to-Global Experts for Dynamic Image Fusion", ICCV 2023, here
+"Cao"; the noise, the load and the importance of Shazeer et al., "Outrageously Large Neural Networks: The
+Sparsely-Gated Mixture-of-Experts Layer", ICLR 2017, here "Shazeer". ``fusionlib.losses`` turns loads into a loss.
+
+Shapes: B images, N experts of which K are chosen, C channels of H x W pixels, D numbers that a gate reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Source of the gates' noise: PyTorch's own, one for the batch, or one for each image (the same numbers however a batch
+# is shared out among processes).
+Noise = torch.Generator | Sequence[torch.Generator] | None
+
+
+class Expert(nn.Module):
+    """A chain of 3x3 convolutions that keep the size, with ReLU between them and none after the last."""
+
+    def __init__(self, channels: Sequence[int], border: str):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode=border)
+            for inputs, outputs in zip(channels[:-1], channels[1:], strict=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = layer(x).relu_()
+        return self.layers[-1](x)
+
+
+class Gating(NamedTuple):
+    """What a gate decides for a batch.
+
+    Attributes
+    ----------
+    weights : (B, N)
+        G(s): K positive numbers a row that sum to one, exact zeros elsewhere.
+    chosen : (B, K) int64
+        The selected experts, in ascending order.
+    load : (N,)
+        Images an expert receives: their expected number under the noise in training, their count otherwise.
+    importance : (N,)
+        Sum of the weights over the batch.
+    """
+
+    weights: Tensor
+    chosen: Tensor
+    load: Tensor
+    importance: Tensor
+
+
+class NoisyTopKGate(nn.Module):
+    """The gate G(s) = softmax(topK(s W)), in training with tunable noise on the logits.
+
+    Parameters
+    ----------
+    inputs : int
+        Length D of the flattened features s.
+    experts, k : int
+        N experts, of which the K = ``k`` with the largest logits are used.
+    noise : bool
+        Add noise to the logits in training; without it the load is a count and has no gradient.
+    """
+
+    def __init__(self, inputs: int, experts: int, k: int, noise: bool = True):
+        super().__init__()
+        self.experts, self.k = experts, k
+        self.w_gate = nn.Parameter(torch.zeros(inputs, experts))
+        self.w_noise = nn.Parameter(torch.zeros(inputs, experts)) if noise else None
+
+    def forward(self, s: Tensor, generator: Noise = None) -> Gating:
+        """Gate the features s (B, D); always in single precision, so that rounding does not choose the experts."""
+        with torch.autocast("cpu" if s.is_meta else s.device.type, enabled=False):
+            s = s.float()
+            clean = s @ self.w_gate.float()  # (B, N)
+            noisy = clean
+            if self.training and self.w_noise is not None:
+                # Shazeer (4): H(x)_i = (x W_g)_i + N(0, 1) softplus((x W_noise)_i); 0.01 keeps the noise alive.
+                spread = F.softplus(s @ self.w_noise.float()) + 0.01
+                noisy = clean + _draw_noise(clean, generator) * spread
+            top, order = noisy.topk(min(self.k + 1, self.experts), dim=1)
+            order = order[:, : self.k]
+            # Cao (1), (3): G(s) = softmax(topK(s W)).
+            weights = torch.zeros_like(noisy).scatter(1, order, top[:, : self.k].softmax(dim=1))
+            if noisy is not clean and self.k < self.experts:
+                load = _expected_load(clean, noisy, spread, top)
+            else:  # With K = N everybody receives everything, and there is no (K+1)-th logit.
+                load = torch.zeros_like(noisy).scatter(1, order, 1.0).sum(dim=0)
+        # Shazeer (6): Importance(X) = sum over the batch of G(x).
+        return Gating(weights, order.sort(dim=1).values, load, weights.sum(dim=0))
+
+
+def _draw_noise(like: Tensor, generator: Noise) -> Tensor:
+    """Return standard normal numbers (B, N) where ``like`` is."""
+    if generator is None:
+        return torch.randn(like.shape, device=like.device)
+    if isinstance(generator, torch.Generator):
+        return torch.randn(like.shape, generator=generator, device=generator.device).to(like)
+    return torch.stack([torch.randn(like.shape[1], generator=own) for own in generator]).to(like)
+
+
+def _expected_load(clean: Tensor, noisy: Tensor, spread: Tensor, top: Tensor) -> Tensor:
+    """Return the expected number of images per expert if each one's noise were drawn again, (N,)."""
+    # The threshold excludes the expert itself: for one in the top K it is the (K+1)-th logit, else the K-th.
+    threshold = torch.where(noisy > top[:, -1:], top[:, -1:], top[:, -2:-1])
+    # Shazeer (9): P(x, i) = Phi(((x W_g)_i - kth_excluding(H(x), k, i)) / softplus((x W_noise)_i)).
+    probability = torch.special.ndtr((clean - threshold) / spread)
+    # Shazeer (10): Load(X)_i = sum over the batch of P(x, i).
+    return probability.sum(dim=0)
+
+
+class MixtureOfExperts(nn.Module):
+    """N experts of one shape and the gate that weights K of them.
+
+    Parameters
+    ----------
+    channels : sequence of int
+        Channels of an expert: input, hidden ones, output.
+    gate : NoisyTopKGate
+        It knows N and K.
+    inputs : int
+        How many feature maps the experts read; of N experts the first N / inputs read the first, and so on.
+    combine : "sum" or "log-sum-exp"
+        Weighted sum, equations (2) and (4); or the logarithm of the weighted sum of exponentials (official code).
+    border : "reflect" or "zeros"
+        Of the convolutions.
+    """
+
+    def __init__(
+        self, channels: Sequence[int], gate: NoisyTopKGate, inputs: int = 1, combine: str = "sum", border: str = "reflect"
+    ):
+        super().__init__()
+        self.gate, self.combine = gate, combine
+        self.experts = nn.ModuleList(Expert(channels, border) for _ in range(gate.experts))
+        self.input_of_expert = [expert * inputs // gate.experts for expert in range(gate.experts)]
+
+    def forward(self, s: Tensor, inputs: Sequence[Tensor], generator: Noise = None) -> tuple[Tensor, Gating]:
+        """Return the mixture y of the selected experts and the gate's decision.
+
+        Parameters
+        ----------
+        s : (B, D)
+            What the gate reads.
+        inputs : sequence of (B, C, H, W)
+            What the experts read.
+
+        Returns
+        -------
+        (B, C', H, W), Gating
+        """
+        gating = self.gate(s, generator)
+        if prefers_gathered(s):
+            return self.gathered(inputs, gating), gating
+        images = [x.split(1) for x in inputs]  # not indexed: so a gradient is written once, not once per image
+        mixed = []
+        for b, chosen in enumerate(gating.chosen.tolist()):
+            y = 0
+            for i in chosen:
+                x = images[self.input_of_expert[i]][b]  # (1, C, H, W)
+                output = self.experts[i](x)  # (1, C', H, W)
+                if self.combine == "log-sum-exp":
+                    output = output.exp()
+                # Cao (2), (4): y = sum over the K chosen experts of G(s)_i E_i(x)
+                y = y + gating.weights[b, i] * output  # (1, C', H, W)
+            mixed.append(y)
+        y = torch.cat(mixed)  # (B, C', H, W)
+        return (y if self.combine == "sum" else safe_log(y)), gating
+
+    def gathered(self, inputs: Sequence[Tensor], gating: Gating) -> Tensor:
+        """Return the same sum without a loop over experts: the chosen kernels side by side, one convolution a layer."""
+        (batch, k), (height, width) = gating.chosen.shape, inputs[0].shape[2:]
+        x = inputs[0]
+        if len(inputs) > 1:
+            image = torch.arange(batch, device=x.device)[:, None]
+            source = gating.chosen * len(inputs) // len(self.experts)  # (B, K)
+            x = torch.stack(tuple(inputs), dim=1)[image, source]  # (B, K, C, H, W)
+        x = x.reshape(1, -1, height, width)  # (1, B C, H, W) or (1, B K C, H, W)
+        for layers in zip(*(expert.layers for expert in self.experts), strict=True):
+            weight = torch.stack([layer.weight for layer in layers])  # (N, C', C, 3, 3)
+            bias = torch.stack([layer.bias for layer in layers])  # (N, C')
+            weight = weight.index_select(0, gating.chosen.flatten()).flatten(0, 1)  # (B K C', C, 3, 3)
+            bias = bias.index_select(0, gating.chosen.flatten()).flatten()
+            x = F.pad(x, (1, 1, 1, 1), mode=PADDING[layers[0].padding_mode])
+            x = F.conv2d(x, weight, bias, groups=x.shape[1] // weight.shape[1])  # (1, B K C', H, W)
+            x = x if layers[0] is self.experts[0].layers[-1] else x.relu()
+        x = x.reshape(batch, k, -1, height, width)
+        g = gating.weights.gather(1, gating.chosen)[:, :, None, None, None].to(x.dtype)
+        return (g * x).sum(dim=1) if self.combine == "sum" else safe_log((g * x.exp()).sum(dim=1))
+
+    def every_output(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Return what each expert makes of its input, chosen or not, (B, N, C', H, W); for figures."""
+        pairs = zip(self.experts, self.input_of_expert, strict=True)
+        return torch.stack([expert(inputs[source]) for expert, source in pairs], dim=1)
+
+
+PADDING = {"reflect": "reflect", "zeros": "constant"}  # of torch.nn.Conv2d and of torch.nn.functional.pad
+
+
+def prefers_gathered(x: Tensor) -> bool:
+    """Tell whether a loop that asks the gate which experts to run would hold up a GPU or a compiler."""
+    return x.device.type != "cpu" or torch.compiler.is_compiling()
+
+
+def safe_log(x: Tensor) -> Tensor:
+    """Return log x; as in the official code an exact zero becomes the double-precision epsilon before."""
+    return torch.where(x == 0, torch.finfo(torch.float64).eps, x).log()
