@@ -307,4 +307,4 @@ def test_bad_gates(gates, message, methods):
     network = methods[FULL, 0].function.network.fusion
     with pytest.raises(ValueError, match=message), gate_controls.fixed_gates(network, gates):
         pass
-    assert "NoisyTopKGate" in str(network.decode.gate)
+    assert "NoisyTopKGate" in str(network.decoder.gate)

@@ -1,11 +1,15 @@
 """Every method from outside: one call, gray or colour, any size; and the numbers of the multi-focus paper."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
-from fusionlib import images, metrics, published
+from fusionlib import images, methods, metrics, published
 from fusionlib.datasets.multi_focus import BuiltIn, MultiFocus
 from fusionlib.methods import fuse_pairs, get, names
+from fusionlib.networks import COMPARED
 
 CLASSICAL = ["average", "maximum", "LP", "CvT", "LP+PSO", "LP+BA", "LP+exact", "CvT+exact"]
 
@@ -136,3 +140,12 @@ def test_gray_is_what_was_fused(tmp_path):
     gray, shown = images.read(tmp_path / "gray" / "one.png"), images.read(tmp_path / "color" / "one.png")
     assert np.array_equal(gray, np.maximum(infrared, images.luma(visible)))
     assert np.array_equal(shown, get("maximum").fuse(infrared, visible)) and not np.array_equal(gray, images.luma(shown))
+
+
+def test_compared_stands_for_the_whole_table():
+    assert methods.expand(["LP", "compared", "MoE-Fusion"]) == ["LP", *COMPARED, "MoE-Fusion"]
+
+
+def test_listing_methods_does_not_import_torch():
+    code = "import sys, fusionlib.methods as m; m.names(); sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

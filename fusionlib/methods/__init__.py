@@ -140,6 +140,14 @@ def names() -> list[str]:
     return [*METHODS, *COMPARED, MOE_FUSION]
 
 
+def expand(chosen: Iterable[str]) -> list[str]:
+    """Return names of methods, those of the whole table :data:`fusionlib.networks.COMPARED` for "compared"."""
+    found = []
+    for name in chosen:
+        found += COMPARED if name == "compared" else [name]
+    return found
+
+
 def get(name: str, variant: str | None = None, checkpoint: str | None = None, device: str = "auto") -> Method:
     """Return a method by name.
 

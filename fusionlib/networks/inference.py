@@ -8,7 +8,7 @@ side by side, inner ones grouped, the last, which is linear, weighted by the gat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import psutil
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from .configuration import READINGS, check_batch
 from .mixture import PADDING, MixtureOfExperts, safe_log
 from .moe_fusion import MoEFusion, MoEFusionOutput
+from .tiles import Area, tiles
 
 DEFAULT_MEMORY = 2.0  # GB
 TILE = 120, 216  # rows and columns at most: maps that fit the cache and that an allocator keeps
@@ -74,25 +75,6 @@ def spare_bytes(memory: float | None) -> float:
     if not memory > 0:
         raise ValueError(f"memory: expected a positive number of GB, got {memory!r}")
     return memory * 1e9 - psutil.Process().memory_info().rss
-
-
-class Area(NamedTuple):
-    """Rows ``top`` to ``bottom`` and columns ``left`` to ``right`` of an image, ends excluded."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-    def grown(self, by: int, size: Sequence[int]) -> Area:
-        """Return the area with a halo of ``by`` pixels, as far as the image of ``size`` goes."""
-        rows = max(self.top - by, 0), min(self.bottom + by, size[0])
-        return Area(*rows, max(self.left - by, 0), min(self.right + by, size[1]))
-
-    def of(self, x: Tensor, around: Sequence[int] = (0, 0, 0, 0)) -> Tensor:
-        """Return this part of maps ``x`` of the area ``around``, by default of the whole image."""
-        top, left = around[0], around[2]
-        return x[..., self.top - top:self.bottom - top, self.left - left:self.right - left]
 
 
 def layer_of(layers: Sequence[nn.Conv2d]) -> Layer:
@@ -183,7 +165,9 @@ class _Pair:
                 maps = maps.amax(dim=1, keepdim=True)
             else:
                 self.chains["attention"] = as_chain(model.attention_fusion.convs.layers)
-            self.maps = F.interpolate(maps, self.size, mode="bilinear", align_corners=True)
+            self.maps = maps
+            if maps.shape[2:] != infrared.shape[2:]:
+                self.maps = F.interpolate(maps, self.size, mode="bilinear", align_corners=True)
         spare -= 16 * height * width  # the maps, Att and the fused image
         rows, columns = tile or TILE
         per_row = 4 * FLOATS * self.config.width * min(columns, width)
@@ -201,7 +185,7 @@ class _Pair:
         grid = config.local_grid
         s_local = {name: GateInput(2 * config.width, grid, self.size, like) for name in regions}
         dense = self.whole_maps(8)
-        for area in self.areas():
+        for area in tiles(self.size, self.tile):
             x_dense = self.encode(area)
             keep(x_dense, dense, area)
             if config.regions:
@@ -213,7 +197,7 @@ class _Pair:
             self.decide(region, self.model.local_mixtures[region], s_local[region].flattened())
         s = GateInput(self.count * config.width, config.global_grid, self.size, like)
         local = self.whole_maps(len(config.regions))
-        for area in self.areas():
+        for area in tiles(self.size, self.tile):
             x_f = self.features(area)
             keep(x_f[8:], local, area)
             s.collect(x_f, area)
@@ -222,18 +206,11 @@ class _Pair:
             self.decide("global", self.model.decoder, s.flattened())
         else:
             self.chains["global"] = as_chain(self.model.decoder.layers)
-        for area in self.areas():
+        for area in tiles(self.size, self.tile):
             around = area.grown(4, self.size)
             fused = self.run("global", self.features(around), around, area)
             area.of(self.out.fused).copy_(fused)
         return self.out
-
-    def areas(self) -> Iterator[Area]:
-        """Yield the tiles of the image."""
-        (height, width), (rows, columns) = self.size, self.tile
-        for top in range(0, height, rows):
-            for left in range(0, width, columns):
-                yield Area(top, min(top + rows, height), left, min(left + columns, width))
 
     def whole_maps(self, count: int) -> list[Tensor]:
         """Return room for maps (1, C, H, W) of the whole image, none where memory is short."""

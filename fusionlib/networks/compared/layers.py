@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ... import images
+from ..tiles import tiles
 
 State = Mapping[str, Tensor]
 
@@ -91,13 +92,12 @@ def in_bands(network: Callable[..., Tensor], a: Tensor, b: Tensor, reach: int) -
 
     The network must see no farther than ``reach`` pixels from each of its outputs; bands overlap by that much.
     """
-    h, w = a.shape[-2:]
-    rows = math.ceil(h / max(1, round(h * w / BAND_PIXELS)))
+    size = height, width = a.shape[-2:]
+    rows = math.ceil(height / max(1, round(height * width / BAND_PIXELS)))
     parts = []
-    for top in range(0, h, rows):
-        first, bottom = max(top - reach, 0), min(top + rows, h)
-        band = slice(first, bottom + reach)
-        parts.append(network(a[..., band, :], b[..., band, :])[..., top - first:bottom - first, :])
+    for area in tiles(size, (rows, width)):
+        around = area.grown(reach, size)
+        parts.append(area.of(network(around.of(a), around.of(b)), around))
     return torch.cat(parts, dim=2)
 
 
