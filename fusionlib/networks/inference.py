@@ -22,7 +22,7 @@ from .moe_fusion import MoEFusion, MoEFusionOutput
 from .tiles import Area, tiles
 
 DEFAULT_MEMORY = 2.0  # GB
-TILE = 120, 216  # rows and columns at most: maps that fit the cache and that an allocator keeps
+TILE = 96, 160  # rows and columns at most: maps that fit the cache and that an allocator keeps
 SMALLEST = 8  # rows of a tile, however little memory there is
 FLOATS = 60  # numbers that a tile takes for each pixel and each of the C channels
 Layer = tuple[Tensor, Tensor]  # kernel and bias
