@@ -69,8 +69,9 @@ def box_mask(boxes: Sequence[Tensor] | None, images: Tensor) -> Tensor:
         return mask
     if len(boxes) != len(images):
         raise ValueError(f"boxes: expected one list per image, {len(images)}, got {len(boxes)}")
-    for number, found in enumerate(boxes):
-        for x0, y0, x1, y1 in torch.as_tensor(found).reshape(-1, 4).clamp_min(0).long().tolist():
+    for number, corners in enumerate(boxes):
+        whole = torch.as_tensor(corners).reshape(-1, 4).clamp_min(0).long()
+        for x0, y0, x1, y1 in whole.tolist():
             mask[number, :, min(y0, height) : y1, min(x0, width) : x1] = True
     return mask
 
@@ -187,7 +188,9 @@ def fusion_loss(
     importance = importance_loss(importances, weights) if importances else fused.new_zeros(())
     # Cao (5): L_fusion = L_pixel + alpha L_grad + L_load.
     total = pixel + alpha * gradient + load
-    if reading == "official" if balance_importance is None else balance_importance:
+    if balance_importance is None:
+        balance_importance = reading == "official"
+    if balance_importance:
         total = total + importance
     return FusionLoss(total, pixel, gradient, load, importance)
 

@@ -194,15 +194,15 @@ def test_shared_detector_learns_from_both_modalities():
     assert len(list(model.parameters())) == len(list(model.infrared.parameters()))
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (((), "small"), "classes: expected different names"),
-    ((("car", "car"), "small"), "classes: expected different names"),
-    ((CLASSES, "large"), "size: expected one of resnet50, small, got 'large'"),
-    ((CLASSES, "small", True), "pretrained: ImageNet weights exist for size 'resnet50'"),
+@pytest.mark.parametrize(("classes", "size", "pretrained", "message"), [
+    ((), "small", False, "classes: expected different names"),
+    (("car", "car"), "small", False, "classes: expected different names"),
+    (CLASSES, "large", False, "size: expected one of resnet50, small, got 'large'"),
+    (CLASSES, "small", True, "pretrained: ImageNet weights exist for size 'resnet50'"),
 ])
-def test_bad_detectors(arguments, message):
+def test_bad_detectors(classes, size, pretrained, message):
     with pytest.raises(ValueError, match=message):
-        Detectors(*arguments)
+        Detectors(classes, size, pretrained=pretrained)
 
 
 # ---- ResNet-50 --------------------------------------------------------------------------------------------------

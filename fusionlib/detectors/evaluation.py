@@ -108,11 +108,16 @@ def resampled(found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[
     keys = list(range(len(truth)) if groups is None else groups)
     if len(keys) != len(truth):
         raise ValueError(f"groups: expected one an image, {len(truth)}, got {len(keys)}")
-    members = [np.array([i for i, key in enumerate(keys) if key == wanted]) for wanted in dict.fromkeys(keys)]
-    drawn = [score(np.concatenate([members[g] for g in rng.integers(len(members), size=len(members))]))
-             for _ in range(samples)]
-    return {name: np.array([one.ap[name] for one in drawn]) for name in classes} | {
-        "mAP": np.array([one.mean for one in drawn])}
+    members: dict[Hashable, list[int]] = {}
+    for i, key in enumerate(keys):
+        members.setdefault(key, []).append(i)
+    groups_of_images = [np.array(group) for group in members.values()]
+    drawn = []
+    for _ in range(samples):
+        chosen = rng.integers(len(groups_of_images), size=len(groups_of_images))
+        drawn.append(score(np.concatenate([groups_of_images[g] for g in chosen])))
+    values = {name: np.array([precision.ap[name] for precision in drawn]) for name in classes}
+    return values | {"mAP": np.array([precision.mean for precision in drawn])}
 
 
 def percentiles(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
@@ -161,30 +166,34 @@ def _match(found: Sequence[Boxes], truth: Sequence[Boxes], name: str) -> tuple[n
     """Return image and correctness of every detection of a class by falling score, and the objects of each image."""
     rows: list[tuple[float, int, bool]] = []
     objects = np.zeros(len(truth), np.int64)
-    for number, (detected, there) in enumerate(zip(found, truth, strict=True)):
-        mine, theirs = (np.array([label == name for label in one.labels], bool) for one in (detected, there))
-        objects[number] = theirs.sum()
-        if not mine.any():
+    for number, (detected, annotated) in enumerate(zip(found, truth, strict=True)):
+        detected_mask = np.array([label == name for label in detected.labels], bool)
+        annotated_mask = np.array([label == name for label in annotated.labels], bool)
+        objects[number] = annotated_mask.sum()
+        if not detected_mask.any():
             continue
-        scores = np.asarray(detected.scores, np.float64)[mine]
-        iou = overlap(np.asarray(detected.corners)[mine], np.asarray(there.corners).reshape(-1, 4)[theirs])
+        scores = np.asarray(detected.scores, np.float64)[detected_mask]
+        detected_corners = np.asarray(detected.corners)[detected_mask]
+        annotated_corners = np.asarray(annotated.corners).reshape(-1, 4)[annotated_mask]
+        iou = overlap(detected_corners, annotated_corners)
         taken = np.zeros(objects[number], bool)
         for i in np.argsort(-scores, kind="stable"):
             # VOC: a detection belongs to the object it overlaps most; a second one for the same object is false.
             best = int(iou[i].argmax()) if len(taken) else -1
-            right = best >= 0 and iou[i, best] >= IOU and not taken[best]
-            if right:
+            true_positive = best >= 0 and iou[i, best] >= IOU and not taken[best]
+            if true_positive:
                 taken[best] = True
-            rows.append((scores[i], number, right))
+            rows.append((scores[i], number, true_positive))
     rows.sort(key=lambda row: -row[0])
     return np.array([row[1] for row in rows], np.int64), np.array([row[2] for row in rows], bool), objects
 
 
-def _voc(image: np.ndarray, right: np.ndarray, objects: np.ndarray, times: np.ndarray,
+def _voc(image: np.ndarray, true_positive: np.ndarray, objects: np.ndarray, times: np.ndarray,
          mode: str) -> tuple[float, np.ndarray, np.ndarray]:
     """Return AP, recall and precision when image i counts ``times[i]``-fold."""
     total, count = (objects * times).sum(), times[image]
-    true, false = np.cumsum(count * right), np.cumsum(count * ~right)
+    true = np.cumsum(count * true_positive)
+    false = np.cumsum(count * ~true_positive)
     precision = true / np.maximum(true + false, 1)
     if not total:
         return float("nan"), np.full(len(true), np.nan), precision
@@ -222,22 +231,25 @@ def _coco(found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str]
                             "categories": [{"id": i, "name": name} for i, name in enumerate(classes, 1)]}
             coco.createIndex()
             sets.append(coco)
-        judge = COCOeval(*sets, "bbox")
-        judge.params.iouThrs, judge.params.maxDets = np.array([IOU]), [COCO_LIMIT]
-        judge.params.areaRng, judge.params.areaRngLbl = [[0, 1e10]], ["all"]
-        judge.evaluate()
+        coco_eval = COCOeval(*sets, "bbox")
+        coco_eval.params.iouThrs, coco_eval.params.maxDets = np.array([IOU]), [COCO_LIMIT]
+        coco_eval.params.areaRng, coco_eval.params.areaRngLbl = [[0, 1e10]], ["all"]
+        coco_eval.evaluate()
     matched = np.empty((len(classes), len(truth)), object)
-    matched[:] = np.array(judge.evalImgs, object).reshape(matched.shape)
+    matched[:] = np.array(coco_eval.evalImgs, object).reshape(matched.shape)
 
     def score(drawn: np.ndarray) -> Precision:
-        judge.params.imgIds = judge._paramsEval.imgIds = list(range(len(drawn)))
-        judge.evalImgs = list(matched[:, drawn].ravel())
+        coco_eval.params.imgIds = coco_eval._paramsEval.imgIds = list(range(len(drawn)))
+        coco_eval.evalImgs = list(matched[:, drawn].ravel())
         with contextlib.redirect_stdout(io.StringIO()):
-            judge.accumulate()
-        precision = judge.eval["precision"][0, :, :, 0, 0]  # (101, classes), -1 where a class does not occur
+            coco_eval.accumulate()
+        precision = coco_eval.eval["precision"][0, :, :, 0, 0]  # (101, classes), -1 where a class does not occur
         precision = np.where(precision < 0, np.nan, precision)
-        return _summary({name: (precision[:, k].mean(), judge.params.recThrs, precision[:, k])
-                         for k, name in enumerate(classes)})
+        recall = coco_eval.params.recThrs
+        scored = {}
+        for k, name in enumerate(classes):
+            scored[name] = precision[:, k].mean(), recall, precision[:, k]
+        return _summary(scored)
 
     return score
 

@@ -100,10 +100,14 @@ class Attention(nn.Module):
 
     def forward(self, features: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         """Return the attended features of every level and the map of the finest, (B, 1, h, w)."""
-        maps = {level: self.score(self.reduce(f)) for level, f in features.items()}
+        maps = {level: self.map(f) for level, f in features.items()}
         # ASSUMPTION: the paper does not say how the attention enters the detector; f (1 + a) as in the official code,
         # so that the detection loss trains it. The map of the finest level goes to the fusion network.
         return {level: f * (1 + maps[level]) for level, f in features.items()}, maps["0"]
+
+    def map(self, features: Tensor) -> Tensor:
+        """Return the map (B, 1, h, w) of one level's features (B, C, h, w)."""
+        return self.score(self.reduce(features))
 
 
 class OwnSize(GeneralizedRCNNTransform):
@@ -161,7 +165,7 @@ class Detector(FasterRCNN):
     # ASSUMPTION: with ImageNet weights, normalisation layers and the first stage of the ResNet stay frozen, as in the
     # official code; from scratch everything is trained, with the statistics of the whole batch.
 
-    def __init__(self, classes: int, size: str = "resnet50", pretrained: bool = False, seed: int = 0):
+    def __init__(self, classes: int, size: str = "resnet50", *, pretrained: bool = False, seed: int = 0):
         if size not in SIZES:
             raise ValueError(f"size: expected one of {', '.join(SIZES)}, got {size!r}")
         if pretrained and size != "resnet50":
@@ -202,16 +206,24 @@ class Detector(FasterRCNN):
 
     def level0(self, images: Tensor) -> Tensor:
         """Return the attention (B, 1, ceil(H/4), ceil(W/4)) alone: the pyramid runs, the heads do not."""
-        return self._attend(images)[2]
+        features = self.backbone(self._batch(images).tensors)["0"]
+        return _inside(self.attention.map(features), images)
 
     def _attend(self, images: Tensor):
+        batch = self._batch(images)
+        features, attention = self.attention(self.backbone(batch.tensors))
+        return batch, features, _inside(attention, images)
+
+    def _batch(self, images: Tensor):
         # ASSUMPTION: the detectors read gray images, Y of a coloured one, replicated to three channels, as in the
         # official code.
-        batch, _ = self.transform(list(images.expand(-1, 3, -1, -1)))
-        features, attention = self.attention(self.backbone(batch.tensors))
-        # The batch is padded to multiples of 32; keep the cells whose centre lies in the image.
-        height, width = (-(-n // STRIDE) for n in images.shape[-2:])
-        return batch, features, attention[..., :height, :width]
+        return self.transform(list(images.expand(-1, 3, -1, -1)))[0]
+
+
+def _inside(attention: Tensor, images: Tensor) -> Tensor:
+    """Return the cells of a map whose centre lies in the images: a batch is padded to multiples of 32 pixels."""
+    height, width = (-(-n // STRIDE) for n in images.shape[-2:])
+    return attention[..., :height, :width]
 
 
 def to_frame(attention: Tensor, size: Sequence[int]) -> Tensor:
@@ -234,17 +246,17 @@ class Detectors(nn.Module):
         One detector for both modalities, trained on the images of both: the detector that table 3 of Cao et al. needs.
     """
 
-    def __init__(self, classes: Sequence[str], size: str = "resnet50", pretrained: bool = False, shared: bool = False,
-                 seed: int = 0):
+    def __init__(self, classes: Sequence[str], size: str = "resnet50", *, pretrained: bool = False,
+                 shared: bool = False, seed: int = 0):
         super().__init__()
         if not classes or len(set(classes)) < len(classes):
             raise ValueError(f"classes: expected different names, at least one, got {list(classes)}")
         self.classes = tuple(classes)
-        self.infrared = Detector(len(classes), size, pretrained, seed)
+        self.infrared = Detector(len(classes), size, pretrained=pretrained, seed=seed)
         if shared:  # not registered a second time, or its weights would be saved twice
             object.__setattr__(self, "visible", self.infrared)
         else:
-            self.visible = Detector(len(classes), size, pretrained, seed + 1)
+            self.visible = Detector(len(classes), size, pretrained=pretrained, seed=seed + 1)
 
     def forward(self, infrared: Tensor, visible: Tensor, targets: list[dict[str, Tensor]],
                 generators: Generators | None = None) -> tuple[dict[str, Tensor], Tensor]:
@@ -268,7 +280,7 @@ def _small() -> BackboneWithFPN:
     channels = (16, 32, 48, 64)
 
     def block(i: int, o: int) -> nn.Sequential:
-        return nn.Sequential(nn.Conv2d(i, o, 3, 2, 1, bias=False), nn.GroupNorm(8, o), nn.ReLU())
+        return nn.Sequential(nn.Conv2d(i, o, 3, 2, 1, bias=False), nn.GroupNorm(8, o), nn.ReLU(inplace=True))
 
     body = nn.Sequential()
     body.add_module("stem", block(3, channels[0]))

@@ -93,7 +93,9 @@ class Method:
             raise ValueError(f"{self.name}: no parameter named {', '.join(unknown)}; "
                              f"there are {', '.join(self.parameters) or 'none'}")
         a, b = images.check_pair(a, b)
-        ya, yb = (images.luma(image).astype(np.float64) for image in (a, b))
+        ya, yb = images.luma(a), images.luma(b)
+        if not getattr(self.function, "takes_uint8", False):  # a network's copies in double precision would be wasted
+            ya, yb = ya.astype(np.float64), yb.astype(np.float64)
         coloured = [images.is_colour(image) for image in (a, b)]
         planes: Planes = [(ya, yb)]
         if all(coloured):

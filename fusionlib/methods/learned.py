@@ -30,6 +30,8 @@ class Learned:
         network's own conversion gives and takes the luma (PIAFusion).
     """
 
+    takes_uint8 = True
+
     def __init__(self, name: str, variant: str, weights: str | Path | None, device: str):
         self.name, self.variant, self.weights, self.device = name, variant, weights, device
         self.__doc__ = f"Compared network of MoE-Fusion's tables, {compared(name).variants[self._network_variant].says}."
@@ -51,7 +53,7 @@ class Learned:
         return compared(self.name).load(self._network_variant, self.weights, device=device_name(self.device))
 
     def __call__(self, ya: np.ndarray, yb: np.ndarray, planes: Planes):
-        return [self.network.fuse(ya.astype(np.uint8), yb.astype(np.uint8))], {}
+        return [self.network.fuse(ya, yb)], {}
 
 
 def compared(name: str):
@@ -73,6 +75,8 @@ class Trained:
         minute: it shows that everything works and is no substitute for a training on photographs.
     """
 
+    takes_uint8 = True
+
     def __init__(self, folder: str | Path | None, device: str):
         self.folder, self.device = Path(folder or runs.root() / ARTEFACT), device
 
@@ -84,5 +88,4 @@ class Trained:
         return load(self.folder, self.device)
 
     def __call__(self, ya: np.ndarray, yb: np.ndarray, planes: Planes, memory: float | None = None):
-        infrared, visible = ya.astype(np.uint8), yb.astype(np.uint8)
-        return [self.network.fuse(infrared, visible, memory=memory)], {}
+        return [self.network.fuse(ya, yb, memory=memory)], {}

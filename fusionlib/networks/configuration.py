@@ -1,4 +1,4 @@
-"""The configuration of a MoE-Fusion network: two readings of Cao et al., ICCV 2023, and every choice they leave open."""
+"""The configuration of MoE-Fusion: two readings of Cao et al., ICCV 2023, and their choices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GATE_GRID = ((120, 160), (60, 80))
 
 
 class InterpretationOptions(NamedTuple):
-    """What distinguishes the two readings of the network; the losses have theirs in ``fusionlib.losses``."""
+    """What distinguishes the two readings of the network; the losses have their own."""
 
     border: str  # of the 3x3 convolutions
     dense_relu: bool  # ReLU after every convolution of the encoders, or after the first alone
@@ -23,10 +23,13 @@ class InterpretationOptions(NamedTuple):
 
 
 READINGS = {
-    # ASSUMPTION: the paper names no padding; its encoders follow DenseFuse, which mirrors the border, and here every
-    # 3x3 convolution does.
-    "paper": InterpretationOptions("reflect", True, "sum", True, True),
-    "official": InterpretationOptions("zeros", False, "log-sum-exp", False, False),
+    # ASSUMPTION: the paper names no padding; its encoders follow DenseFuse, which mirrors the
+    # border, and here every 3x3 convolution does.
+    "paper": InterpretationOptions(
+        border="reflect", dense_relu=True, combine="sum", attention_convs=True, random_gates=True),
+    "official": InterpretationOptions(
+        border="zeros", dense_relu=False, combine="log-sum-exp", attention_convs=False,
+        random_gates=False),
 }
 
 
@@ -37,18 +40,22 @@ class MoEFusionConfig:
     Attributes
     ----------
     reading : "paper" or "official"
-        Equations and text with the gaps filled as the ASSUMPTION lines say, or what the published code does.
+        Equations and text with the gaps filled as the ASSUMPTION lines say, or what the published
+        code does.
     experts, k : int
-        N experts in every mixture, even, the first half of the local ones for the visible image; K selected.
+        N experts in every mixture, even, the first half of the local ones for the visible image; K
+        selected.
     width : int
         Channels C of a feature map, even. The paper's network has 16; experts shrink with it.
     gate_grid : ((h, w), (h, w)) or "full"
-        Size to which the local and the global gate resize their features; "full" is ``image_size`` for both.
+        Size to which the local and the global gate resize their features; "full" is ``image_size``
+        for both.
     local : "mole", "attention" or "none"
-        Local mixtures; "Att-Local", one 1x1 convolution of the attended features; "w/o MoLE", no local features.
+        Local mixtures; "Att-Local", one 1x1 convolution of the attended features; "w/o MoLE", no
+        local features.
     decoder : "moge", "single" or "wide"
-        Global mixture; "w/o MoGE", one decoder that is built like one expert; or one whose hidden layers are widened
-        until it takes the operations of K experts.
+        Global mixture; "w/o MoGE", one decoder that is built like one expert; or one whose hidden
+        layers are widened until it takes the operations of K experts.
     background : bool
         Second local mixture on 1 - Att; without it there is equation (2) alone.
     noise : bool
@@ -58,8 +65,8 @@ class MoEFusionConfig:
     image_size : (int, int), optional
         Height and width for ``gate_grid="full"``.
     start : "average" or "random", optional
-        Untrained, fuse to about the average of both images, or to nothing in particular; by default the paper's
-        reading starts from the average, the official one at random.
+        Untrained, fuse to about the average of both images, or to nothing in particular; by default
+        the paper's reading starts from the average, the official one at random.
     seed : int
         Seed of the initial parameters; nothing global is seeded.
 
@@ -69,15 +76,20 @@ class MoEFusionConfig:
         A value outside what is said above; one sentence each.
     """
 
-    # ASSUMPTION: the paper feeds H x W x 3 visible pixels and returns one channel; the default feeds Y alone.
-    # ASSUMPTION: one gate over all N experts; the first half of the local experts reads the visible features, the
-    # second half the infrared ones, so that top-K may take all experts from one modality (always with K = 1).
-    # ASSUMPTION: equation (2) has one y_local, section 4.6 and figure 6 have foreground and background experts; both
-    # mixtures exist, each with a gate, and both enter the global mixture.
-    # ASSUMPTION: equation (1) has no noise, but the load loss it is trained with needs one: on in training by default.
-    # ASSUMPTION: equations (1) and (3) flatten whole feature maps, 39 million weights a local gate at 640x480; by
-    # default the maps are first resized to 120x160 (local) and 60x80 (global), as the official code does.
-    # ASSUMPTION: the number of experts changes in local and global mixtures together (E2, E4, E6, E8 of figure 7).
+    # ASSUMPTION: the paper feeds H x W x 3 visible pixels and returns one channel; the default feeds
+    # Y alone.
+    # ASSUMPTION: one gate over all N experts; the first half of the local experts reads the visible
+    # features, the second half the infrared ones, so that top-K may take all experts from one
+    # modality (always with K = 1).
+    # ASSUMPTION: equation (2) has one y_local, section 4.6 and figure 6 have foreground and
+    # background experts; both mixtures exist, each with a gate, and both enter the global mixture.
+    # ASSUMPTION: equation (1) has no noise, but the load loss it is trained with needs one: on in
+    # training by default.
+    # ASSUMPTION: equations (1) and (3) flatten whole feature maps, 39 million weights a local gate
+    # at 640x480; by default the maps are first resized to 120x160 (local) and 60x80 (global), as
+    # the official code does.
+    # ASSUMPTION: the number of experts changes in local and global mixtures together (E2, E4, E6,
+    # E8 of figure 7).
 
     reading: str = "paper"
     experts: int = 4
@@ -102,9 +114,11 @@ class MoEFusionConfig:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
         if self.experts < 2 or self.experts % 2:
-            raise ValueError(f"experts: expected an even number, half of it for each modality, got {self.experts}")
+            raise ValueError("experts: expected an even number, half of it for each modality, got "
+                             f"{self.experts}")
         if not 1 <= self.k <= self.experts:
-            raise ValueError(f"k: expected 1 to {self.experts} selected experts (experts={self.experts}), got {self.k}")
+            raise ValueError(f"k: expected 1 to {self.experts} selected experts "
+                             f"(experts={self.experts}), got {self.k}")
         if self.width < 2 or self.width % 2:
             raise ValueError(f"width: expected an even number of channels, got {self.width}")
         if self.gate_grid == "full" and self.image_size is None:
@@ -116,8 +130,8 @@ class MoEFusionConfig:
         except (TypeError, ValueError):
             sides = []
         if len(sides) != 4 or min(sides) < 1:
-            raise ValueError('gate_grid: expected ((h, w), (h, w)), local and global, or "full", got '
-                             f"{self.gate_grid!r}")
+            raise ValueError('gate_grid: expected ((h, w), (h, w)), local and global, or "full", '
+                             f"got {self.gate_grid!r}")
         object.__setattr__(self, "local_grid", local_grid)
         object.__setattr__(self, "global_grid", global_grid)
         regions = ("foreground", "background") if self.background else ("foreground",)
@@ -127,7 +141,7 @@ class MoEFusionConfig:
 def check_batch(
     config: MoEFusionConfig, infrared: Tensor, visible: Tensor, attention: Tensor | None
 ) -> None:
-    """Raise TypeError or ValueError where a batch is not what a network of this configuration takes."""
+    """Raise TypeError or ValueError where a batch is not what a network of ``config`` takes."""
     expected = {"infrared": (infrared, 1), "visible": (visible, config.visible_channels)}
     if config.regions:
         expected["attention"] = attention, 2
@@ -140,14 +154,15 @@ def check_batch(
         least = 1 if name == "attention" else 2  # a single line of pixels cannot be mirrored
         right = x.ndim == 4 and x.shape[1] == channels and len(x) == len(infrared) > 0
         if not right or min(x.shape[2:]) < least:
-            raise ValueError(f"{name}: expected {shape}, at least {least}x{least}, got shape {tuple(x.shape)}")
+            raise ValueError(f"{name}: expected {shape}, at least {least}x{least}, got shape "
+                             f"{tuple(x.shape)}")
     if infrared.shape[2:] != visible.shape[2:]:
         sizes = (f"{x.shape[2]}x{x.shape[3]}" for x in (infrared, visible))
         raise ValueError("infrared and visible: expected one size, got {} and {}".format(*sizes))
 
 
 def widened(channels: tuple[int, ...], k: int) -> tuple[int, ...]:
-    """Return the channels of one chain of four convolutions that takes about the operations of ``k`` such chains."""
+    """Return the channels of a chain of four convolutions with the operations of ``k`` such."""
     first, a, b, c, last = channels
     # Widened by s, the first and the last kernels grow with s, those between with its square.
     linear, square = first * a + c * last, a * b + b * c

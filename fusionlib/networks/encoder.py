@@ -1,4 +1,4 @@
-"""The encoders of MoE-Fusion and the fusion of its two attention maps (sections 3.1 and 3.2 of Cao et al., ICCV 2023)."""
+"""The encoders of MoE-Fusion and the fusion of its attention maps (Cao et al., 2023, section 3)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class DenseEncoder(nn.Module):
         self.dense_relu = dense_relu
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return x_dense (B, 4C, H, W) of an image (B, channels, H, W); its last C channels are x_enc."""
+        """Return x_dense (B, 4C, H, W) of an image; its last C channels are x_enc."""
         x_dense = self.layers[0](image).relu_()  # (B, C, H, W)
         for layer in self.layers[1:]:
             x_enc = layer(x_dense)  # (B, C, H, W)
@@ -43,8 +43,9 @@ class DenseEncoder(nn.Module):
 class AttentionFusion(nn.Module):
     """Att from the maps of the two detectors: two convolutions, sigmoid, maximum (section 3.2).
 
-    ASSUMPTION: sizes and start of these convolutions are not given: 2 -> 16 -> 2 channels, ReLU between, on the
-    logits of the maps, and started as the identity, so that training begins with Att = max(Att_V, Att_I).
+    ASSUMPTION: sizes and start of these convolutions are not given: 2 -> 16 -> 2 channels, ReLU
+    between, on the logits of the maps, and started as the identity, so that training begins with
+    Att = max(Att_V, Att_I).
     """
 
     HIDDEN, MARGIN = 16, 1e-4

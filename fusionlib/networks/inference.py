@@ -1,9 +1,9 @@
 """MoE-Fusion on a processor without gradients: quick, in memory that is bounded at any size.
 
-:func:`fuse` gives what ``MoEFusion.forward`` gives, tile by tile. A tile is read with a halo as wide
-as the convolutions of its stage reach, so it needs no other tile; the gates see the whole image and
-are decided first. The chosen experts of a mixture become one chain of convolutions: first kernels
-side by side, inner ones grouped, the last, which is linear, weighted by the gate and summed.
+:func:`fuse` gives what ``MoEFusion.forward`` gives, tile by tile. A tile is read with a halo as
+wide as the convolutions of its stage reach, so it needs no other tile; the gates see the whole
+image and are decided first. The chosen experts of a mixture become one chain of convolutions: first
+kernels side by side, inner ones grouped, the last, linear one weighted by the gate and summed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The start of an untrained MoE-Fusion: from a seed of its own, near the average of both images, gates at random."""
+"""The start of an untrained MoE-Fusion: from a seed, near the average of both images."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ def initialize(model: nn.Module, seed: int, random_gates: bool) -> None:
             nn.init.uniform_(module.weight, -bound, bound, generator=generator)
             nn.init.uniform_(module.bias, -bound, bound, generator=generator)
         elif isinstance(module, NoisyTopKGate) and random_gates:
-            # ASSUMPTION: gates start random, N(0, 1/D), their noise weights at zero; gates that start at zero, as in
-            # the official code, choose the same two experts of one modality for every image, by tie.
-            nn.init.normal_(module.w_gate, std=1 / math.sqrt(len(module.w_gate)), generator=generator)
+            # ASSUMPTION: gates start random, N(0, 1/D), their noise weights at zero; gates that
+            # start at zero, as in the official code, choose the same two experts of one modality
+            # for every image, by tie.
+            std = 1 / math.sqrt(len(module.w_gate))
+            nn.init.normal_(module.w_gate, std=std, generator=generator)
     for module in model.modules():
         if isinstance(module, AttentionFusion):
             _start_as_identity(module)
@@ -43,13 +45,15 @@ def _start_as_identity(attention: AttentionFusion) -> None:
 
 
 @torch.no_grad()
-def start_as_average(encoders: Iterable[nn.Module], decoders: Iterable[Expert], features: Sequence[int]) -> None:
+def start_as_average(
+    encoders: Iterable[nn.Module], decoders: Iterable[Expert], features: Sequence[int]
+) -> None:
     """Let the first channel of every layer pass the images on.
 
-    ASSUMPTION: the start of training is not given. The gradient loss cannot tell an image from its negative, and a
-    short training that starts at random often ends in one; so the network starts near (I + V) / 2: one channel passes
-    each image through its encoder and their average through every decoder, whose last layer has a tenth of its random
-    weights.
+    ASSUMPTION: the start of training is not given. The gradient loss cannot tell an image from its
+    negative, and a short training that starts at random often ends in one; so the network starts
+    near (I + V) / 2: one channel passes each image through its encoder and their average through every
+    decoder, whose last layer has a tenth of its random weights.
 
     Parameters
     ----------

@@ -1,5 +1,5 @@
-"""MoE-Fusion taken apart: what each stage of a forward pass read and gave, what it costs, and copies
-that differ in one decision.
+"""MoE-Fusion taken apart: what each stage of a forward pass read and gave, what it costs, and
+copies that differ in one decision.
 
 Nothing is written down twice here: shapes and gates are noted while the network runs.
 """
@@ -141,7 +141,7 @@ def count_parameters_and_flops(
 
 
 def copy_with_options(model: MoEFusion, combine: str | None = None, **options) -> MoEFusion:
-    """Return a network with other options that has the weights of ``model`` where they mean the same.
+    """Return a network with other options and the weights of ``model`` where they mean the same.
 
     Fewer channels or experts take the first ones. The matrix of a gate on another grid stays as
     initialised: its rows belong to other pixels.
@@ -158,9 +158,11 @@ def copy_with_options(model: MoEFusion, combine: str | None = None, **options) -
     state = other.state_dict()
     for name, value in state.items():
         is_global = name.startswith("decoder")
-        same = (old.global_grid == new.global_grid) if is_global else old.local_grid == new.local_grid
+        grids = (old.local_grid, new.local_grid)
+        if is_global:
+            grids = (old.global_grid, new.global_grid)
         of_gate = name.endswith(("w_gate", "w_noise"))
-        if name not in given or (of_gate and not same):
+        if name not in given or (of_gate and grids[0] != grids[1]):
             continue
         overlap = tuple(map(slice, map(min, value.shape, given[name].shape)))
         value[overlap] = given[name][overlap]
@@ -172,7 +174,7 @@ def copy_with_options(model: MoEFusion, combine: str | None = None, **options) -
 
 
 def reaches(term: Tensor, parameters: Iterable[Tensor]) -> bool:
-    """Tell whether the gradient of a scalar reaches any of the parameters with a number other than zero."""
+    """Tell whether the gradient of a scalar reaches any parameter with a number other than zero."""
     if not term.requires_grad:
         return False
     gradients = torch.autograd.grad(term, list(parameters), retain_graph=True, allow_unused=True)
@@ -180,6 +182,9 @@ def reaches(term: Tensor, parameters: Iterable[Tensor]) -> bool:
 
 
 def chosen(output: MoEFusionOutput, sample: int = 0) -> str:
-    """Say which experts the gates selected for a sample, numbered from 1 as in the paper."""
-    return "; ".join(f"{name} " + " ".join(str(number + 1) for number in gate[sample].nonzero().flatten().tolist())
-                     for name, gate in output.gates.items())
+    """Say which experts the gates selected for an image, numbered from 1 as in the paper."""
+    said = []
+    for name, gate in output.gates.items():
+        numbers = (gate[sample].nonzero().flatten() + 1).tolist()
+        said.append(f"{name} {' '.join(map(str, numbers))}")
+    return "; ".join(said)

@@ -1,10 +1,10 @@
 """The sparsely gated mixture of experts: equations (1) to (4) of MoE-Fusion.
 
-Sources: Cao et al., "Multi-modal Gated Mixture of Local-to-Global Experts for Dynamic Image Fusion", ICCV 2023, here
-"Cao"; the noise, the load and the importance of Shazeer et al., "Outrageously Large Neural Networks: The
-Sparsely-Gated Mixture-of-Experts Layer", ICLR 2017, here "Shazeer". ``fusionlib.losses`` turns loads into a loss.
+Sources: Cao et al., "Multi-modal Gated Mixture of Local-to-Global Experts for Dynamic Image
+Fusion", ICCV 2023, here "Cao"; noise, load and importance of Shazeer et al., "Outrageously Large
+Neural Networks", ICLR 2017, here "Shazeer". ``fusionlib.losses`` turns loads into a loss.
 
-Shapes: B images, N experts of which K are chosen, C channels of H x W pixels, D numbers that a gate reads.
+Shapes: B images, N experts of which K are chosen, C channels of H x W pixels, D numbers for a gate.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Source of the gates' noise: PyTorch's own, one for the batch, or one for each image (the same numbers however a batch
-# is shared out among processes).
+# Source of the gates' noise: PyTorch's own, one for the batch, or one for each image.
 Noise = torch.Generator | Sequence[torch.Generator] | None
+PADDING = {"reflect": "reflect", "zeros": "constant"}  # of nn.Conv2d: of F.pad
 
 
 class Expert(nn.Module):
-    """A chain of 3x3 convolutions that keep the size, with ReLU between them and none after the last."""
+    """A chain of 3x3 convolutions that keep the size, with ReLU between them."""
 
     def __init__(self, channels: Sequence[int], border: str):
         super().__init__()
@@ -46,7 +46,7 @@ class Gating(NamedTuple):
     chosen : (B, K) int64
         The selected experts, in ascending order.
     load : (N,)
-        Images an expert receives: their expected number under the noise in training, their count otherwise.
+        Images an expert receives: expected under the noise in training, else counted.
     importance : (N,)
         Sum of the weights over the batch.
     """
@@ -70,20 +70,20 @@ class NoisyTopKGate(nn.Module):
         Add noise to the logits in training; without it the load is a count and has no gradient.
     """
 
-    def __init__(self, inputs: int, experts: int, k: int, noise: bool = True):
+    def __init__(self, inputs: int, experts: int, k: int, *, noise: bool = True):
         super().__init__()
         self.experts, self.k = experts, k
         self.w_gate = nn.Parameter(torch.zeros(inputs, experts))
         self.w_noise = nn.Parameter(torch.zeros(inputs, experts)) if noise else None
 
     def forward(self, s: Tensor, generator: Noise = None) -> Gating:
-        """Gate the features s (B, D); always in single precision, so that rounding does not choose the experts."""
+        """Gate the features s (B, D), in single precision: rounding must not choose the experts."""
         with torch.autocast("cpu" if s.is_meta else s.device.type, enabled=False):
             s = s.float()
             clean = s @ self.w_gate.float()  # (B, N)
             noisy = clean
             if self.training and self.w_noise is not None:
-                # Shazeer (4): H(x)_i = (x W_g)_i + N(0, 1) softplus((x W_noise)_i); 0.01 keeps the noise alive.
+                # Shazeer (4): H(x)_i = (x W_g)_i + N(0, 1) softplus((x W_noise)_i), here never 0
                 spread = F.softplus(s @ self.w_noise.float()) + 0.01
                 noisy = clean + _draw_noise(clean, generator) * spread
             top, order = noisy.topk(min(self.k + 1, self.experts), dim=1)
@@ -108,8 +108,8 @@ def _draw_noise(like: Tensor, generator: Noise) -> Tensor:
 
 
 def _expected_load(clean: Tensor, noisy: Tensor, spread: Tensor, top: Tensor) -> Tensor:
-    """Return the expected number of images per expert if each one's noise were drawn again, (N,)."""
-    # The threshold excludes the expert itself: for one in the top K it is the (K+1)-th logit, else the K-th.
+    """Return the images per expert to be expected if each one's noise were drawn again, (N,)."""
+    # The threshold excludes the expert: the (K+1)-th logit for one in the top K, else the K-th.
     threshold = torch.where(noisy > top[:, -1:], top[:, -1:], top[:, -2:-1])
     # Shazeer (9): P(x, i) = Phi(((x W_g)_i - kth_excluding(H(x), k, i)) / softplus((x W_noise)_i)).
     probability = torch.special.ndtr((clean - threshold) / spread)
@@ -127,23 +127,23 @@ class MixtureOfExperts(nn.Module):
     gate : NoisyTopKGate
         It knows N and K.
     inputs : int
-        How many feature maps the experts read; of N experts the first N / inputs read the first, and so on.
+        Feature maps that experts read; of N experts the first N / inputs read the first, and so on.
     combine : "sum" or "log-sum-exp"
-        Weighted sum, equations (2) and (4); or the logarithm of the weighted sum of exponentials (official code).
+        Weighted sum, or the logarithm of the weighted sum of exponentials (official code).
     border : "reflect" or "zeros"
         Of the convolutions.
     """
 
-    def __init__(
-        self, channels: Sequence[int], gate: NoisyTopKGate, inputs: int = 1, combine: str = "sum", border: str = "reflect"
-    ):
+    def __init__(self, channels: Sequence[int], gate: NoisyTopKGate, inputs: int = 1, *,
+                 combine: str = "sum", border: str = "reflect"):
         super().__init__()
         self.gate, self.combine = gate, combine
         self.experts = nn.ModuleList(Expert(channels, border) for _ in range(gate.experts))
-        self.input_of_expert = [expert * inputs // gate.experts for expert in range(gate.experts)]
+        self.input_of_expert = [i * inputs // gate.experts for i in range(gate.experts)]
 
-    def forward(self, s: Tensor, inputs: Sequence[Tensor], generator: Noise = None) -> tuple[Tensor, Gating]:
-        """Return the mixture y of the selected experts and the gate's decision.
+    def forward(self, s: Tensor, inputs: Sequence[Tensor],
+                generator: Noise = None) -> tuple[Tensor, Gating]:
+        """Return the mixture y (B, C', H, W) of the selected experts and the gate's decision.
 
         Parameters
         ----------
@@ -151,15 +151,11 @@ class MixtureOfExperts(nn.Module):
             What the gate reads.
         inputs : sequence of (B, C, H, W)
             What the experts read.
-
-        Returns
-        -------
-        (B, C', H, W), Gating
         """
         gating = self.gate(s, generator)
         if prefers_gathered(s):
             return self.gathered(inputs, gating), gating
-        images = [x.split(1) for x in inputs]  # not indexed: so a gradient is written once, not once per image
+        images = [x.split(1) for x in inputs]  # so a gradient is written once, not once per image
         mixed = []
         for b, chosen in enumerate(gating.chosen.tolist()):
             y = 0
@@ -175,40 +171,38 @@ class MixtureOfExperts(nn.Module):
         return (y if self.combine == "sum" else safe_log(y)), gating
 
     def gathered(self, inputs: Sequence[Tensor], gating: Gating) -> Tensor:
-        """Return the same sum without a loop over experts: the chosen kernels side by side, one convolution a layer."""
+        """Return the same sum without a loop: gathered kernels, one grouped convolution a layer."""
         (batch, k), (height, width) = gating.chosen.shape, inputs[0].shape[2:]
-        x = inputs[0]
+        x, chosen = inputs[0], gating.chosen.flatten()  # (B K,)
         if len(inputs) > 1:
-            image = torch.arange(batch, device=x.device)[:, None]
             source = gating.chosen * len(inputs) // len(self.experts)  # (B, K)
+            image = torch.arange(batch, device=x.device)[:, None]
             x = torch.stack(tuple(inputs), dim=1)[image, source]  # (B, K, C, H, W)
         x = x.reshape(1, -1, height, width)  # (1, B C, H, W) or (1, B K C, H, W)
-        for layers in zip(*(expert.layers for expert in self.experts), strict=True):
+        for number in range(len(self.experts[0].layers)):
+            layers = [expert.layers[number] for expert in self.experts]
+            x = x.relu() if number else x
             weight = torch.stack([layer.weight for layer in layers])  # (N, C', C, 3, 3)
             bias = torch.stack([layer.bias for layer in layers])  # (N, C')
-            weight = weight.index_select(0, gating.chosen.flatten()).flatten(0, 1)  # (B K C', C, 3, 3)
-            bias = bias.index_select(0, gating.chosen.flatten()).flatten()
+            weight = weight.index_select(0, chosen).flatten(0, 1)  # (B K C', C, 3, 3)
+            bias = bias.index_select(0, chosen).flatten()
             x = F.pad(x, (1, 1, 1, 1), mode=PADDING[layers[0].padding_mode])
             x = F.conv2d(x, weight, bias, groups=x.shape[1] // weight.shape[1])  # (1, B K C', H, W)
-            x = x if layers[0] is self.experts[0].layers[-1] else x.relu()
         x = x.reshape(batch, k, -1, height, width)
         g = gating.weights.gather(1, gating.chosen)[:, :, None, None, None].to(x.dtype)
         return (g * x).sum(dim=1) if self.combine == "sum" else safe_log((g * x.exp()).sum(dim=1))
 
     def every_output(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Return what each expert makes of its input, chosen or not, (B, N, C', H, W); for figures."""
+        """Return what each expert makes of its input, chosen or not, (B, N, C', H, W)."""
         pairs = zip(self.experts, self.input_of_expert, strict=True)
         return torch.stack([expert(inputs[source]) for expert, source in pairs], dim=1)
 
 
-PADDING = {"reflect": "reflect", "zeros": "constant"}  # of torch.nn.Conv2d and of torch.nn.functional.pad
-
-
 def prefers_gathered(x: Tensor) -> bool:
-    """Tell whether a loop that asks the gate which experts to run would hold up a GPU or a compiler."""
+    """Tell whether asking the gate which experts to run would hold up a GPU or a compiler."""
     return x.device.type != "cpu" or torch.compiler.is_compiling()
 
 
 def safe_log(x: Tensor) -> Tensor:
-    """Return log x; as in the official code an exact zero becomes the double-precision epsilon before."""
+    """Return log x, an exact zero being the double-precision epsilon, as in the official code."""
     return torch.where(x == 0, torch.finfo(torch.float64).eps, x).log()

@@ -1,11 +1,12 @@
-"""MoE-Fusion: gated mixtures of local and global experts that fuse an infrared and a visible image.
+"""MoE-Fusion: gated mixtures of local and global experts fuse an infrared and a visible image.
 
-Source: Cao, Sun, Zhu, Hu, "Multi-modal Gated Mixture of Local-to-Global Experts for Dynamic Image Fusion", ICCV 2023,
-here "Cao". :meth:`MoEFusion.forward` is its section 3 in order; equations (1) to (4) are in :mod:`.mixture`::
+Source: Cao, Sun, Zhu, Hu, "Multi-modal Gated Mixture of Local-to-Global Experts for Dynamic Image
+Fusion", ICCV 2023, here "Cao". :meth:`MoEFusion.forward` is its section 3 in order; equations (1)
+to (4) are in :mod:`.mixture`, (5) is in ``fusionlib.losses``::
 
-    infrared -> encoder --+-- x_enc * Att,  x_enc * (1 - Att) --> foreground, background mixture --+
-                          |                 ^ Att from the two attention maps                      +--> global mixture
-    visible  -> encoder --+------------------ x_dense ---------------------------------------------+    --> fused
+    infrared -> encoder --+-- x_enc * Att,  x_enc * (1 - Att) --> local mixtures --+
+                          |           ^ Att of both attention maps                 +--> global
+    visible  -> encoder --+------------ x_dense -----------------------------------+    mixture
 
 Shapes: B images of H x W pixels, N experts of which K are chosen, C = width.
 """
@@ -35,7 +36,8 @@ class MoEFusionOutput:
     fused : (B, 1, H, W)
         The fused image on the scale of the inputs, not clipped.
     gates : dict of (B, N)
-        Weights of "foreground", "background" and "global", as far as the variant has them: K non-zero a row, sum one.
+        Weights of "foreground", "background" and "global", as far as the variant has them: K
+        non-zero a row, sum one.
     loads, importances : dict of (N,)
         Per gate, over the batch; see :class:`fusionlib.networks.mixture.Gating`.
     local_features : dict of (B, C, H, W)
@@ -43,8 +45,8 @@ class MoEFusionOutput:
     attention : (B, 1, H, W) or None
         Att in [0, 1]; None without local features.
     dense_features, expert_outputs : dict
-        Only with ``details=True``: "infrared" and "visible" x_dense (B, 4C, H, W), and what every expert, selected or
-        not, makes of its input: (B, N, C, H, W) of a local mixture, (B, N, 1, H, W) of the global one.
+        With ``details=True``: "infrared" and "visible" x_dense (B, 4C, H, W), and what each expert,
+        selected or not, makes of its input, (B, N, C, H, W), of the global ones (B, N, 1, H, W).
     """
 
     fused: Tensor | None = None
@@ -57,31 +59,33 @@ class MoEFusionOutput:
     expert_outputs: dict[str, Tensor] = field(default_factory=dict)
 
     def single_modality(self) -> dict[str, Tensor]:
-        """Tell per local gate which images were served by experts of a single modality, (B,) bool."""
+        """Tell per local gate which images experts of a single modality served, (B,) bool."""
         found = {}
-        for region in self.local_features:
-            if region in self.gates:
-                visible, infrared = (self.gates[region] > 0).chunk(2, dim=1)
-                found[region] = visible.any(dim=1) != infrared.any(dim=1)
+        for name, gate in self.gates.items():
+            if name != "global":
+                visible, infrared = (gate > 0).chunk(2, dim=1)
+                found[name] = visible.any(dim=1) != infrared.any(dim=1)
         return found
 
 
 class MoEFusion(nn.Module):
-    """The fusion network of Cao et al. 2023, its ablations, and the fusion head of the official code.
+    """The fusion network of Cao et al. 2023, its ablations, the fusion head of the official code.
 
-    Arguments are those of :class:`MoEFusionConfig`, the first five by place or name, the others by name.
+    Arguments are those of :class:`.configuration.MoEFusionConfig`, kept as ``config``: the first
+    five by place or name, the others by name.
     """
 
     def __init__(self, *args, **options):
         super().__init__()
         config = self.config = MoEFusionConfig(*args, **options)
-        reading = READINGS[config.reading]
-        border, width = reading.border, config.width
-        self.visible_encoder = DenseEncoder(config.visible_channels, width, border, reading.dense_relu)
-        self.infrared_encoder = DenseEncoder(1, width, border, reading.dense_relu)
+        reading, width = READINGS[config.reading], config.width
+        border, dense_relu = reading.border, reading.dense_relu
+        self.visible_encoder = DenseEncoder(config.visible_channels, width, border, dense_relu)
+        self.infrared_encoder = DenseEncoder(1, width, border, dense_relu)
         attends = reading.attention_convs and config.regions
         self.attention_fusion = AttentionFusion(border) if attends else None
-        self.local_mixtures = nn.ModuleDict({region: self._local_mixture() for region in config.regions})
+        local_mixtures = {region: self._local_mixture() for region in config.regions}
+        self.local_mixtures = nn.ModuleDict(local_mixtures)
         self.decoder = self._decoder()
         initialization.initialize(self, config.seed, reading.random_gates)
         if config.start == "average" or (config.start is None and config.reading == "paper"):
@@ -90,26 +94,20 @@ class MoEFusion(nn.Module):
             initialization.start_as_average(encoders, decoders, features=(0, 4 * width))
         self.register_load_state_dict_pre_hook(moe_names.accept_former_names)
 
-    def _mixture(self, channels: tuple[int, ...], inputs: int, grid: tuple[int, int]) -> MixtureOfExperts:
-        """Build experts that read ``inputs`` feature maps, and the gate that reads all of these on ``grid``."""
-        config, reading = self.config, READINGS[self.config.reading]
-        gate = NoisyTopKGate(inputs * channels[0] * math.prod(grid), config.experts, config.k, config.noise)
-        return MixtureOfExperts(channels, gate, inputs, reading.combine, reading.border)
-
     def _local_mixture(self) -> nn.Module:
         config, width = self.config, self.config.width
         if config.local == "attention":
-            # ASSUMPTION: the 1x1 convolution of Att-Local maps both attended features to the channels of y_local, one
-            # such convolution for the foreground and one for the background.
+            # ASSUMPTION: the 1x1 convolution of Att-Local maps both attended features to the
+            # channels of y_local, one such convolution for each region.
             return nn.Conv2d(2 * width, width, 1)
         # "2 convolution layers and 1 ReLU layers" (section 3.2).
-        # ASSUMPTION: the hidden layer of a local expert has half the channels, 8 of 16, as in the official code.
+        # ASSUMPTION: the hidden layer of a local expert has half the channels, as in the code.
         return self._mixture((width, width // 2, width), 2, config.local_grid)
 
     def _decoder(self) -> nn.Module:
         config, width = self.config, self.config.width
         # "4 convolution layers" (section 3.3).
-        # ASSUMPTION: a global expert has 10C -> 4C -> 2C -> C -> 1 channels with C = 16, as in the official code.
+        # ASSUMPTION: a global expert has 10C -> 4C -> 2C -> C -> 1 channels, as in the code.
         channels = ((8 + len(config.regions)) * width, 4 * width, 2 * width, width, 1)
         if config.decoder == "moge":
             return self._mixture(channels, 1, config.global_grid)
@@ -117,15 +115,17 @@ class MoEFusion(nn.Module):
             channels = widened(channels, config.k)
         return Expert(channels, READINGS[config.reading].border)
 
-    def forward(
-        self,
-        infrared: Tensor,
-        visible: Tensor,
-        attention: Tensor | None = None,
-        *,
-        generator: Noise = None,
-        details: bool = False,
-    ) -> MoEFusionOutput:
+    def _mixture(self, channels: Sequence[int], inputs: int,
+                 grid: Sequence[int]) -> MixtureOfExperts:
+        """Build experts of ``inputs`` feature maps and the gate that reads these on ``grid``."""
+        config, reading = self.config, READINGS[self.config.reading]
+        numbers = inputs * channels[0] * math.prod(grid)
+        gate = NoisyTopKGate(numbers, config.experts, config.k, noise=config.noise)
+        options = {"combine": reading.combine, "border": reading.border}
+        return MixtureOfExperts(channels, gate, inputs, **options)
+
+    def forward(self, infrared: Tensor, visible: Tensor, attention: Tensor | None = None, *,
+                generator: Noise = None, details: bool = False) -> MoEFusionOutput:
         """Fuse a batch.
 
         Parameters
@@ -133,9 +133,9 @@ class MoEFusion(nn.Module):
         infrared : (B, 1, H, W) float in [0, 1]
         visible : (B, visible_channels, H, W) float in [0, 1]
         attention : (B, 2, h, w) float in [0, 1]
-            Maps of the infrared and the visible detector over the same frame, any size; not used by ``local="none"``.
+            Maps of the infrared and the visible detector, any size; not for ``local="none"``.
         generator : torch.Generator or a sequence of them, optional
-            Source of the gates' noise in training, one for all or one for each image; PyTorch's own where not given.
+            Source of the gates' noise in training.
         details : bool
             Also return encoder features and the output of every expert.
 
@@ -147,8 +147,9 @@ class MoEFusion(nn.Module):
         check_batch(self.config, infrared, visible, attention)
         out = MoEFusionOutput()
         noted = {"out": out, "generator": generator, "details": details}
-        # Sections 3.1 and 3.2: x_dense of either image, its last C channels x_enc; Att from the detectors' maps.
+        # Section 3.1: x_dense of either image, its last C channels x_enc.
         visible_features, infrared_features = self.encode(visible, infrared)  # (B, 4C, H, W) each
+        # Section 3.2: Att, and with it y_local of the foreground and of the background.
         if self.config.regions:
             out.attention = self.attend(attention, infrared.shape[-2:])  # (B, 1, H, W)
         for region in self.config.regions:
@@ -156,7 +157,7 @@ class MoEFusion(nn.Module):
             out.local_features[region] = y_local  # (B, C, H, W)
         # End of section 3.2: x_f, the dense features of both images and y_local as channels.
         x_f = torch.cat([visible_features, infrared_features, *out.local_features.values()], dim=1)
-        out.fused = self.decode(x_f, **noted)  # (B, 10C, H, W) -> (B, 1, H, W)
+        out.fused = self.decode(x_f, **noted)  # section 3.3: (B, 10C, H, W) -> (B, 1, H, W)
         if details:
             out.dense_features = {"infrared": infrared_features, "visible": visible_features}
         return out
@@ -167,54 +168,53 @@ class MoEFusion(nn.Module):
 
     def attend(self, maps: Tensor, size: Sequence[int]) -> Tensor:
         """Return Att (B, 1, H, W) of the detectors' maps (B, 2, h, w) (section 3.2)."""
-        # Detached: the detectors "are optimized independently by the detection loss" (section 3.1); before the
-        # convolutions, so that these do train.
+        # Detached: the detectors "are optimized independently by the detection loss" (section 3.1);
+        # before the convolutions, so that these do train.
         maps = maps.detach()
         if self.attention_fusion is None:  # the official code: maximum, then enlarged
             maps = maps.amax(dim=1, keepdim=True)
-        # ASSUMPTION: the maps are enlarged to the image bilinearly, corner pixels on corner pixels, as in the code.
+        # ASSUMPTION: maps are enlarged bilinearly, corner pixels on corner pixels, as in the code.
         maps = F.interpolate(maps, tuple(size), mode="bilinear", align_corners=True)
         return maps if self.attention_fusion is None else self.attention_fusion(maps)
 
-    def mix_local(self, region: str, visible_features: Tensor, infrared_features: Tensor, out: MoEFusionOutput,
-                  **options) -> Tensor:
-        """Return y_local of a region, (B, C, H, W): equation (2) on features attended by Att (section 3.2)."""
+    def mix_local(self, region: str, visible_features: Tensor, infrared_features: Tensor,
+                  out: MoEFusionOutput, **options) -> Tensor:
+        """Return y_local (B, C, H, W) of a region: equation (2) on attended features."""
         # x_local = Att x_enc (section 3.2), and with 1 - Att for the background (section 4.6)
         mask = out.attention if region == "foreground" else 1 - out.attention
         x_local = [x[:, -self.config.width:] * mask for x in (visible_features, infrared_features)]
+        module = self.local_mixtures[region]
         if self.config.local == "attention":
-            return self.local_mixtures[region](torch.cat(x_local, dim=1))
-        return self._mix(region, self.local_mixtures[region], x_local, self.config.local_grid, out, **options)
+            return module(torch.cat(x_local, dim=1))
+        return self._mix(region, module, x_local, self.config.local_grid, out, **options)
 
     def decode(self, x_f: Tensor, out: MoEFusionOutput, **options) -> Tensor:
-        """Return the fused image (B, 1, H, W) of x_f (B, 10C, H, W): equation (4) (section 3.3)."""
-        # ASSUMPTION: the fused image is the plain sum of equation (4), neither clipped nor squashed.
+        """Return the fused image (B, 1, H, W) of x_f (B, 10C, H, W): equation (4)."""
+        # ASSUMPTION: the fused image is the plain sum of equation (4), not clipped nor squashed.
         if self.config.decoder != "moge":
             return self.decoder(x_f)
         return self._mix("global", self.decoder, [x_f], self.config.global_grid, out, **options)
 
-    def _mix(self, name: str, mixture: MixtureOfExperts, inputs: list[Tensor], grid: tuple[int, int],
+    def _mix(self, name: str, mixture: MixtureOfExperts, inputs: list[Tensor], grid: Sequence[int],
              out: MoEFusionOutput, generator: Noise, details: bool) -> Tensor:
-        """Run a mixture whose gate reads all its inputs, and note in ``out`` what the gate decided."""
+        """Run a mixture whose gate reads all its inputs, and note what the gate decided."""
         small = [F.interpolate(x, grid, mode="bilinear", align_corners=True) for x in inputs]
         s = torch.cat(small, dim=1).flatten(1)  # Cao (1), (3): s = flatten(x), (B, D)
         y, gating = mixture(s, inputs, generator)
-        out.gates[name], out.loads[name], out.importances[name] = gating.weights, gating.load, gating.importance
+        out.gates[name], out.loads[name] = gating.weights, gating.load
+        out.importances[name] = gating.importance
         if details:
             out.expert_outputs[name] = mixture.every_output(inputs)
         return y
 
     @classmethod
-    def from_official(cls, state_dict: Mapping[str, Tensor], image_size: tuple[int, int] = (480, 640)) -> MoEFusion:
-        """Build the official reading from a state dict of the official fusion head, or of the whole official model.
-
-        Raises
-        ------
-        ValueError
-            As :func:`fusionlib.networks.moe_names.from_official`.
-        """
-        # The gates' grids are a quarter (local) and an eighth (global) of the images they were made for.
-        local_grid, global_grid = ((image_size[0] // part, image_size[1] // part) for part in (4, 8))
-        model = cls("official", gate_grid=(local_grid, global_grid))
-        model.load_state_dict(moe_names.from_official(state_dict, model.state_dict(), image_size))
+    def from_official(cls, state_dict: Mapping[str, Tensor],
+                      image_size: tuple[int, int] = (480, 640)) -> MoEFusion:
+        """Build the official reading from an official state dict; arguments and errors as
+        :func:`fusionlib.networks.moe_names.from_official`."""
+        # The gates' grids are a quarter (local) and an eighth (global) of their images.
+        grids = [(image_size[0] // part, image_size[1] // part) for part in (4, 8)]
+        model = cls("official", gate_grid=grids)
+        own = model.state_dict()
+        model.load_state_dict(moe_names.from_official(state_dict, own, image_size))
         return model

@@ -1,4 +1,4 @@
-"""Other names of MoE-Fusion's parameters: those of the official code, and of earlier versions of this suite."""
+"""Other names of MoE-Fusion's parameters: of the official code, of earlier versions of the suite."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def from_official(
     state_dict = state_dict.get("state_dict", state_dict)
     prefix = next((key.removesuffix(ANCHOR) for key in state_dict if key.endswith(ANCHOR)), None)
     if prefix is None:
-        raise ValueError(f"state_dict: expected the official fusion head, found no entry {ANCHOR!r}")
+        raise ValueError(
+            f"state_dict: expected the official fusion head, found no entry {ANCHOR!r}")
     found = {}
     for name, like in own.items():
         key = prefix + official_name(name)
@@ -49,8 +50,8 @@ def from_official(
             raise ValueError(f"state_dict: expected an entry {key!r}, found none")
         if state_dict[key].shape != like.shape:
             raise ValueError(
-                f"state_dict: expected {official_name(name)!r} of shape {tuple(like.shape)} for images "
-                f"of {image_size[0]}x{image_size[1]}, got {tuple(state_dict[key].shape)}")
+                f"state_dict: expected {official_name(name)!r} of shape {tuple(like.shape)} for "
+                f"images of {image_size[0]}x{image_size[1]}, got {tuple(state_dict[key].shape)}")
         found[name] = state_dict[key]
     return found
 
@@ -95,7 +96,7 @@ def current(state_dict: Mapping[str, Any], prefix: str | None = None) -> dict[st
 def accept_former_names(
     module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object
 ) -> None:
-    """Rename what :meth:`torch.nn.Module.load_state_dict` is about to load, if it is of a former version."""
+    """Rename what ``load_state_dict`` is about to load, if it is of a former version."""
     renamed = current(state_dict, prefix)
     state_dict.clear()
     state_dict.update(renamed)

@@ -86,7 +86,7 @@ class Model(nn.Module):
     def tensor(self, image: np.ndarray) -> Tensor:
         """Return a uint8 image (H, W) or (H, W, 3) as (1, C, H, W) in [0, 1] on the model's device."""
         planes = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
-        return torch.from_numpy(np.ascontiguousarray(planes)).to(next(self.parameters()).device)[None].float() / 255
+        return torch.from_numpy(np.ascontiguousarray(planes)).to(next(self.parameters()).device)[None].float().div_(255)
 
 
 def load(path: str | os.PathLike, device: str = "auto") -> Model:

@@ -1,8 +1,9 @@
 """The nine networks that MoE-Fusion is compared with, one file each, and the one table of them.
 
-``COMPARED`` knows the methods by the names of the paper's tables: ``COMPARED["TarDAL"].load("tt", folder=...)`` gives a
-network with official weights, ``.build("tt", seed=0)`` the same network with random ones; ``.fuse(infrared, visible)``
-of either takes and gives gray uint8 images. Reading the table does not import torch.
+``COMPARED`` knows them by the names of the paper's tables: ``COMPARED["TarDAL"].load("tt",
+folder=...)`` gives a network with official weights, ``.build("tt", seed=0)`` the same network with
+random ones; ``.fuse(infrared, visible)`` of either takes and gives gray uint8 images. Reading the
+table does not import torch.
 
 ASSUMPTION: the MoE-Fusion paper does not say which variant of a compared method it ran; the default
 of each is the one behind the images that third-party comparisons publish, or, where there are none,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Variant(NamedTuple):
-    """One named way to run a network: its official weights, a sentence, and options of its class."""
+    """One named way to run a network: official weights, a sentence, options of its class."""
 
     checkpoint: str
     says: str
@@ -62,7 +63,7 @@ class Compared:
         return getattr(importlib.import_module(f".{module}", __name__), name)
 
     def variant(self, name: str | None = None) -> str:
-        """Return the variant's name, the default's for None; raise ValueError for an unknown one."""
+        """Return a variant's name, the default's for None; ValueError for an unknown one."""
         if name is None:
             return next(iter(self.variants))
         if name not in self.variants:
@@ -73,7 +74,7 @@ class Compared:
     def build(
         self, variant: str | None = None, seed: int = 0, device: str | torch.device = "cpu"
     ) -> nn.Module:
-        """Return the network of a variant with random weights from ``seed``: for timings and tests."""
+        """Return the network of a variant with random weights: for timings and tests."""
         import torch
 
         with torch.random.fork_rng(devices=[]):
@@ -182,8 +183,8 @@ _TABLE = (
         "average": Variant("auif", "bases and details averaged", {"rule": "average"}),
     }),
     Compared("SwinFuse", "swinfuse:SwinFuse", "MS-COCO", {
-        "tiled": Variant("swinfuse", "official weights (SSIM weight 1e3), tiles of 224 x 224 as the "
-                                     "authors do"),
+        "tiled": Variant("swinfuse", "official weights (SSIM weight 1e3), tiles of 224 x 224 as "
+                                     "the authors do"),
         "whole": Variant("swinfuse", "official weights (SSIM weight 1e3), the image as one tile, "
                                      "without seams", {"tile": None}),
     }),

@@ -227,4 +227,6 @@ def renamed(state: State, rules: Mapping[str, str], dead: str = "(?!)") -> dict[
 
 def from_hwio(kernel: Tensor) -> Tensor:
     """Turn a TensorFlow kernel (kh, kw, in, out), or a matrix (in, out), into PyTorch's order (out, in, kh, kw)."""
-    return kernel.permute(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T if kernel.ndim == 2 else kernel
+    if kernel.ndim == 4:
+        return kernel.permute(3, 2, 0, 1)
+    return kernel.T if kernel.ndim == 2 else kernel

@@ -1,4 +1,4 @@
-"""Weights on disk: our own format, and the official files of others, found, read, checked and fetched."""
+"""Weights on disk: our own format and official files, found, read, checked and fetched."""
 
 from .checkpoint import Checkpoint, fill
 from .download import download

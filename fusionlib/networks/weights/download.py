@@ -41,7 +41,9 @@ def download(name: str, url: str | None = None, cache: str | os.PathLike | None 
         paths.append(path)
         if path.is_file() and not mismatch(path, file):
             continue
-        address = file.url if url is None else url + file.name if url.endswith("/") else url
+        address = url or file.url
+        if url and url.endswith("/"):
+            address = url + file.name
         if address is None:
             raise ValueError(f"{key}: no address of {file.name} is known; get it from {file.origin} and put it in "
                              f"{target}")
