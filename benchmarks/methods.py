@@ -26,7 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from fusionlib.networks import REGISTRY, auif, layers, ydtr
+from fusionlib.networks import REGISTRY
+from fusionlib.networks.compared import auif, layers, ydtr
 
 HEIGHT, WIDTH, SEED = 480, 640, 0
 MOST_OF_BARE, MOST_OF_NAIVE = 1.25, 0.85

@@ -76,8 +76,8 @@ class MoEFusionConfig:
         A value outside what is said above; one sentence each.
     """
 
-    # ASSUMPTION: the paper feeds H x W x 3 visible pixels and returns one channel; the default feeds
-    # Y alone.
+    # ASSUMPTION: the paper feeds H x W x 3 visible pixels and returns one channel; by default Y is
+    # fed alone.
     # ASSUMPTION: one gate over all N experts; the first half of the local experts reads the visible
     # features, the second half the infrared ones, so that top-K may take all experts from one
     # modality (always with K = 1).

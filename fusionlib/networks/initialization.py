@@ -52,8 +52,8 @@ def start_as_average(
 
     ASSUMPTION: the start of training is not given. The gradient loss cannot tell an image from its
     negative, and a short training that starts at random often ends in one; so the network starts
-    near (I + V) / 2: one channel passes each image through its encoder and their average through every
-    decoder, whose last layer has a tenth of its random weights.
+    near (I + V) / 2: one channel passes each image through its encoder and their average through
+    every decoder, whose last layer has a tenth of its random weights.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Other names of MoE-Fusion's parameters: of the official code, of earlier versions of the suite."""
+"""Other names of MoE-Fusion's parameters: of the official code, of former versions of the suite."""
 
 from __future__ import annotations
 
