@@ -149,3 +149,13 @@ def test_compared_stands_for_the_whole_table():
 def test_listing_methods_does_not_import_torch():
     code = "import sys, fusionlib.methods as m; m.names(); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_memory_changes_nothing_but_the_way():
+    """MoE-Fusion with as good as no memory, tile by tile, fuses to the same gray values but for the edge between two."""
+    a, b = pair((211, 173))
+    method = get("MoE-Fusion", device="cpu")
+    difference = np.abs(method.fuse(a, b).astype(int) - method.fuse(a, b, memory=1e-3))
+    assert difference.max() <= 1 and (difference > 0).mean() < 1e-3
+    with pytest.raises(ValueError, match="memory: expected a positive number of GB, got -1"):
+        method.fuse(a, b, memory=-1)

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from fusionlib.networks import inference
+from fusionlib.networks import inference, moe_names
 from fusionlib.networks import mixture as mixture_module
 from fusionlib.networks.inspection import count_parameters_and_flops
 from fusionlib.networks.mixture import Expert, MixtureOfExperts, NoisyTopKGate
@@ -118,6 +120,28 @@ def test_official_state_dict_errors(official_weights):
         MoEFusion.from_official(lacking, (64, 80))
     with pytest.raises(ValueError, match="for images of 96x80"):
         MoEFusion.from_official(official_weights, (96, 80))
+
+
+@pytest.mark.parametrize("prefix", ["", "fusion."])
+def test_former_names_are_read(prefix):
+    """Weights that an earlier version saved, of the network or of a training, open under today's names."""
+    model = MoEFusion(seed=3, **TINY)
+    former = {new: old for old, new in moe_names.FORMER.items()}
+    old = {}
+    for name, value in model.state_dict().items():
+        owner, rest = name.split(".", 1)
+        old[f"{prefix}{former[owner]}.{rest}"] = value
+    holder = torch.nn.ModuleDict({"fusion": MoEFusion(seed=4, **TINY)}) if prefix else MoEFusion(seed=4, **TINY)
+    holder.load_state_dict(old)
+    found = moe_names.current(old)
+    for name, value in model.state_dict().items():
+        assert torch.equal(holder.state_dict()[prefix + name], value) and found[prefix + name] is old_value(old, former, prefix, name)
+    assert moe_names.current(found) == found
+
+
+def old_value(old, former, prefix, name):
+    owner, rest = name.split(".", 1)
+    return old[f"{prefix}{former[owner]}.{rest}"]
 
 
 # ---- the gate -------------------------------------------------------------------------------------------------
@@ -605,3 +629,23 @@ def test_autocast_keeps_loss_and_gates(way, monkeypatch):
         losses[-1].backward()
     assert losses[1].item() == pytest.approx(losses[0].item(), rel=0.01)
     assert all(torch.equal(gates[0][name] > 0, gates[1][name] > 0) for name in gates[0])
+
+
+MEASURE = """
+import resource, sys, torch
+from fusionlib.networks import MoEFusion, inference
+torch.set_num_threads(1)
+model = MoEFusion(width=8, gate_grid=((15, 20), (15, 20))).eval()
+data = torch.rand(1, 1, 1200, 1600), torch.rand(1, 1, 1200, 1600), torch.rand(1, 2, 300, 400)
+inference.fuse(model, *data, memory=float(sys.argv[1]))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
+"""
+
+
+@pytest.mark.parametrize("memory", [0.9, 3.0])
+def test_quick_stays_within_its_memory(memory):
+    """Feature maps of the whole image, 0.6 GB here, are kept only where they find room."""
+    done = subprocess.run([sys.executable, "-c", MEASURE, str(memory)], check=True, capture_output=True, text=True)
+    peak = float(done.stdout)
+    assert peak < memory
+    assert (peak > 1.1) == (memory == 3.0), "the maps are kept with 3 GB and not with 0.9"

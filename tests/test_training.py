@@ -23,6 +23,7 @@ from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.datasets.scenes import CLASSES, scene, write_scenes
 from fusionlib.experiments import held_out
 from fusionlib.methods.learned import ARTEFACT
+from fusionlib.networks import mixture
 from fusionlib.training import OFFICIAL, SMOKE, Settings, attention_maps, load, loop, open_pairs, samples, train
 from fusionlib.training import __main__ as command_line
 
@@ -504,3 +505,15 @@ def test_scenes_held_out_are_new():
                   for held_out in (False, True))
     assert len(used) == len(kept) == 3 and not used & kept
     assert np.array_equal(open_pairs(replace(SMOKE, scenes=(1, 0), size=(40, 48)))[0].infrared, scene(0, (40, 48)).infrared)
+
+
+def test_gathered_kernels_train_as_the_loop_does(pairs, tmp_path, monkeypatch):
+    """Experts that no image chose keep no gradient, so that weight decay and momentum leave them alone, as on a processor."""
+    settings = replace(TINY, attention="uniform", weight_decay=0.1, epochs=1, detector_epochs=0, model=TINY.model | {"k": 1})
+    trained = {}
+    for way in ("loop", "gathered"):
+        for module in (mixture, loop):
+            monkeypatch.setattr(module, "prefers_gathered", lambda x, way=way: way == "gathered")
+        trained[way] = train(settings, tmp_path / way, pairs, progress=False).state_dict()
+    for name, value in trained["loop"].items():
+        assert torch.allclose(value, trained["gathered"][name], atol=1e-6), name
