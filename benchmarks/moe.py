@@ -27,6 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from unittest import mock
 
 import torch
@@ -48,7 +49,7 @@ def batch_of(batch: int, size: tuple[int, int], device: str = "cpu") -> list[Ten
     return [torch.rand(shape, generator=generator).to(device) for shape in shapes]
 
 
-def shapes(model: MoEFusion, batch: int, size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
+def shapes(model: MoEFusion, batch: int) -> Iterator[tuple[int, int, int, int]]:
     """Yield (batch, inputs, outputs, groups) of every 3x3 convolution, K chosen experts grouped."""
     for chain in (model.visible_encoder, model.infrared_encoder, model.attention_fusion.convs):
         yield from ((batch, layer.in_channels, layer.out_channels, 1) for layer in chain.layers)
@@ -67,7 +68,7 @@ def convolutions(
 ) -> float:
     """Return the processor seconds of the bare convolutions."""
     seconds = 0.0
-    for count, inputs, outputs, groups in shapes(model, batch, size):
+    for count, inputs, outputs, groups in shapes(model, batch):
         x = torch.rand(count, inputs, *size).contiguous(memory_format=layout)
         x.requires_grad_(backward and inputs > 1)  # the images need no gradient
         weight = torch.rand(outputs, inputs // groups, 3, 3, requires_grad=backward)
@@ -153,7 +154,7 @@ def on_gpu() -> None:
         data, compiled = batch_of(batch, SIZE, "cuda"), torch.compile(model, fullgraph=True)
         for kind in (torch.float32, torch.bfloat16):
             stack = []
-            for count, inputs, outputs, groups in shapes(model, batch, SIZE):
+            for count, inputs, outputs, groups in shapes(model, batch):
                 x = torch.rand(count, inputs, *SIZE, device="cuda", dtype=kind)
                 weight = torch.rand(outputs, inputs // groups, 3, 3, device="cuda", dtype=kind)
                 stack.append((x.contiguous(memory_format=torch.channels_last), weight, groups))
@@ -175,6 +176,8 @@ def main() -> int:
     parser.add_argument("--memory", type=float, default=2.5, help="GB, for --large")
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.beside and not (Path(options.beside) / "fusionlib").is_dir():
+        parser.error(f"--beside: expected a checkout with a folder fusionlib, got {options.beside}")
     if options.measure:
         column, task, size = options.measure
         memory = options.memory if task == "large" else None

@@ -35,7 +35,7 @@ class _Fixed(nn.Module):
 
     def forward(self, s: Tensor, generator=None) -> Gating:
         weights = self.weights.to(s.device, torch.float32).expand(len(s), -1)
-        chosen = self.weights.nonzero().flatten().expand(len(s), -1)
+        chosen = weights[0].nonzero().flatten().expand(len(s), -1)
         return Gating(weights, chosen, (weights > 0).float().sum(dim=0), weights.sum(dim=0))
 
 

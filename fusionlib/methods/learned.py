@@ -57,7 +57,7 @@ class Learned:
 
 
 def compared(name: str):
-    """Return the class of a compared network."""
+    """Return the entry of a compared network in the table of them."""
     return COMPARED[name]
 
 

@@ -113,6 +113,9 @@ class MoEFusionConfig:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
+        for name in ("experts", "k", "width"):
+            if not isinstance(getattr(self, name), int):
+                raise ValueError(f"{name}: expected a whole number, got {getattr(self, name)!r}")
         if self.experts < 2 or self.experts % 2:
             raise ValueError("experts: expected an even number, half of it for each modality, got "
                              f"{self.experts}")

@@ -8,6 +8,7 @@ kernels side by side, inner ones grouped, the last, linear one weighted by the g
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configuration import READINGS, check_batch
-from .mixture import PADDING, MixtureOfExperts, safe_log
+from .mixture import MixtureOfExperts, safe_log
 from .moe_fusion import MoEFusion, MoEFusionOutput
 from .tiles import Area, tiles
 
@@ -25,6 +26,7 @@ DEFAULT_MEMORY = 2.0  # GB
 TILE = 96, 160  # rows and columns at most: maps that fit the cache and that an allocator keeps
 SMALLEST = 8  # rows of a tile, however little memory there is
 FLOATS = 60  # numbers that a tile takes for each pixel and each of the C channels
+PADDING = {"reflect": "reflect", "zeros": "constant"}  # of nn.Conv2d: of F.pad
 Layer = tuple[Tensor, Tensor]  # kernel and bias
 
 
@@ -57,14 +59,17 @@ def fuse(
     Raises
     ------
     TypeError, ValueError
-        As :meth:`MoEFusion.forward`; several pairs; memory that is not positive.
+        As :meth:`MoEFusion.forward`; several pairs, training mode, no such memory or tile.
     """
     check_batch(model.config, infrared, visible, attention)
     if len(infrared) > 1:
         raise ValueError(f"infrared: expected one pair, got a batch of {len(infrared)}")
     if model.training:
         raise ValueError("model: expected evaluation mode, got training mode; call model.eval()")
-    with torch.inference_mode():
+    sides = tile or TILE
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise ValueError(f"tile: expected rows and columns of at least 1, got {tile!r}")
+    with torch.inference_mode(), torch.autocast("cpu", enabled=False):
         return _Pair(model, infrared, visible, attention, spare_bytes(memory), tile).fuse()
 
 
@@ -72,7 +77,7 @@ def spare_bytes(memory: float | None) -> float:
     """Return how many bytes may still be taken; ``memory`` in GB as :func:`fuse` takes it."""
     if memory is None:
         return min(DEFAULT_MEMORY * 1e9, psutil.virtual_memory().available / 2)
-    if not memory > 0:
+    if not isinstance(memory, int | float) or not 0 < memory < math.inf:
         raise ValueError(f"memory: expected a positive number of GB, got {memory!r}")
     return memory * 1e9 - psutil.Process().memory_info().rss
 
@@ -169,6 +174,8 @@ class _Pair:
             if maps.shape[2:] != infrared.shape[2:]:
                 self.maps = F.interpolate(maps, self.size, mode="bilinear", align_corners=True)
         spare -= 16 * height * width  # the maps, Att and the fused image
+        grids = math.prod(self.config.local_grid) + math.prod(self.config.global_grid)
+        spare -= 16 * 20 * self.config.width * grids  # what the gates read
         rows, columns = tile or TILE
         per_row = 4 * FLOATS * self.config.width * min(columns, width)
         self.tile = rows if tile else min(rows, max(int(spare / per_row), SMALLEST)), columns
@@ -197,7 +204,8 @@ class _Pair:
             self.decide(region, self.model.local_mixtures[region], s_local[region].flattened())
         s = GateInput(self.count * config.width, config.global_grid, self.size, like)
         local = self.whole_maps(len(config.regions))
-        for area in tiles(self.size, self.tile):
+        needed = self.keeps or config.decoder == "moge"
+        for area in tiles(self.size, self.tile) if needed else ():
             x_f = self.features(area)
             keep(x_f[8:], local, area)
             s.collect(x_f, area)

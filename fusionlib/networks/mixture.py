@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 # Source of the gates' noise: PyTorch's own, one for the batch, or one for each image.
 Noise = torch.Generator | Sequence[torch.Generator] | None
-PADDING = {"reflect": "reflect", "zeros": "constant"}  # of nn.Conv2d: of F.pad
 
 
 class Expert(nn.Module):
@@ -104,6 +103,8 @@ def _draw_noise(like: Tensor, generator: Noise) -> Tensor:
         return torch.randn(like.shape, device=like.device)
     if isinstance(generator, torch.Generator):
         return torch.randn(like.shape, generator=generator, device=generator.device).to(like)
+    if len(generator) != len(like):
+        raise ValueError(f"generator: expected one an image, {len(like)}, got {len(generator)}")
     return torch.stack([torch.randn(like.shape[1], generator=own) for own in generator]).to(like)
 
 
@@ -186,8 +187,10 @@ class MixtureOfExperts(nn.Module):
             bias = torch.stack([layer.bias for layer in layers])  # (N, C')
             weight = weight.index_select(0, chosen).flatten(0, 1)  # (B K C', C, 3, 3)
             bias = bias.index_select(0, chosen).flatten()
-            x = F.pad(x, (1, 1, 1, 1), mode=PADDING[layers[0].padding_mode])
-            x = F.conv2d(x, weight, bias, groups=x.shape[1] // weight.shape[1])  # (1, B K C', H, W)
+            zeros, groups = layers[0].padding_mode == "zeros", x.shape[1] // weight.shape[1]
+            x = x if zeros else F.pad(x, (1, 1, 1, 1), mode="reflect")
+            x = F.conv2d(x, weight, padding=int(zeros), groups=groups)  # (1, B K C', H, W)
+            x = x + bias[:, None, None].to(x.dtype)  # compilers refuse it inside conv2d
         x = x.reshape(batch, k, -1, height, width)
         g = gating.weights.gather(1, gating.chosen)[:, :, None, None, None].to(x.dtype)
         return (g * x).sum(dim=1) if self.combine == "sum" else safe_log((g * x.exp()).sum(dim=1))
@@ -205,4 +208,5 @@ def prefers_gathered(x: Tensor) -> bool:
 
 def safe_log(x: Tensor) -> Tensor:
     """Return log x, an exact zero being the double-precision epsilon, as in the official code."""
-    return torch.where(x == 0, torch.finfo(torch.float64).eps, x).log()
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return wide.masked_fill(wide == 0, torch.finfo(torch.float64).eps).log().to(x.dtype)

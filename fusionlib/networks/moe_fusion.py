@@ -84,8 +84,7 @@ class MoEFusion(nn.Module):
         self.infrared_encoder = DenseEncoder(1, width, border, dense_relu)
         attends = reading.attention_convs and config.regions
         self.attention_fusion = AttentionFusion(border) if attends else None
-        local_mixtures = {region: self._local_mixture() for region in config.regions}
-        self.local_mixtures = nn.ModuleDict(local_mixtures)
+        self.local_mixtures = nn.ModuleDict({r: self._local_mixture() for r in config.regions})
         self.decoder = self._decoder()
         initialization.initialize(self, config.seed, reading.random_gates)
         if config.start == "average" or (config.start is None and config.reading == "paper"):
@@ -210,8 +209,7 @@ class MoEFusion(nn.Module):
     @classmethod
     def from_official(cls, state_dict: Mapping[str, Tensor],
                       image_size: tuple[int, int] = (480, 640)) -> MoEFusion:
-        """Build the official reading from an official state dict; arguments and errors as
-        :func:`fusionlib.networks.moe_names.from_official`."""
+        """Build the official reading from an official state dict, as :mod:`.moe_names` reads it."""
         # The gates' grids are a quarter (local) and an eighth (global) of their images.
         grids = [(image_size[0] // part, image_size[1] // part) for part in (4, 8)]
         model = cls("official", gate_grid=grids)

@@ -45,7 +45,7 @@ class Official(NamedTuple):
     member: str = ""  # the bundle's name in an archive; the key of the state dict in a torch file that wraps it
     others: tuple[tuple[File, ...], ...] = ()  # the same tensors in other files
     npz: str = ""  # name of a numpy archive of the same TensorFlow variables, accepted instead
-    fingerprint: str = ""  # of the converted tensors, see checkpoints.fingerprint
+    fingerprint: str = ""  # of the converted tensors, see checkpoint.fingerprint
 
 
 def _densefuse_tensorflow(weight: str, fingerprint: str) -> Official:
