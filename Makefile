@@ -41,6 +41,7 @@ refresh: install
 
 lint: install
 	$(BIN)/ruff check fusionlib workflow tests benchmarks notebooks
+	$(BIN)/ruff format --check fusionlib workflow tests benchmarks
 	$(BIN)/lint-imports
 
 bench: install

@@ -2,11 +2,13 @@
 
     python benchmarks/methods.py [--weights FOLDER] [--only DenseFuse YDTR ...]
 
-Each network runs in a process of its own on one thread. Its convolutions, matrix products and attentions are recorded
-with their shapes, which gives the multiply-adds, and run again alone on random numbers, whole images at a time: the
-bare stack, what the library needs for the arithmetic alone. Seconds are CPU seconds, the least of the runs; memory is
-what the process held at most beyond what it held before. A network above 1.25 times its bare stack prints the reason.
-Exit code 1 if YDTR takes more than 0.85 of its naive form, or a network more than 1.25 of its bare stack without one.
+Each network runs in a process of its own on one thread. Its convolutions, matrix products and
+attentions are recorded with their shapes, which gives the multiply-adds, and run again alone on
+random numbers, whole images at a time: the bare stack, what the library needs for the arithmetic
+alone. Seconds are CPU seconds, the least of the runs; memory is what the process held at most
+beyond what it held before. A network above 1.25 times its bare stack prints the reason. Exit code 1
+if YDTR takes more than 0.85 of its naive form, or a network more than 1.25 of its bare stack
+without one.
 """
 
 from __future__ import annotations
@@ -34,18 +36,30 @@ MOST_OF_BARE, MOST_OF_NAIVE = 1.25, 0.85
 
 # What else takes time in those above the limit, as PyTorch's profiler shares it out.
 REASONS = {
-    "RFN-Nest": "mirrored borders of 244 maps take a sixth of its time, joining and pooling the nested maps an eighth; tiles of "
-                "256 pixels convolve no faster than whole images",
-    "PIAFusion": "mirrored copies of maps as wide as 256 channels take a tenth of its time, and so does new memory for every "
-                 "map of a whole image, which the bare stack asks for once",
-    "SwinFuse": "exact GELU, layer norms and the copies into and out of windows take an eighth of its time, and the products "
-                "of single windows run slower than those of whole images",
-    "TarDAL": "batch statistics, which must see a whole map before it can be scaled, take a ninth of its time, and joining the "
-              "dense maps a fourteenth",
-    "AUIF": "with one filter of 25 multiply-adds a pixel for each layer, little is left to multiply; the rest is "
-            "memory traffic of reflection, border strips and the learned steps",
-    "YDTR": "the exact GELU of 256 values a token, layer norms and residual sums are no matrix products, and those are "
-            "small (64 x 64 and 64 x 256)",
+    "RFN-Nest": (
+        "mirrored borders of 244 maps take a sixth of its time, joining and pooling the nested maps"
+        " an eighth; tiles of 256 pixels convolve no faster than whole images"
+    ),
+    "PIAFusion": (
+        "mirrored copies of maps as wide as 256 channels take a tenth of its time, and so does new"
+        " memory for every map of a whole image, which the bare stack asks for once"
+    ),
+    "SwinFuse": (
+        "exact GELU, layer norms and the copies into and out of windows take an eighth of its time,"
+        " and the products of single windows run slower than those of whole images"
+    ),
+    "TarDAL": (
+        "batch statistics, which must see a whole map before it can be scaled, take a ninth of its"
+        " time, and joining the dense maps a fourteenth"
+    ),
+    "AUIF": (
+        "with one filter of 25 multiply-adds a pixel for each layer, little is left to multiply;"
+        " the rest is memory traffic of reflection, border strips and the learned steps"
+    ),
+    "YDTR": (
+        "the exact GELU of 256 values a token, layer norms and residual sums are no matrix"
+        " products, and those are small (64 x 64 and 64 x 256)"
+    ),
 }
 
 
@@ -77,18 +91,32 @@ class Recorder(TorchFunctionMode):
                 one = math.prod(first) * second[0]
             else:
                 stride, padding = (settings + (1, 0))[:2] if settings else (1, 0)
-                (dy, dx), (py, px) = (x if isinstance(x, tuple) else (x, x) for x in (stride, padding))
-                h, w = (first[2] + 2 * py - second[2]) // dy + 1, (first[3] + 2 * px - second[3]) // dx + 1
+                (dy, dx), (py, px) = (
+                    x if isinstance(x, tuple) else (x, x) for x in (stride, padding)
+                )
+                h, w = (
+                    (first[2] + 2 * py - second[2]) // dy + 1,
+                    (first[3] + 2 * px - second[3]) // dx + 1,
+                )
                 one = first[0] * h * w * math.prod(second)
             total += n * one
         return total
 
     def bare(self) -> Callable[[], None]:
-        """Return a function that runs the recorded calls alone, on random numbers of the same shapes."""
-        runs, numbers = [], torch.randn(max(math.prod(shape) for _, shapes, _ in self.calls for shape in shapes))
+        """Return a function that runs the recorded calls alone, on random numbers of the same
+        shapes.
+        """
+        runs, numbers = (
+            [],
+            torch.randn(max(math.prod(shape) for _, shapes, _ in self.calls for shape in shapes)),
+        )
         for (name, shapes, settings), n in self.calls.items():
             tensors = [numbers[: math.prod(shape)].view(shape) for shape in shapes]
-            function = {"conv2d": F.conv2d, "linear": F.linear, "attention": F.scaled_dot_product_attention}[name]
+            function = {
+                "conv2d": F.conv2d,
+                "linear": F.linear,
+                "attention": F.scaled_dot_product_attention,
+            }[name]
             bias = () if len(tensors) > 2 or not settings else (None,)  # settings follow the bias
             runs.append((function, (*tensors, *bias, *settings), n))
 
@@ -102,7 +130,9 @@ class Recorder(TorchFunctionMode):
 
 
 def cpu_seconds(*runs: Callable[[], object], limit: float = 20.0) -> list[float]:
-    """Return the least CPU seconds of each, run in turns up to three times, fewer where they take long."""
+    """Return the least CPU seconds of each, run in turns up to three times, fewer where they take
+    long.
+    """
     found: list[list[float]] = []
     while len(found) < 3 and sum(map(sum, found)) < limit:
         found.append([])
@@ -116,7 +146,9 @@ def cpu_seconds(*runs: Callable[[], object], limit: float = 20.0) -> list[float]
 def pair() -> tuple[np.ndarray, np.ndarray]:
     """Return two seeded gray images with coarse structure and noise."""
     draw = np.random.default_rng(SEED)
-    coarse = draw.integers(40, 200, (2, HEIGHT // 32, WIDTH // 32)).repeat(32, axis=1).repeat(32, axis=2)
+    coarse = (
+        draw.integers(40, 200, (2, HEIGHT // 32, WIDTH // 32)).repeat(32, axis=1).repeat(32, axis=2)
+    )
     infrared, visible = (coarse + draw.integers(-20, 21, (2, HEIGHT, WIDTH))).astype(np.uint8)
     return infrared, visible
 
@@ -137,49 +169,99 @@ def measure(name: str, weights: str | None) -> dict:
     network.fuse(infrared, visible)
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
     memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit
-    # The bare stack is that of whole images: bands of rows, which some networks take, do not count for it.
+    # The bare stack is that of whole images: bands of rows, which some networks take, do not count
+    # for it.
     layers.BAND_PIXELS, bands = HEIGHT * WIDTH, layers.BAND_PIXELS
     with Recorder() as recorded:
         network.fuse(infrared, visible)
     layers.BAND_PIXELS = bands
-    row = {"method": name, "variant": method.variant(), "weights": random, "memory": memory,
-           "parameters": sum(p.numel() for p in network.parameters()), "multiply_adds": recorded.multiply_adds()}
-    row["seconds"], row["bare"] = cpu_seconds(lambda: network.fuse(infrared, visible), recorded.bare())
-    if slower := {"YDTR": lambda: ydtr.YDTR("window"), "AUIF": lambda: auif.AUIF(at_once=False)}.get(name):
+    row = {
+        "method": name,
+        "variant": method.variant(),
+        "weights": random,
+        "memory": memory,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "multiply_adds": recorded.multiply_adds(),
+    }
+    row["seconds"], row["bare"] = cpu_seconds(
+        lambda: network.fuse(infrared, visible), recorded.bare()
+    )
+    if slower := {
+        "YDTR": lambda: ydtr.YDTR("window"),
+        "AUIF": lambda: auif.AUIF(at_once=False),
+    }.get(name):
         naive = slower().eval()
-        row["naive"], = cpu_seconds(lambda: naive.fuse(infrared, visible))
+        (row["naive"],) = cpu_seconds(lambda: naive.fuse(infrared, visible))
     return row
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", help="folder of official weights; without, all weights are random")
-    parser.add_argument("--only", nargs="+", choices=list(REGISTRY), default=list(REGISTRY), metavar="METHOD")
+    parser.add_argument(
+        "--weights", help="folder of official weights; without, all weights are random"
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=list(REGISTRY), default=list(REGISTRY), metavar="METHOD"
+    )
     parser.add_argument("--one", choices=list(REGISTRY), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         print(json.dumps(measure(options.one, options.weights)))
         return 0
 
-    print(f"one pair of {WIDTH} x {HEIGHT}, torch {torch.__version__}, one thread; random weights: seed {SEED}\n")
+    print(
+        f"one pair of {WIDTH} x {HEIGHT}, torch {torch.__version__}, one thread; random weights:"
+        f" seed {SEED}\n"
+    )
     columns = "{:10} {:24} {:8} {:>10} {:>11} {:>9} {:>7} {:>6} {:>9}".format
-    print(columns("method", "variant", "weights", "parameters", "G mult-adds", "seconds", "bare", "ratio", "memory MB"))
+    print(
+        columns(
+            "method",
+            "variant",
+            "weights",
+            "parameters",
+            "G mult-adds",
+            "seconds",
+            "bare",
+            "ratio",
+            "memory MB",
+        )
+    )
     notes, failed = [], False
     for name in options.only:
         command = [sys.executable, __file__, "--one", name]
         command += ["--weights", options.weights] if options.weights else []
-        row = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+        row = json.loads(
+            subprocess.run(
+                command, check=True, stdout=subprocess.PIPE, text=True
+            ).stdout.splitlines()[-1]
+        )
         ratio = row["seconds"] / row["bare"]
-        print(columns(name, row["variant"], row["weights"], f"{row['parameters']:,}",
-                      f"{row['multiply_adds'] / 1e9:.1f}", f"{row['seconds']:.2f}", f"{row['bare']:.2f}",
-                      f"{ratio:.2f}", f"{row['memory'] / 1e6:.0f}"), flush=True)
+        print(
+            columns(
+                name,
+                row["variant"],
+                row["weights"],
+                f"{row['parameters']:,}",
+                f"{row['multiply_adds'] / 1e9:.1f}",
+                f"{row['seconds']:.2f}",
+                f"{row['bare']:.2f}",
+                f"{ratio:.2f}",
+                f"{row['memory'] / 1e6:.0f}",
+            ),
+            flush=True,
+        )
         if ratio > MOST_OF_BARE:
             failed |= name not in REASONS
-            notes.append(f"{name}: {ratio:.2f} times its bare stack: {REASONS.get(name, 'no reason known')}")
+            notes.append(
+                f"{name}: {ratio:.2f} times its bare stack: {REASONS.get(name, 'no reason known')}"
+            )
         if "naive" in row:
             share = row["seconds"] / row["naive"]
             failed |= name == "YDTR" and share > MOST_OF_NAIVE
-            notes.append(f"{name}: {share:.2f} of its naive form as released ({row['naive']:.2f} s)")
+            notes.append(
+                f"{name}: {share:.2f} of its naive form as released ({row['naive']:.2f} s)"
+            )
     print("", *notes, sep="\n")
     return int(failed)
 

@@ -2,14 +2,16 @@
 
     python benchmarks/metrics.py [--rounds 5] [--images 361] [--processes 2]
 
-peers      each metric that another library has too, in the definition that library documents: both values, their
-           difference, CPU seconds of one thread (fastest round) and their ratio. Where the library's definition is
-           none of ours the row says in what it differs
-eight      the metrics of MoE-Fusion's table 1 in convention ``moe-fusion``, one by one and in one call
-folder     a folder with one process and with several, by the clock and in CPU seconds
+peers      each metric that another library has too, in the definition that library documents: both
+values, their
+           difference, CPU seconds of one thread (fastest round) and their ratio. Where the
+           library's definition is none of ours the row says in what it differs
+eight      the metrics of MoE-Fusion's table 1 in convention ``moe-fusion``, one by one and in one
+call folder     a folder with one process and with several, by the clock and in CPU seconds
 
-The exit code is 1 if the eight take more than 0.15 s, a value that should agree does not, or two processes are less
-than 1.7 times as fast as one (not asked of a machine with one core). Libraries that are not installed are named.
+The exit code is 1 if the eight take more than 0.15 s, a value that should agree does not, or two
+processes are less than 1.7 times as fast as one (not asked of a machine with one core). Libraries
+that are not installed are named.
 """
 
 from __future__ import annotations
@@ -40,18 +42,26 @@ failures: list[str] = []
 
 
 def photographs(shift: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return two photographs as sources, enlarged by reflection and shifted, and their rounded mean."""
-    a, b = (np.roll(np.pad(x[: SHAPE[0]], ((0, 0), (0, SHAPE[1] - 512)), mode="reflect"), 13 * shift, axis=1)
-            for x in (data.camera(), data.moon()))
+    """Return two photographs as sources, enlarged by reflection and shifted, and their rounded
+    mean.
+    """
+    a, b = (
+        np.roll(
+            np.pad(x[: SHAPE[0]], ((0, 0), (0, SHAPE[1] - 512)), mode="reflect"), 13 * shift, axis=1
+        )
+        for x in (data.camera(), data.moon())
+    )
     return images.to_uint8((a.astype(float) + b) / 2), a, b
 
 
 def cpu(work: Callable, rounds: int) -> float:
     """Return the CPU seconds of the fastest round, after one for nothing."""
+
     def once() -> float:
         began = time.process_time()
         work()
         return time.process_time() - began
+
     work()
     gc.collect()
     return min(once() for _ in range(rounds))
@@ -64,13 +74,20 @@ def peer(name: str) -> ModuleType | None:
         return None
 
 
-# ---- peers -----------------------------------------------------------------------------------------------------
+# ---- peers ---------------------------------------------------------------------------------------
 
-def rows(fused: np.ndarray, a: np.ndarray) -> list[tuple[str, str, Callable, Callable, float | str]]:
-    """Return (metric, peer, our call, their call, largest difference or what their definition does differently)."""
+
+def rows(
+    fused: np.ndarray, a: np.ndarray
+) -> list[tuple[str, str, Callable, Callable, float | str]]:
+    """Return (metric, peer, our call, their call, largest difference or what their definition does
+    differently).
+    """
     found: list[tuple[str, str, Callable, Callable, float | str]] = []
 
-    def add(metric: str, library: str, ours: Callable, theirs: Callable, difference: float | str = 1e-9) -> None:
+    def add(
+        metric: str, library: str, ours: Callable, theirs: Callable, difference: float | str = 1e-9
+    ) -> None:
         found.append((metric, library, ours, theirs, difference))
 
     def ssim() -> float:
@@ -91,15 +108,37 @@ def rows(fused: np.ndarray, a: np.ndarray) -> list[tuple[str, str, Callable, Cal
     from skimage import measure
     from skimage import metrics as theirs
 
-    add("EN", "scikit-image", lambda: metrics.entropy(fused), lambda: measure.shannon_entropy(fused))
+    add(
+        "EN", "scikit-image", lambda: metrics.entropy(fused), lambda: measure.shannon_entropy(fused)
+    )
     add("MSE", "scikit-image", mse, lambda: theirs.mean_squared_error(a, fused))
-    add("PSNR", "scikit-image", psnr, lambda: theirs.peak_signal_noise_ratio(a, fused, data_range=255))
-    add("SSIM 7x7", "scikit-image", ssim_uniform, lambda: theirs.structural_similarity(a, fused, data_range=255))
-    add("SSIM", "scikit-image", ssim, lambda: theirs.structural_similarity(
-        a, fused, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False))
+    add(
+        "PSNR",
+        "scikit-image",
+        psnr,
+        lambda: theirs.peak_signal_noise_ratio(a, fused, data_range=255),
+    )
+    add(
+        "SSIM 7x7",
+        "scikit-image",
+        ssim_uniform,
+        lambda: theirs.structural_similarity(a, fused, data_range=255),
+    )
+    add(
+        "SSIM",
+        "scikit-image",
+        ssim,
+        lambda: theirs.structural_similarity(
+            a, fused, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        ),
+    )
 
     if sewar := peer("sewar"):
-        gaussian = {"fltr": importlib.import_module("sewar.utils").Filter.GAUSSIAN, "sigma": 1.5, "ws": 11}
+        gaussian = {
+            "fltr": importlib.import_module("sewar.utils").Filter.GAUSSIAN,
+            "sigma": 1.5,
+            "ws": 11,
+        }
         add("MSE", "sewar", mse, lambda: sewar.mse(a, fused))
         add("RMSE", "sewar", lambda: metrics.rmse(fused, a), lambda: sewar.rmse(a, fused))
         add("PSNR", "sewar", psnr, lambda: sewar.psnr(a, fused))
@@ -108,30 +147,59 @@ def rows(fused: np.ndarray, a: np.ndarray) -> list[tuple[str, str, Callable, Cal
 
     torch = importlib.import_module("torch")
     torch.set_num_threads(1)
-    double, single = ([torch.from_numpy(x.astype(kind))[None, None] for x in (fused, a)] for kind in ("f8", "f4"))
+    double, single = (
+        [torch.from_numpy(x.astype(kind))[None, None] for x in (fused, a)] for kind in ("f8", "f4")
+    )
     if piq := peer("piq"):
-        add("PSNR", "piq", psnr, lambda: piq.psnr(*double, data_range=255), "noise floor 1e-8 in MSE on [0, 1]")
+        add(
+            "PSNR",
+            "piq",
+            psnr,
+            lambda: piq.psnr(*double, data_range=255),
+            "noise floor 1e-8 in MSE on [0, 1]",
+        )
         add("SSIM", "piq", ssim, lambda: piq.ssim(*double, data_range=255, downsample=False))
         # Its constants stand on [0, 1] beside images on 0..255, hence not to the last digit.
         add("VIF", "piq", vif, lambda: piq.vif_p(*double, data_range=255), 1e-6)
         add("VIF", "piq, 32 bits", vif, lambda: piq.vif_p(*single, data_range=255), "32 bits")
     if image := peer("torchmetrics.functional.image"):
         # It takes the logarithm of 10 in 32 bits.
-        add("PSNR", "torchmetrics", psnr, lambda: image.peak_signal_noise_ratio(*double, data_range=255.0), 1e-6)
-        add("SSIM", "torchmetrics", ssim, lambda: image.structural_similarity_index_measure(
-            *double, data_range=255.0), "windows reach over the border")
+        add(
+            "PSNR",
+            "torchmetrics",
+            psnr,
+            lambda: image.peak_signal_noise_ratio(*double, data_range=255.0),
+            1e-6,
+        )
+        add(
+            "SSIM",
+            "torchmetrics",
+            ssim,
+            lambda: image.structural_similarity_index_measure(*double, data_range=255.0),
+            "windows reach over the border",
+        )
         add("VIF", "torchmetrics", vif, lambda: image.visual_information_fidelity(*double), 1e-8)
-        add("VIF", "torchmetrics, 32 bits", vif, lambda: image.visual_information_fidelity(*single), "32 bits")
+        add(
+            "VIF",
+            "torchmetrics, 32 bits",
+            vif,
+            lambda: image.visual_information_fidelity(*single),
+            "32 bits",
+        )
     return found
 
 
 def compare_with_peers(rounds: int) -> None:
     fused, a, _ = photographs()
     missing = [name for name in ("sewar", "piq", "torchmetrics") if peer(name) is None]
-    print(f"peers: CPU seconds, one thread, {SHAPE[0]} x {SHAPE[1]}, one source"
-          + (f"; not installed: {', '.join(missing)}" if missing else ""))
-    print(f"{'metric':9} {'library':22} {'ours':>13} {'theirs':>13} {'difference':>11} {'ours s':>8} {'theirs s':>8} "
-          f"{'ratio':>6}")
+    print(
+        f"peers: CPU seconds, one thread, {SHAPE[0]} x {SHAPE[1]}, one source"
+        + (f"; not installed: {', '.join(missing)}" if missing else "")
+    )
+    print(
+        f"{'metric':9} {'library':22} {'ours':>13} {'theirs':>13} {'difference':>11} {'ours s':>8}"
+        f" {'theirs s':>8} {'ratio':>6}"
+    )
     for metric, library, ours, theirs, allowed in rows(fused, a):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # other libraries' deprecations
@@ -144,15 +212,21 @@ def compare_with_peers(rounds: int) -> None:
         elif difference > allowed * max(1.0, abs(value)):
             note = "  DISAGREES"
             failures.append(f"{metric}: {value!r}, {library} says {their_value!r}")
-        print(f"{metric:9} {library:22} {value:13.8f} {their_value:13.8f} {difference:11.1e} {seconds:8.4f} "
-              f"{their_seconds:8.4f} {their_seconds / max(seconds, 1e-9):6.1f}{note}")
+        print(
+            f"{metric:9} {library:22} {value:13.8f} {their_value:13.8f} {difference:11.1e}"
+            f" {seconds:8.4f} {their_seconds:8.4f} {their_seconds / max(seconds, 1e-9):6.1f}{note}"
+        )
 
 
-# ---- the eight of table 1, and a folder ------------------------------------------------------------------------
+# ---- the eight of table 1, and a folder ----------------------------------------------------------
+
 
 def time_the_eight(rounds: int) -> None:
     fused, a, b = photographs()
-    print(f"\neight metrics of table 1, convention moe-fusion, both sources, {SHAPE[0]} x {SHAPE[1]}, CPU seconds")
+    print(
+        f"\neight metrics of table 1, convention moe-fusion, both sources, {SHAPE[0]} x {SHAPE[1]},"
+        " CPU seconds"
+    )
     for name in TABLE_1:
         seconds = cpu(lambda name=name: metrics.evaluate(fused, a, b, name), rounds)
         print(f"  {name:6} {seconds:.4f}")
@@ -173,22 +247,40 @@ def time_a_folder(count: int, processes: int, busy: float) -> None:
                 images.write(root / name / f"{i:03}.png", image)
         for workers in (1, processes) * 2:
             began, used = time.perf_counter(), cpu_of_all()
-            frame, problems = score_folder(root / "fused", root / "a", root / "b", names=TABLE_1, processes=workers,
-                                           progress=False)
+            frame, problems = score_folder(
+                root / "fused",
+                root / "a",
+                root / "b",
+                names=TABLE_1,
+                processes=workers,
+                progress=False,
+            )
             assert len(frame) == count * len(TABLE_1) and not problems
             clock[workers] = min(clock.get(workers, np.inf), time.perf_counter() - began)
             spent[workers] = min(spent.get(workers, np.inf), cpu_of_all() - used)
     ratio, possible = clock[1] / clock[processes], processes * spent[1] / spent[processes]
-    print(f"\nfolder of {count} images: 1 process {clock[1]:.2f} s by the clock, {processes} processes "
-          f"{clock[processes]:.2f} s, {ratio:.2f} times as fast (target {SPEED_UP_TARGET} for 2)")
-    print(f"  CPU seconds {spent[1]:.2f} and {spent[processes]:.2f}, so {possible:.2f} times as fast on idle cores")
+    print(
+        f"\nfolder of {count} images: 1 process {clock[1]:.2f} s by the clock, {processes}"
+        f" processes {clock[processes]:.2f} s, {ratio:.2f} times as fast (target {SPEED_UP_TARGET}"
+        " for 2)"
+    )
+    print(
+        f"  CPU seconds {spent[1]:.2f} and {spent[processes]:.2f}, so {possible:.2f} times as fast"
+        " on idle cores"
+    )
     if processes < 2 or (os.cpu_count() or 1) < 2:
         return
     if busy > 0.5:
-        print(f"  other programs are running (load {busy:.1f}): the CPU seconds are judged, not the clock")
+        print(
+            f"  other programs are running (load {busy:.1f}): the CPU seconds are judged, not the"
+            " clock"
+        )
         ratio = possible
     if ratio < SPEED_UP_TARGET:
-        failures.append(f"{processes} processes are {ratio:.2f} times as fast as one, less than {SPEED_UP_TARGET}")
+        failures.append(
+            f"{processes} processes are {ratio:.2f} times as fast as one, less than"
+            f" {SPEED_UP_TARGET}"
+        )
 
 
 def cpu_of_all() -> float:
@@ -200,7 +292,9 @@ def cpu_of_all() -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=361, help="as many as the test split of MSRS has")
+    parser.add_argument(
+        "--images", type=int, default=361, help="as many as the test split of MSRS has"
+    )
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     busy = os.getloadavg()[0]  # before this script itself makes it so

@@ -2,7 +2,8 @@
 
     python benchmarks/moe.py [--rounds 3] [--beside CHECKOUT] [--large 960x1280 4000x6000]
 
-Every measurement is a process of its own with one thread; columns take turns, the best round counts:
+Every measurement is a process of its own with one thread; columns take turns, the best round
+counts:
 
 floor      the bare 3x3 convolutions of the network's shapes on ready inputs, in the faster layout
 plain      ``MoEFusion.forward``: the equations as printed
@@ -11,9 +12,9 @@ quick      ``inference.fuse``, the way without gradients on a processor
 beside     ``MoEFusion.forward`` of another revision, given by its checkout
 
 forward is one pair of 640x480; step is a training step on four pairs of 160x128: forward, loss,
-backward, Adam. Memory is ``ru_maxrss`` of the process, all of it. ``--large`` measures quick on larger
-pairs within ``--memory`` GB. Where there is a GPU, images per second follow. Exit code 1: quick takes
-more than 1.35 times, or step more than 1.4 times, of the other revision.
+backward, Adam. Memory is ``ru_maxrss`` of the process, all of it. ``--large`` measures quick on
+larger pairs within ``--memory`` GB. Where there is a GPU, images per second follow. Exit code 1:
+quick takes more than 1.35 times, or step more than 1.4 times, of the other revision.
 """
 
 from __future__ import annotations
@@ -44,8 +45,11 @@ QUICK_TARGET, STEP_TARGET = 1.35, 1.4  # of the other revision
 def batch_of(batch: int, size: tuple[int, int], device: str = "cpu") -> list[Tensor]:
     """Return an infrared, a visible and an attention batch."""
     generator, (height, width) = torch.Generator().manual_seed(batch), size
-    shapes = ((batch, 1, height, width), (batch, 1, height, width),
-              (batch, 2, -(-height // 4), -(-width // 4)))
+    shapes = (
+        (batch, 1, height, width),
+        (batch, 1, height, width),
+        (batch, 2, -(-height // 4), -(-width // 4)),
+    )
     return [torch.rand(shape, generator=generator).to(device) for shape in shapes]
 
 
@@ -95,7 +99,9 @@ def step(model: MoEFusion) -> Callable[[], None]:
     return run
 
 
-def measure(column: str, task: str, size: tuple[int, int], memory: float | None) -> dict[str, float]:
+def measure(
+    column: str, task: str, size: tuple[int, int], memory: float | None
+) -> dict[str, float]:
     """Return the best processor seconds of a column's task in this process, and its peak in GB."""
     torch.set_num_threads(1)
     grids = ((15, 20), (15, 20)) if task == "step" else ((120, 160), (60, 80))
@@ -129,16 +135,27 @@ def measure(column: str, task: str, size: tuple[int, int], memory: float | None)
 
 def in_process(column: str, task: str, size: tuple[int, int], options: argparse.Namespace) -> dict:
     """Run :func:`measure` in a process of its own, of another revision for "beside"."""
-    command = [sys.executable, __file__, "--measure", column, task, f"{size[0]}x{size[1]}",
-               "--memory", str(options.memory)]
+    command = [
+        sys.executable,
+        __file__,
+        "--measure",
+        column,
+        task,
+        f"{size[0]}x{size[1]}",
+        "--memory",
+        str(options.memory),
+    ]
     paths = [options.beside] if column == "beside" else []
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])
+    }
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return json.loads(done.stdout)
 
 
 def on_gpu() -> None:
     """Print images per second and the share of what the bare convolutions reach."""
+
     def rate(call: Callable[[], object], repeats: int = 10) -> float:
         for _ in range(3):
             call()
@@ -159,13 +176,16 @@ def on_gpu() -> None:
                 weight = torch.rand(outputs, inputs // groups, 3, 3, device="cuda", dtype=kind)
                 stack.append((x.contiguous(memory_format=torch.channels_last), weight, groups))
             ceiling = batch * rate(
-                lambda stack=stack: [F.conv2d(x, w, padding=1, groups=g) for x, w, g in stack])
+                lambda stack=stack: [F.conv2d(x, w, padding=1, groups=g) for x, w, g in stack]
+            )
             low = torch.autocast("cuda", torch.bfloat16, enabled=kind is torch.bfloat16)
             with torch.no_grad(), low:
                 for name, network in (("eager", model), ("compiled", compiled)):
                     speed = batch * rate(lambda network=network, data=data: network(*data))
-                    print(f"gpu, batch {batch}, {str(kind)[6:]}, {name}: {speed:.1f} images/s, "
-                          f"{speed / ceiling:.0%} of the bare convolutions")
+                    print(
+                        f"gpu, batch {batch}, {str(kind)[6:]}, {name}: {speed:.1f} images/s, "
+                        f"{speed / ceiling:.0%} of the bare convolutions"
+                    )
 
 
 def main() -> int:
@@ -193,18 +213,25 @@ def main() -> int:
                 best[column] = min(best.get(column, found), found, key=lambda one: one["seconds"])
         print(f"\n{task}, {size[1]}x{size[0]}, processor seconds on one thread")
         for column, found in best.items():
-            ratios = found["seconds"] / best["floor"]["seconds"], found["seconds"] / best.get(
-                "beside", found)["seconds"]
-            print(f"  {column:9s}{found['seconds']:8.2f}   {ratios[0]:5.2f} x floor"
-                  f"   {ratios[1]:5.2f} x beside   peak {found['peak']:.2f} GB")
+            ratios = (
+                found["seconds"] / best["floor"]["seconds"],
+                found["seconds"] / best.get("beside", found)["seconds"],
+            )
+            print(
+                f"  {column:9s}{found['seconds']:8.2f}   {ratios[0]:5.2f} x floor"
+                f"   {ratios[1]:5.2f} x beside   peak {found['peak']:.2f} GB"
+            )
             if options.beside and (column, task) in (("quick", "forward"), ("plain", "step")):
                 missed |= ratios[1] > (QUICK_TARGET if task == "forward" else STEP_TARGET)
     print(f"\nquick on larger pairs, memory={options.memory}")
     for text in options.large:
         height, width = map(int, text.split("x"))
         found = in_process("quick", "large", (height, width), options)
-        print(f"  {width}x{height}: {found['seconds']:7.1f} s, {found['seconds'] / height / width * 1e6:.1f}"
-              f" us a pixel, peak {found['peak']:.2f} GB")
+        print(
+            f"  {width}x{height}: {found['seconds']:7.1f} s,"
+            f" {found['seconds'] / height / width * 1e6:.1f} us a pixel, peak"
+            f" {found['peak']:.2f} GB"
+        )
     if torch.cuda.is_available():
         on_gpu()
     return int(missed)

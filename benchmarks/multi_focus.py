@@ -1,20 +1,24 @@
-"""Time and memory of the multi-focus search, transforms and swarms, beside the paper's way and beside other libraries.
+"""Time and memory of the multi-focus search, transforms and swarms, beside the paper's way and
+beside other libraries.
 
     python benchmarks/multi_focus.py [--sizes 512 1024] [--rounds 5] [--data FOLDER]
 
-Everything in one run on one processor thread, in CPU time (best round), on a photograph blurred once on each side:
+Everything in one run on one processor thread, in CPU time (best round), on a photograph blurred
+once on each side:
 
-search     40 particles, 40 iterations: the paper's way decomposes, fuses, rebuilds and measures for each candidate (a
-           few candidates are timed and scaled to all of them) against ours with everything it needs beforehand
+search     40 particles, 40 iterations: the paper's way decomposes, fuses, rebuilds and measures for
+each candidate (a
+           few candidates are timed and scaled to all of them) against ours with everything it needs
+           beforehand
 sweep      1001 weights, and the exact optimum, both with everything they need beforehand
 curvelets  forward and inverse, and the bare Fourier transforms with the same shapes
 pyramid    against the same levels with OpenCV's pyrDown and pyrUp, on 64-bit numbers as ours
 swarms     the same objective given to NiaPy and PySwarms
 memory     peak of all arrays alive together
 
-With ``--data FOLDER`` (of ``a/NAME`` and ``b/NAME``) the swarms run with 20 seeds on every pair with both transforms;
-no result may exceed the exact optimum by more than 1e-6. The exit code is 1 if a target is missed. Libraries that are
-not installed are named.
+With ``--data FOLDER`` (of ``a/NAME`` and ``b/NAME``) the swarms run with 20 seeds on every pair
+with both transforms; no result may exceed the exact optimum by more than 1e-6. The exit code is 1
+if a target is missed. Libraries that are not installed are named.
 """
 
 from __future__ import annotations
@@ -50,10 +54,12 @@ failures: list[str] = []
 
 def cpu(work: Callable, rounds: int) -> float:
     """Return the CPU seconds of the fastest round."""
+
     def once() -> float:
         began = time.process_time()
         work()
         return time.process_time() - began
+
     gc.collect()
     return min(once() for _ in range(rounds))
 
@@ -89,19 +95,31 @@ def peer(name: str) -> ModuleType | None:
 
 
 def pair(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return two images of one photograph, blurred on the left and on the right, the second a little brighter."""
+    """Return two images of one photograph, blurred on the left and on the right, the second a
+    little brighter.
+    """
     sharp = camera().astype(np.float64)
     if size != sharp.shape[0]:
         sharp = zoom(sharp, size / sharp.shape[0], order=1)[:size, :size]
     blurred = gaussian_filter(sharp, 3 * size / 512)
     left = np.arange(size) < size // 2
-    return images.to_uint8(np.where(left, sharp, blurred)), images.to_uint8(np.where(left, blurred, sharp) * 0.98 + 4)
+    return images.to_uint8(np.where(left, sharp, blurred)), images.to_uint8(
+        np.where(left, blurred, sharp) * 0.98 + 4
+    )
 
 
 def paper_style(a: np.ndarray, b: np.ndarray, transform, w: float) -> float:
-    """Evaluate one candidate as algorithms 3 and 4 of the paper do: the whole fusion, then CC, EN and RMSE."""
+    """Evaluate one candidate as algorithms 3 and 4 of the paper do: the whole fusion, then CC, EN
+    and RMSE.
+    """
     bands_a, bands_b = transform.forward(a), transform.forward(b)
-    return score(images.to_uint8(transform.inverse(transform.fuse(bands_a, bands_b, base="weighted", weight=w))), a, b)
+    return score(
+        images.to_uint8(
+            transform.inverse(transform.fuse(bands_a, bands_b, base="weighted", weight=w))
+        ),
+        a,
+        b,
+    )
 
 
 def score(fused: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
@@ -120,18 +138,32 @@ def bench_search(a: np.ndarray, b: np.ndarray, transform, rounds: int) -> None:
     one = cpu(lambda: paper_style(a, b, transform, 0.37), 3)
     say("one candidate, the paper's way", one)
     say("  of which: metrics", cpu(lambda: score(prepared.fused(0.37), a, b), rounds))
-    say("40 x 40 search, the paper's way", one * CANDIDATES, f"{CANDIDATES} x one candidate, scaled")
+    say(
+        "40 x 40 search, the paper's way", one * CANDIDATES, f"{CANDIDATES} x one candidate, scaled"
+    )
     for search in (particle_swarm, bat):
         ours = cpu(lambda search=search: search(objective()), rounds)
-        say(f"40 x 40 search, ours, {search.__name__}", ours,
-            "ratio " + target(f"{name} {search.__name__} speed-up", one * CANDIDATES / ours, 200, least=True))
+        say(
+            f"40 x 40 search, ours, {search.__name__}",
+            ours,
+            "ratio "
+            + target(
+                f"{name} {search.__name__} speed-up", one * CANDIDATES / ours, 200, least=True
+            ),
+        )
     say("  of which: transforms, inner products", cpu(objective, rounds))
     say("  of which: all gray-level changes", cpu(lambda: steps(prepared.p, prepared.d), rounds))
     say("  of which: the swarm", cpu(lambda: particle_swarm(prepared), rounds))
-    say("1001 weights", cpu(lambda: objective()(grid), rounds),
-        f"{cpu(lambda: prepared(grid), rounds) * 1e3:.2f} ms prepared")
-    say("the exact optimum", cpu(lambda: sweep(objective()), rounds),
-        f"{cpu(lambda: sweep(prepared), rounds) * 1e3:.2f} ms prepared")
+    say(
+        "1001 weights",
+        cpu(lambda: objective()(grid), rounds),
+        f"{cpu(lambda: prepared(grid), rounds) * 1e3:.2f} ms prepared",
+    )
+    say(
+        "the exact optimum",
+        cpu(lambda: sweep(objective()), rounds),
+        f"{cpu(lambda: sweep(prepared), rounds) * 1e3:.2f} ms prepared",
+    )
     print(f"  peak memory of the exact optimum: {megabytes(lambda: sweep(objective())):.0f} MB")
 
 
@@ -157,18 +189,25 @@ def bench_curvelet(x: np.ndarray, finest: str, rounds: int) -> None:
             fft.fft2(x)
         fft.ifft2(spectrum)
 
-    forward, inverse = cpu(lambda: transform.forward(x), rounds), cpu(lambda: transform.inverse(bands), rounds)
+    forward, inverse = (
+        cpu(lambda: transform.forward(x), rounds),
+        cpu(lambda: transform.inverse(bands), rounds),
+    )
     ffts = cpu(bare, rounds)
     say("forward", forward)
     say("inverse", inverse)
     say("their FFTs alone", ffts)
-    note = "ratio to the FFTs " + target(f"curvelets {side} {finest} / FFTs", (forward + inverse) / ffts, 3)
+    note = "ratio to the FFTs " + target(
+        f"curvelets {side} {finest} / FFTs", (forward + inverse) / ffts, 3
+    )
     if side == 512:
         note += ", seconds " + target(f"curvelets {side} {finest}", forward + inverse, 0.2)
     say("forward + inverse", forward + inverse, note)
     plan.cache_clear()
-    print(f"  peak memory: plan {megabytes(lambda: Curvelet(x.shape, finest=finest)):.0f} MB, "
-          f"forward and inverse {megabytes(lambda: transform.inverse(transform.forward(x))):.0f} MB")
+    print(
+        f"  peak memory: plan {megabytes(lambda: Curvelet(x.shape, finest=finest)):.0f} MB, "
+        f"forward and inverse {megabytes(lambda: transform.inverse(transform.forward(x))):.0f} MB"
+    )
 
 
 def bench_pyramid(x: np.ndarray, rounds: int) -> None:
@@ -206,7 +245,10 @@ def bench_pyramid(x: np.ndarray, rounds: int) -> None:
 def bench_swarms(a: np.ndarray, b: np.ndarray, rounds: int) -> None:
     objective = LowPassObjective(a, b, LaplacianPyramid())
     exact = sweep(objective).value
-    print(f"swarms on one prepared objective, {a.shape[0]}x{a.shape[1]}, 40 x 40, 5 seeds: worst gap to the optimum")
+    print(
+        f"swarms on one prepared objective, {a.shape[0]}x{a.shape[1]}, 40 x 40, 5 seeds: worst gap"
+        " to the optimum"
+    )
 
     def report(name: str, run: Callable[[int], float]) -> None:
         objective.evaluations = 0
@@ -218,12 +260,18 @@ def bench_swarms(a: np.ndarray, b: np.ndarray, rounds: int) -> None:
     report("bat, ours", lambda seed: bat(objective, seed=seed).value)
     pyswarms = peer("pyswarms")
     if pyswarms is not None:
+
         def swarm(seed: int) -> float:
             np.random.seed(seed)  # noqa: NPY002  (the library draws from the global generator)
-            search = pyswarms.single.GlobalBestPSO(40, 1, {"c1": 2.0, "c2": 2.0, "w": 0.1}, bounds=([0.0], [1.0]))
-            return -search.optimize(lambda x: -objective(np.clip(x[:, 0], 0, 1)), 40, verbose=False)[0]
+            search = pyswarms.single.GlobalBestPSO(
+                40, 1, {"c1": 2.0, "c2": 2.0, "w": 0.1}, bounds=([0.0], [1.0])
+            )
+            return -search.optimize(
+                lambda x: -objective(np.clip(x[:, 0], 0, 1)), 40, verbose=False
+            )[0]
 
-        with TemporaryDirectory() as folder, contextlib.chdir(folder):  # it writes a log where it runs
+        # it writes a log where it runs
+        with TemporaryDirectory() as folder, contextlib.chdir(folder):
             report("PySwarms GlobalBestPSO", swarm)
     niapy = peer("niapy")
     if niapy is not None:
@@ -240,51 +288,105 @@ def bench_swarms(a: np.ndarray, b: np.ndarray, rounds: int) -> None:
 
         def run(algorithm: Callable) -> Callable[[int], float]:
             return lambda seed: algorithm(seed).run(
-                Task(Fusion(), max_evals=CANDIDATES, optimization_type=OptimizationType.MAXIMIZATION))[1]
+                Task(
+                    Fusion(), max_evals=CANDIDATES, optimization_type=OptimizationType.MAXIMIZATION
+                )
+            )[1]
 
-        report("NiaPy ParticleSwarmAlgorithm", run(lambda seed: ParticleSwarmAlgorithm(
-            population_size=40, c1=2.0, c2=2.0, w=0.1, min_velocity=-1.0, max_velocity=1.0, seed=seed)))
-        report("NiaPy BatAlgorithm", run(lambda seed: BatAlgorithm(
-            population_size=40, loudness=0.25, pulse_rate=0.5, alpha=0.9, gamma=0.9, min_frequency=0.0,
-            max_frequency=2.0, seed=seed)))
+        report(
+            "NiaPy ParticleSwarmAlgorithm",
+            run(
+                lambda seed: ParticleSwarmAlgorithm(
+                    population_size=40,
+                    c1=2.0,
+                    c2=2.0,
+                    w=0.1,
+                    min_velocity=-1.0,
+                    max_velocity=1.0,
+                    seed=seed,
+                )
+            ),
+        )
+        report(
+            "NiaPy BatAlgorithm",
+            run(
+                lambda seed: BatAlgorithm(
+                    population_size=40,
+                    loudness=0.25,
+                    pulse_rate=0.5,
+                    alpha=0.9,
+                    gamma=0.9,
+                    min_frequency=0.0,
+                    max_frequency=2.0,
+                    seed=seed,
+                )
+            ),
+        )
 
 
 def check_pairs(folder: Path) -> None:
-    """Run both swarms with 20 seeds on every pair and compare with the exact optimum and the naive evaluation."""
-    print(f"pairs of {folder.name}: best swarm of 20 seeds minus the exact optimum, worst gap; error of ours against "
-          "the naive evaluation unrounded, rounded")
+    """Run both swarms with 20 seeds on every pair and compare with the exact optimum and the naive
+    evaluation.
+    """
+    print(
+        f"pairs of {folder.name}: best swarm of 20 seeds minus the exact optimum, worst gap; error"
+        " of ours against the naive evaluation unrounded, rounded"
+    )
     firsts, seconds = images.list_images(folder / "a"), images.list_images(folder / "b")
     for name in firsts:
         a, b = (images.luma(images.read(files[name])) for files in (firsts, seconds))
         for transform in (LaplacianPyramid(), Curvelet(a.shape)):
-            plain, rounded = (LowPassObjective(a, b, transform, quantize=kind) for kind in (False, True))
+            plain, rounded = (
+                LowPassObjective(a, b, transform, quantize=kind) for kind in (False, True)
+            )
             exact = sweep(plain)
-            gains = [search(plain, seed=seed).value - exact.value
-                     for seed in range(20) for search in (particle_swarm, bat)]
+            gains = [
+                search(plain, seed=seed).value - exact.value
+                for seed in range(20)
+                for search in (particle_swarm, bat)
+            ]
             bands = transform.forward(a), transform.forward(b)
             errors = []
             for w in np.random.default_rng(0).random(3):
                 image = transform.inverse(transform.fuse(*bands, base="weighted", weight=w))
                 fused = images.to_uint8(image)
                 scores = metrics.evaluate(fused, a, b, ["CC", "EN", "RMSE"], "multi-focus")
-                cc = np.mean([np.corrcoef(source.ravel(), image.ravel())[0, 1] for source in (a, b)])
-                rmse = np.mean([np.sqrt(((source.astype(float) - image) ** 2).mean()) for source in (a, b)])
-                f = [0.25 * c + 0.25 * scores["EN"] + 0.5 / e for c, e in ((cc, rmse), (scores["CC"], scores["RMSE"]))]
-                errors.append((abs(f[0] - plain(w)), abs(f[1] - plain(w)), abs(f[1] - rounded(w)),
-                               abs(scores["EN"] - plain.terms(w)["EN"])))
+                cc = np.mean(
+                    [np.corrcoef(source.ravel(), image.ravel())[0, 1] for source in (a, b)]
+                )
+                rmse = np.mean(
+                    [np.sqrt(((source.astype(float) - image) ** 2).mean()) for source in (a, b)]
+                )
+                f = [
+                    0.25 * c + 0.25 * scores["EN"] + 0.5 / e
+                    for c, e in ((cc, rmse), (scores["CC"], scores["RMSE"]))
+                ]
+                errors.append(
+                    (
+                        abs(f[0] - plain(w)),
+                        abs(f[1] - plain(w)),
+                        abs(f[1] - rounded(w)),
+                        abs(scores["EN"] - plain.terms(w)["EN"]),
+                    )
+                )
             errors = np.max(errors, axis=0)
             label = f"{name} {type(transform).__name__}"
             target(f"{label}: swarm above the exact optimum", max(gains), 1e-6)
             target(f"{label}: unrounded against naive", errors[0], 1e-6)
             target(f"{label}: rounded (quantize) against metrics", errors[2], 1e-4)
             target(f"{label}: entropy", errors[3], 1e-10)
-            print(f"  {label:<30} w* {exact.x:.6f} f* {exact.value:.6f}  {max(gains):+.1e}  {-min(gains):.1e}  "
-                  f"{errors[0]:.0e}  {errors[2]:.0e} (quantize=False {errors[1]:.0e})  entropy {errors[3]:.0e}",
-                  flush=True)
+            print(
+                f"  {label:<30} w* {exact.x:.6f} f* {exact.value:.6f}  {max(gains):+.1e} "
+                f" {-min(gains):.1e}  {errors[0]:.0e}  {errors[2]:.0e} (quantize=False"
+                f" {errors[1]:.0e})  entropy {errors[3]:.0e}",
+                flush=True,
+            )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sizes", type=int, nargs="*", default=[512, 1024])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--data", type=Path)

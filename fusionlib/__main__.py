@@ -1,4 +1,6 @@
-"""Command line: ``fusionlib doctor | methods | fuse | score | data | run | report``. Exit code 0 only on success."""
+"""Command line: ``fusionlib doctor | methods | fuse | score | data | run | report``. Exit code 0
+only on success.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,12 @@ import typer
 
 from fusionlib import images
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
-                  help="Reproduce two image-fusion papers, fuse your own images, score your own method.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Reproduce two image-fusion papers, fuse your own images, score your own method.",
+)
 
 
 @app.command()
@@ -24,19 +30,33 @@ def doctor() -> None:
     facts = runs.environment()
     lock = runs.root() / "requirements.lock"
     if lock.is_file():
-        pinned = {name: version for name, _, version in (
-            line.split(";")[0].strip().partition("==") for line in lock.read_text().splitlines() if "==" in line)}
+        pinned = {
+            name: version
+            for name, _, version in (
+                line.split(";")[0].strip().partition("==")
+                for line in lock.read_text().splitlines()
+                if "==" in line
+            )
+        }
         for name, version in facts["packages"].items():
             # numpy and scipy are pinned per Python version: any of the pins will do.
             if f"{name}=={version}" not in lock.read_text():
-                problems.append(f"{name}: requirements.lock pins {pinned.get(name)}, installed is {version}")
+                problems.append(
+                    f"{name}: requirements.lock pins {pinned.get(name)}, installed is {version}"
+                )
     else:
-        problems.append(f"fusionlib: expected an editable install (pip install -e .), it is imported from {runs.root()}")
+        problems.append(
+            "fusionlib: expected an editable install (pip install -e .), it is imported from"
+            f" {runs.root()}"
+        )
     missing = [name for name in runs.PACKAGES if name not in facts["packages"]]
     problems += [f"{name}: not installed" for name in missing]
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         problems.append(f"Python: expected 3.11 to 3.13, running {facts['python']}")
-    typer.echo(f"Python {facts['python']} on {facts['system']}, {facts['cores']} cores, revision {facts['git'][:10]}")
+    typer.echo(
+        f"Python {facts['python']} on {facts['system']}, {facts['cores']} cores, revision"
+        f" {facts['git'][:10]}"
+    )
     typer.echo(", ".join(f"{name} {version}" for name, version in facts["packages"].items()))
     if "torch" not in missing:
         typer.echo(f"device: {runs.device_name()}")
@@ -56,9 +76,15 @@ def methods() -> None:
         method = library.get(name)
         typer.echo(f"{name:12} {(method.function.__doc__ or '').splitlines()[0]}")
         if len(method.variants) > 1:
-            typer.echo(f"{'':12} variants: {', '.join(variant or 'default' for variant in method.variants)}")
+            typer.echo(
+                f"{'':12} variants:"
+                f" {', '.join(variant or 'default' for variant in method.variants)}"
+            )
         if method.parameters:
-            typer.echo(f"{'':12} {', '.join(f'{key}={value!r}' for key, value in method.parameters.items())}")
+            typer.echo(
+                f"{'':12}"
+                f" {', '.join(f'{key}={value!r}' for key, value in method.parameters.items())}"
+            )
 
 
 def _parameters(pairs: list[str]) -> dict:
@@ -76,10 +102,21 @@ def _parameters(pairs: list[str]) -> dict:
 
 
 @app.command()
-def fuse(a: Path, b: Path, out: Path, method: Annotated[str, typer.Option(help="see: fusionlib methods")],
-         variant: str | None = None, checkpoint: Path | None = None, device: str = "auto",
-         set: Annotated[list[str] | None, typer.Option(help="a parameter, name=value; may be repeated")] = None) -> None:
-    """Fuse two files into a file, or two folders into OUT/gray and OUT/color. Infrared first, visible second."""
+def fuse(
+    a: Path,
+    b: Path,
+    out: Path,
+    method: Annotated[str, typer.Option(help="see: fusionlib methods")],
+    variant: str | None = None,
+    checkpoint: Path | None = None,
+    device: str = "auto",
+    set: Annotated[
+        list[str] | None, typer.Option(help="a parameter, name=value; may be repeated")
+    ] = None,
+) -> None:
+    """Fuse two files into a file, or two folders into OUT/gray and OUT/color. Infrared first,
+    visible second.
+    """
     from fusionlib import methods as library
 
     chosen = library.get(method, variant, str(checkpoint) if checkpoint else None, device)
@@ -91,22 +128,44 @@ def fuse(a: Path, b: Path, out: Path, method: Annotated[str, typer.Option(help="
         typer.echo(f"{out}")
         return
     files = images.list_pairs(a, b)
-    library.fuse_pairs(chosen, ((name, *images.read_pair(*paths)) for name, paths in files.items()), out, **parameters)
+    library.fuse_pairs(
+        chosen,
+        ((name, *images.read_pair(*paths)) for name, paths in files.items()),
+        out,
+        **parameters,
+    )
     typer.echo(f"{len(files)} pairs fused into {out}/gray and {out}/color")
 
 
 @app.command()
-def score(fused: Path, a: Path, b: Path, convention: Annotated[list[str] | None, typer.Option()] = None,
-          reference: Path | None = None, csv: Path | None = None, processes: int = 1) -> None:
-    """Score a folder of fused images against its sources; names match by stem. Infrared first, visible second."""
+def score(
+    fused: Path,
+    a: Path,
+    b: Path,
+    convention: Annotated[list[str] | None, typer.Option()] = None,
+    reference: Path | None = None,
+    csv: Path | None = None,
+    processes: int = 1,
+) -> None:
+    """Score a folder of fused images against its sources; names match by stem. Infrared first,
+    visible second.
+    """
     from fusionlib import scoring
 
-    frame, problems = scoring.score_folder(fused, a, b, convention=convention or ["moe-fusion"], reference=reference,
-                                           processes=processes)
+    frame, problems = scoring.score_folder(
+        fused,
+        a,
+        b,
+        convention=convention or ["moe-fusion"],
+        reference=reference,
+        processes=processes,
+    )
     if csv is not None:
         images.write_text(csv, frame.to_csv(index=False))
     if len(frame):
-        table = frame.pivot_table(index=["convention"], columns="metric", values="value", sort=False)
+        table = frame.pivot_table(
+            index=["convention"], columns="metric", values="value", sort=False
+        )
         typer.echo(table.to_string(float_format=lambda value: f"{value:.4f}"))
     typer.echo(f"{frame['image'].nunique()} images scored" if len(frame) else "no image scored")
     for problem in problems:
@@ -116,32 +175,56 @@ def score(fused: Path, a: Path, b: Path, convention: Annotated[list[str] | None,
 
 
 @app.command()
-def data(what: Annotated[str, typer.Argument(help="a data set, weights, or resnet50; nothing for a list")] = "",
-         name: Annotated[str, typer.Argument(help="of weights")] = "",
-         check: Annotated[Path | None, typer.Option(help="folder with a copy of the data set to verify")] = None,
-         download: Annotated[Path | None, typer.Option(help="folder to download what has an address into")] = None,
-         folder: Annotated[Path | None, typer.Option(help="folder to look for data sets in, for the list")] = None,
-         processes: Annotated[int, typer.Option(help="worker processes of --check")] = 1,
-         url: Annotated[str | None, typer.Option(help="another address of the same weights")] = None,
-         cache: Annotated[Path | None, typer.Option(help="folder to keep weights in")] = None) -> None:
-    """List data sets (data), say how to get one (data NAME), verify it (--check DIR); the same for weights."""
+def data(
+    what: Annotated[
+        str, typer.Argument(help="a data set, weights, or resnet50; nothing for a list")
+    ] = "",
+    name: Annotated[str, typer.Argument(help="of weights")] = "",
+    check: Annotated[
+        Path | None, typer.Option(help="folder with a copy of the data set to verify")
+    ] = None,
+    download: Annotated[
+        Path | None, typer.Option(help="folder to download what has an address into")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="folder to look for data sets in, for the list")
+    ] = None,
+    processes: Annotated[int, typer.Option(help="worker processes of --check")] = 1,
+    url: Annotated[str | None, typer.Option(help="another address of the same weights")] = None,
+    cache: Annotated[Path | None, typer.Option(help="folder to keep weights in")] = None,
+) -> None:
+    """List data sets (data), say how to get one (data NAME), verify it (--check DIR); the same for
+    weights.
+    """
     from fusionlib.datasets import catalog
 
     if what in ("weights", "resnet50"):
         _weights(what, name, url, cache)
     elif not what:
         there = catalog.present(folder) if folder else {}
-        typer.echo(f"{'built in':14} infrared-visible street scenes, multi-focus photographs: nothing to get")
+        typer.echo(
+            f"{'built in':14} infrared-visible street scenes, multi-focus photographs: nothing"
+            " to get"
+        )
         for key in catalog.names():
-            place = f"{there[key][1]} of {catalog.entry(key)[1]['pairs']} pairs in {there[key][0]}" if key in there else ""
+            place = (
+                f"{there[key][1]} of {catalog.entry(key)[1]['pairs']} pairs in {there[key][0]}"
+                if key in there
+                else ""
+            )
             typer.echo(f"{key:14} {catalog.entry(key)[1]['title']}{'; ' if place else ''}{place}")
-        typer.echo("fusionlib data NAME says its terms and how to get it; fusionlib data weights lists networks")
+        typer.echo(
+            "fusionlib data NAME says its terms and how to get it; fusionlib data weights lists"
+            " networks"
+        )
     elif check is not None:
         _verify(what, check, processes)
     else:
         typer.echo(catalog.describe(what))
         if download is not None:
-            typer.echo(f"{len(catalog.download(what, download, progress=True))} files in {download}")
+            typer.echo(
+                f"{len(catalog.download(what, download, progress=True))} files in {download}"
+            )
 
 
 def _weights(what: str, name: str, url: str | None, cache: Path | None) -> None:
@@ -159,7 +242,10 @@ def _weights(what: str, name: str, url: str | None, cache: Path | None) -> None:
             typer.echo(path)
         return
     for key, entry in CHECKPOINTS.items():
-        typer.echo(f"{key:28} {', '.join(f'{file.name} from {file.origin}' for file in entry.files)} (licence: {entry.licence})")
+        typer.echo(
+            f"{key:28} {', '.join(f'{file.name} from {file.origin}' for file in entry.files)}"
+            f" (licence: {entry.licence})"
+        )
 
 
 def _verify(name: str, folder: Path, processes: int) -> None:
@@ -168,8 +254,11 @@ def _verify(name: str, folder: Path, processes: int) -> None:
 
     report = checking.check(name, folder, processes, progress=sys.stderr.isatty())
     boxes = ", ".join(f"{label} {count}" for label, count in report.boxes.most_common())
-    typer.echo(f"{report.dataset}: {report.pairs} pairs" + (f" as {report.layout} in {report.root}" if report.root else "")
-               + (f"; boxes: {boxes}" if boxes else ""))
+    typer.echo(
+        f"{report.dataset}: {report.pairs} pairs"
+        + (f" as {report.layout} in {report.root}" if report.root else "")
+        + (f"; boxes: {boxes}" if boxes else "")
+    )
     for note in report.notes:
         typer.echo(f"note: {note}")
     for problem in report.problems:
@@ -180,9 +269,15 @@ def _verify(name: str, folder: Path, processes: int) -> None:
 
 
 @app.command()
-def run(notebook: Path, folder: Path, threads: int = 1,
-        parameters: Annotated[str, typer.Option(help="JSON object")] = "{}",
-        with_parent: Annotated[bool, typer.Option("--with-parent", help="end with what started this")] = False) -> None:
+def run(
+    notebook: Path,
+    folder: Path,
+    threads: int = 1,
+    parameters: Annotated[str, typer.Option(help="JSON object")] = "{}",
+    with_parent: Annotated[
+        bool, typer.Option("--with-parent", help="end with what started this")
+    ] = False,
+) -> None:
     """Run a notebook by papermill into FOLDER, refusing parameters that it does not have."""
     from fusionlib import runs
 
@@ -212,7 +307,8 @@ def main() -> None:
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         sys.exit(_say(str(error)))
     except Exception as error:
-        if not hasattr(error, "format_message"):  # typer's own, such as an unknown option; anything else is a bug
+        # typer's own, such as an unknown option; anything else is a bug
+        if not hasattr(error, "format_message"):
             raise
         sys.exit(_say(error.format_message()))
 

@@ -1,7 +1,9 @@
-"""The image contract: what an image is in this project, and the only place where it is read, rounded and written.
+"""The image contract: what an image is in this project, and the only place where it is read,
+rounded and written.
 
-An image is a ``uint8`` array, gray ``(H, W)`` or colour ``(H, W, 3)`` in RGB order. Numbers are rounded to
-8 bits once, in :func:`to_uint8`. Every other module may use this one; this one uses none of them.
+An image is a ``uint8`` array, gray ``(H, W)`` or colour ``(H, W, 3)`` in RGB order. Numbers are
+rounded to 8 bits once, in :func:`to_uint8`. Every other module may use this one; this one uses none
+of them.
 """
 
 from __future__ import annotations
@@ -36,28 +38,38 @@ def check(image: np.ndarray, name: str = "image") -> np.ndarray:
     Raises
     ------
     TypeError
-        Not an array, or not ``uint8``. Floats are refused rather than guessed at: [0, 1] and 0..255 look alike.
+        Not an array, or not ``uint8``. Floats are refused rather than guessed at: [0, 1] and 0..255
+        look alike.
     ValueError
         Wrong number of dimensions or channels, empty, or NaN.
     """
     if not isinstance(image, np.ndarray):
-        raise TypeError(f"{name}: expected a uint8 array (H, W) or (H, W, 3), got {describe(image)}")
+        raise TypeError(
+            f"{name}: expected a uint8 array (H, W) or (H, W, 3), got {describe(image)}"
+        )
     if image.dtype != np.uint8:
         hint = ""
         if np.issubdtype(image.dtype, np.floating) and image.size:
             if not np.isfinite(image).all():
                 hint = f"; it holds {int((~np.isfinite(image)).sum())} NaN or infinite values"
             else:
-                hint = f"; its values run from {image.min():g} to {image.max():g}, use images.to_uint8 to round 0..255"
+                hint = (
+                    f"; its values run from {image.min():g} to {image.max():g}, use images.to_uint8"
+                    " to round 0..255"
+                )
         raise TypeError(f"{name}: expected uint8, got {describe(image)}{hint}")
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or image.size == 0:
-        raise ValueError(f"{name}: expected shape (H, W) or (H, W, 3), neither side 0, got {describe(image)}")
+        raise ValueError(
+            f"{name}: expected shape (H, W) or (H, W, 3), neither side 0, got {describe(image)}"
+        )
     if image.ndim == 3 and (image == image[..., :1]).all():
         return image[..., 0].copy()
     return image
 
 
-def check_pair(a: np.ndarray, b: np.ndarray, names: tuple[str, str] = ("a", "b")) -> tuple[np.ndarray, np.ndarray]:
+def check_pair(
+    a: np.ndarray, b: np.ndarray, names: tuple[str, str] = ("a", "b")
+) -> tuple[np.ndarray, np.ndarray]:
     """Return both images checked; raise ValueError unless height and width agree."""
     a, b = check(a, names[0]), check(b, names[1])
     if a.shape[:2] != b.shape[:2]:
@@ -85,7 +97,10 @@ def to_uint8(values: np.ndarray, name: str = "image") -> np.ndarray:
         return values
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
-        raise ValueError(f"{name}: expected finite gray levels, got {int((~np.isfinite(values)).sum())} NaN or infinite")
+        raise ValueError(
+            f"{name}: expected finite gray levels, got {int((~np.isfinite(values)).sum())} NaN or"
+            " infinite"
+        )
     return np.clip(np.floor(values + 0.5), 0, 255).astype(np.uint8)
 
 
@@ -99,12 +114,15 @@ def from_unit(values: np.ndarray, name: str = "image") -> np.ndarray:
     """
     values = np.asarray(values, dtype=np.float64)
     if values.size and not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-        raise ValueError(f"{name}: expected values in [0, 1], got {np.nanmin(values):g} to {np.nanmax(values):g}"
-                         + ("" if np.isfinite(values).all() else " with NaN or infinite values"))
+        raise ValueError(
+            f"{name}: expected values in [0, 1], got {np.nanmin(values):g} to {np.nanmax(values):g}"
+            + ("" if np.isfinite(values).all() else " with NaN or infinite values")
+        )
     return to_uint8(values * 255.0, name)
 
 
-# ---- colour (ITU-R BT.601, full range, as in JPEG) ------------------------------------------------------------
+# ---- colour (ITU-R BT.601, full range, as in JPEG) -----------------------------------------------
+
 
 def is_colour(image: np.ndarray) -> bool:
     """Tell whether ``image`` has three channels that are not all equal."""
@@ -112,7 +130,9 @@ def is_colour(image: np.ndarray) -> bool:
 
 
 def luma(image: np.ndarray) -> np.ndarray:
-    """Return Y = 0.299 R + 0.587 G + 0.114 B rounded to 8 bits; a gray image is returned as it is."""
+    """Return Y = 0.299 R + 0.587 G + 0.114 B rounded to 8 bits; a gray image is returned as it
+    is.
+    """
     if image.ndim == 2:
         return image
     if not is_colour(image):
@@ -121,7 +141,9 @@ def luma(image: np.ndarray) -> np.ndarray:
 
 
 def chroma(image: np.ndarray) -> np.ndarray:
-    """Return Cb, Cr of an RGB image as (H, W, 2) float64, zero for gray; range about -127.5 to 127.5."""
+    """Return Cb, Cr of an RGB image as (H, W, 2) float64, zero for gray; range about -127.5 to
+    127.5.
+    """
     if image.ndim == 2:
         return np.zeros((*image.shape, 2))
     red, green, blue = np.moveaxis(image.astype(np.float64), -1, 0)
@@ -130,21 +152,24 @@ def chroma(image: np.ndarray) -> np.ndarray:
 
 
 def with_chroma(y: np.ndarray, cbcr: np.ndarray) -> np.ndarray:
-    """Return the RGB image of luma ``y`` (H, W) and chroma (H, W, 2), clipped and rounded to uint8."""
+    """Return the RGB image of luma ``y`` (H, W) and chroma (H, W, 2), clipped and rounded to
+    uint8.
+    """
     y = y.astype(np.float64)
     cb, cr = cbcr[..., 0], cbcr[..., 1]
     rgb = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=-1)
     return to_uint8(rgb)
 
 
-# ---- files ----------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
+
 
 def read(path: str | os.PathLike) -> np.ndarray:
     """Read an image file as uint8, gray (H, W) or RGB (H, W, 3).
 
-    The content decides, not the suffix. A palette is resolved, an alpha channel is dropped (the colours below it are
-    kept), 16-bit is divided by 257 (65535 becomes 255), one-bit becomes 0 and 255, three equal channels become gray,
-    the orientation that a camera recorded is applied.
+    The content decides, not the suffix. A palette is resolved, an alpha channel is dropped (the
+    colours below it are kept), 16-bit is divided by 257 (65535 becomes 255), one-bit becomes 0 and
+    255, three equal channels become gray, the orientation that a camera recorded is applied.
 
     Raises
     ------
@@ -169,7 +194,10 @@ def read(path: str | os.PathLike) -> np.ndarray:
             picture = ImageOps.exif_transpose(opened)
             array = _as_uint8(picture, path)
     except UnidentifiedImageError:
-        raise ValueError(f"{path}: expected an image file (PNG, JPEG, BMP, TIFF, ...), its content is none of them") from None
+        raise ValueError(
+            f"{path}: expected an image file (PNG, JPEG, BMP, TIFF, ...), its content is none of"
+            " them"
+        ) from None
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: the image is damaged or truncated ({error})") from None
     return check(array, str(path))
@@ -183,38 +211,51 @@ def _as_uint8(picture: Image.Image, path: Path) -> np.ndarray:
     if mode in ("1", "LA", "La"):
         return np.array(picture.convert("L"))
     if mode in ("P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"):
-        # convert("RGB") drops alpha and keeps the colours under it; a blend would invent gray levels.
+        # convert("RGB") drops alpha and keeps the colours under it; a blend would invent gray
+        # levels.
         return np.array(picture.convert("RGB"))
     if mode.startswith("I;16") or mode == "I":
         values = np.array(picture).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"{path}: expected 8 or 16 bits a channel, got values {values.min()} to {values.max()}")
-        # ASSUMPTION: 16-bit files use the whole 16-bit range; 65535 / 257 = 255 maps black and white exactly.
+            raise ValueError(
+                f"{path}: expected 8 or 16 bits a channel, got values {values.min()} to"
+                f" {values.max()}"
+            )
+        # ASSUMPTION: 16-bit files use the whole 16-bit range; 65535 / 257 = 255 maps black and
+        # white exactly.
         return to_uint8(values / 257.0, str(path))
-    raise ValueError(f"{path}: expected 8 or 16 bits a channel, got Pillow mode {mode!r}; convert it to 8 bits first")
+    raise ValueError(
+        f"{path}: expected 8 or 16 bits a channel, got Pillow mode {mode!r}; convert it to 8 bits"
+        " first"
+    )
 
 
 def write(path: str | os.PathLike, image: np.ndarray) -> Path:
     """Write a uint8 image so that ``path`` is either the whole file or not there.
 
-    The format follows the suffix (PNG is the project's own). Raises what :func:`check` raises, and OSError with one
-    sentence where the folder cannot be written.
+    The format follows the suffix (PNG is the project's own). Raises what :func:`check` raises, and
+    OSError with one sentence where the folder cannot be written.
     """
     path = Path(path)
     image = check(image, str(path))
     if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{path}: expected a suffix of an image format such as .png, got {path.suffix!r}")
+        raise ValueError(
+            f"{path}: expected a suffix of an image format such as .png, got {path.suffix!r}"
+        )
 
     def save(temporary: str) -> None:
         form = Image.registered_extensions()[path.suffix.lower()]
         # Level 1 writes a PNG four times as fast as the default, for a tenth more bytes.
-        Image.fromarray(image).save(temporary, format=form, **({"compress_level": 1} if form == "PNG" else {}))
+        Image.fromarray(image).save(
+            temporary, format=form, **({"compress_level": 1} if form == "PNG" else {})
+        )
 
     return write_atomically(path, save)
 
 
 def write_atomically(path: str | os.PathLike, save) -> Path:
-    """Call ``save(temporary_name)`` beside ``path`` and rename the result to ``path``; nothing half-written stays.
+    """Call ``save(temporary_name)`` beside ``path`` and rename the result to ``path``; nothing
+    half-written stays.
 
     Raises OSError naming the folder and the reason (read-only, full disk, a file in the way).
     """
@@ -222,7 +263,9 @@ def write_atomically(path: str | os.PathLike, save) -> Path:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+        handle, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix
+        )
         os.close(handle)
         save(temporary)
         os.chmod(temporary, 0o666 & ~_umask())
@@ -243,18 +286,22 @@ def _umask() -> int:
 
 def write_text(path: str | os.PathLike, text: str) -> Path:
     """Write text as UTF-8, whole or not at all."""
-    return write_atomically(path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8"))
+    return write_atomically(
+        path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8")
+    )
 
 
 def list_images(folder: str | os.PathLike) -> dict[str, Path]:
-    """Return ``{stem: path}`` of the image files of a folder, sorted by stem, hidden files left out.
+    """Return ``{stem: path}`` of the image files of a folder, sorted by stem, hidden files left
+    out.
 
     Raises
     ------
     FileNotFoundError
         The folder is missing.
     ValueError
-        Not a folder, or two files share a stem (``x.png`` and ``x.jpg``): which one is meant cannot be known.
+        Not a folder, or two files share a stem (``x.png`` and ``x.jpg``): which one is meant cannot
+        be known.
     """
     folder = Path(folder)
     if not folder.exists():
@@ -266,13 +313,16 @@ def list_images(folder: str | os.PathLike) -> dict[str, Path]:
         if path.name.startswith(".") or path.suffix.lower() not in SUFFIXES or not path.is_file():
             continue
         if path.stem in found:
-            raise ValueError(f"{folder}: expected one file per name, got {found[path.stem].name} and {path.name}")
+            raise ValueError(
+                f"{folder}: expected one file per name, got {found[path.stem].name} and {path.name}"
+            )
         found[path.stem] = path
     return dict(sorted(found.items()))
 
 
 def list_pairs(a: str | os.PathLike, b: str | os.PathLike) -> dict[str, tuple[Path, Path]]:
-    """Return ``{stem: (path in a, path in b)}`` of two folders, matched by stem whatever the suffix.
+    """Return ``{stem: (path in a, path in b)}`` of two folders, matched by stem whatever the
+    suffix.
 
     Raises
     ------
@@ -282,7 +332,9 @@ def list_pairs(a: str | os.PathLike, b: str | os.PathLike) -> dict[str, tuple[Pa
     first, second = list_images(a), list_images(b)
     alone = sorted(set(first) ^ set(second))
     if alone:
-        raise ValueError(f"{a} and {b}: expected each name in both, without partner: {', '.join(alone)}")
+        raise ValueError(
+            f"{a} and {b}: expected each name in both, without partner: {', '.join(alone)}"
+        )
     if not first:
         raise ValueError(f"{a} and {b}: expected image pairs, found none")
     return {stem: (first[stem], second[stem]) for stem in first}

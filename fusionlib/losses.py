@@ -1,8 +1,10 @@
-"""The fusion loss of MoE-Fusion: pixels, gradients, and the balance of the experts, in both readings.
+"""The fusion loss of MoE-Fusion: pixels, gradients, and the balance of the experts, in both
+readings.
 
-Sources: equation (5) of Cao et al., ICCV 2023, here "Cao", whose terms stand in a supplement that is not available;
-the importance and load losses of Shazeer et al., ICLR 2017, here "Shazeer"; the official code of Cao et al. for
-``reading="official"``. Images are (B, 1, H, W) float in [0, 1], the visible one its Y.
+Sources: equation (5) of Cao et al., ICCV 2023, here "Cao", whose terms stand in a supplement that
+is not available; the importance and load losses of Shazeer et al., ICLR 2017, here "Shazeer"; the
+official code of Cao et al. for ``reading="official"``. Images are (B, 1, H, W) float in [0, 1], the
+visible one its Y.
 """
 
 from __future__ import annotations
@@ -16,14 +18,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 ALPHA = 10.0  # of equation (5), section 4.1
-# ASSUMPTION: equation (5) prints no weight before the load loss, which would then outweigh the image terms; the
-# weights of the official code are used, one for each gate.
+# ASSUMPTION: equation (5) prints no weight before the load loss, which would then outweigh the
+# image terms; the weights of the official code are used, one for each gate.
 GATE_WEIGHTS = {"foreground": 0.01, "background": 0.01, "global": 0.02}
 READINGS = ("paper", "official")
 
 
 class FusionLoss(NamedTuple):
-    """The terms of equation (5), unweighted by alpha but with the gates' weights, and their total."""
+    """The terms of equation (5), unweighted by alpha but with the gates' weights, and their
+    total.
+    """
 
     total: Tensor
     pixel: Tensor
@@ -33,7 +37,11 @@ class FusionLoss(NamedTuple):
 
 
 def pixel_loss(
-    fused: Tensor, infrared: Tensor, visible: Tensor, boxes: Sequence[Tensor] | None = None, reading: str = "paper"
+    fused: Tensor,
+    infrared: Tensor,
+    visible: Tensor,
+    boxes: Sequence[Tensor] | None = None,
+    reading: str = "paper",
 ) -> Tensor:
     """Return the distance of the fused pixels to those of the sources.
 
@@ -41,7 +49,8 @@ def pixel_loss(
     ----------
     fused, infrared, visible : (B, 1, H, W)
     boxes : sequence of (n, 4), optional
-        Objects of each image as x0, y0, x1, y1 in pixels, for the official reading; None means no objects.
+        Objects of each image as x0, y0, x1, y1 in pixels, for the official reading; None means no
+        objects.
     reading : "paper" or "official"
 
     Raises
@@ -53,16 +62,19 @@ def pixel_loss(
     brighter = torch.maximum(infrared, visible)
     if reading == "paper":
         # Cao (5), L_pixel.
-        # ASSUMPTION: L_pixel, whose formula stands in the supplement, is taken as mean |F - max(I, V)|, "more
-        # significant pixel intensities originating from the target images".
+        # ASSUMPTION: L_pixel, whose formula stands in the supplement, is taken as mean |F - max(I,
+        # V)|, "more significant pixel intensities originating from the target images".
         return (fused - brighter).abs().mean()
     inside = box_mask(boxes, fused)
-    # The official code: |F - max(V, I)| inside the boxes and |F - (V + I) / 2| outside, either over all pixels.
+    # The official code: |F - max(V, I)| inside the boxes and |F - (V + I) / 2| outside, either over
+    # all pixels.
     return (fused - torch.where(inside, brighter, (infrared + visible) / 2)).abs().mean()
 
 
 def box_mask(boxes: Sequence[Tensor] | None, images: Tensor) -> Tensor:
-    """Return where the boxes lie, (B, 1, H, W) bool; corners cut to whole pixels as the official code does."""
+    """Return where the boxes lie, (B, 1, H, W) bool; corners cut to whole pixels as the official
+    code does.
+    """
     height, width = images.shape[-2:]
     mask = torch.zeros_like(images, dtype=torch.bool)
     if boxes is None:
@@ -76,8 +88,12 @@ def box_mask(boxes: Sequence[Tensor] | None, images: Tensor) -> Tensor:
     return mask
 
 
-def gradient_loss(fused: Tensor, infrared: Tensor, visible: Tensor, reading: str = "paper") -> Tensor:
-    """Return mean | |grad F| - max(|grad I|, |grad V|) |, not yet times alpha; raises as :func:`pixel_loss`."""
+def gradient_loss(
+    fused: Tensor, infrared: Tensor, visible: Tensor, reading: str = "paper"
+) -> Tensor:
+    """Return mean | |grad F| - max(|grad I|, |grad V|) |, not yet times alpha; raises as
+    :func:`pixel_loss`.
+    """
     _check(fused, infrared, visible, reading)
     steeper = torch.maximum(sobel(infrared, reading), sobel(visible, reading))
     # Cao (5), L_grad, "more texture details from different modalities".
@@ -87,9 +103,9 @@ def gradient_loss(fused: Tensor, infrared: Tensor, visible: Tensor, reading: str
 def sobel(image: Tensor, reading: str = "paper") -> Tensor:
     """Return |Sobel_x| + |Sobel_y| of (B, 1, H, W).
 
-    ASSUMPTION: the paper does not say which gradient L_grad takes nor what happens at the border; it is the Sobel
-    operator of the official code, with the border mirrored in the paper's reading, since zeros outside the image, as
-    in the code, are an edge that no scene has.
+    ASSUMPTION: the paper does not say which gradient L_grad takes nor what happens at the border;
+    it is the Sobel operator of the official code, with the border mirrored in the paper's reading,
+    since zeros outside the image, as in the code, are an edge that no scene has.
     """
     p = F.pad(image.float(), (1, 1, 1, 1), mode="reflect" if reading == "paper" else "constant")
     rows = p[:, :, :-2] + 2 * p[:, :, 1:-1] + p[:, :, 2:]
@@ -98,7 +114,8 @@ def sobel(image: Tensor, reading: str = "paper") -> Tensor:
 
 
 def load_loss(loads: Mapping[str, Tensor], weights: Mapping[str, float] = GATE_WEIGHTS) -> Tensor:
-    """Return the weighted imbalance of the gates' loads; smallest, zero, when all experts of a gate have the same.
+    """Return the weighted imbalance of the gates' loads; smallest, zero, when all experts of a gate
+    have the same.
 
     Parameters
     ----------
@@ -114,7 +131,9 @@ def load_loss(loads: Mapping[str, Tensor], weights: Mapping[str, float] = GATE_W
     return _imbalance(loads, weights)
 
 
-def importance_loss(importances: Mapping[str, Tensor], weights: Mapping[str, float] = GATE_WEIGHTS) -> Tensor:
+def importance_loss(
+    importances: Mapping[str, Tensor], weights: Mapping[str, float] = GATE_WEIGHTS
+) -> Tensor:
     """Return the weighted imbalance of the gates' importances; arguments as :func:`load_loss`."""
     # Shazeer (7): L_importance(X) = w_importance CV(Importance(X))^2.
     return _imbalance(importances, weights)
@@ -124,18 +143,25 @@ def _imbalance(amounts: Mapping[str, Tensor], weights: Mapping[str, float]) -> T
     unknown = sorted(set(amounts) - set(weights))
     if unknown or not amounts:
         raise ValueError(f"loads: expected gates out of {sorted(weights)}, got {unknown or 'none'}")
-    return sum(weights[name] * squared_variation(over_processes(amount)) for name, amount in amounts.items())
+    return sum(
+        weights[name] * squared_variation(over_processes(amount))
+        for name, amount in amounts.items()
+    )
 
 
 def squared_variation(amounts: Tensor) -> Tensor:
-    """Return CV^2 = variance / mean^2 of (N,), the variance with N - 1 (as in the official code)."""
+    """Return CV^2 = variance / mean^2 of (N,), the variance with N - 1 (as in the official
+    code).
+    """
     return amounts.var() / (amounts.mean().square() + 1e-10)
 
 
 def over_processes(amounts: Tensor) -> Tensor:
-    """Sum over the processes of a distributed run, with gradients; ``amounts`` itself in a single process.
+    """Sum over the processes of a distributed run, with gradients; ``amounts`` itself in a single
+    process.
 
-    ASSUMPTION: the paper's batch of four is taken as four in all, so the load of a step is counted over all processes.
+    ASSUMPTION: the paper's batch of four is taken as four in all, so the load of a step is counted
+    over all processes.
     """
     if not (processes.is_available() and processes.is_initialized()):
         return amounts
@@ -175,7 +201,8 @@ def fusion_loss(
     pixel_reading : "paper" or "official", optional
         Reading of the pixel loss alone, where it is to differ from ``reading``.
     balance_importance : bool, optional
-        Add the importance term to the total, of which the paper says nothing; by default the official reading does.
+        Add the importance term to the total, of which the paper says nothing; by default the
+        official reading does.
 
     Raises
     ------
@@ -201,4 +228,7 @@ def _check(fused: Tensor, infrared: Tensor, visible: Tensor, reading: str) -> No
     for name, image in (("fused", fused), ("infrared", infrared), ("visible", visible)):
         if image.ndim != 4 or image.shape[1] != 1 or image.shape != fused.shape:
             hint = "; of a colour image use Y" if image.ndim == 4 and image.shape[1] == 3 else ""
-            raise ValueError(f"{name}: expected one shape (B, 1, H, W) for all images, got {tuple(image.shape)}{hint}")
+            raise ValueError(
+                f"{name}: expected one shape (B, 1, H, W) for all images, got"
+                f" {tuple(image.shape)}{hint}"
+            )

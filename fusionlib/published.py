@@ -1,8 +1,8 @@
 """The printed numbers of both papers as data: ``table(paper, number)`` and ``claims()``.
 
-A row is a printed number. ``value`` is the number, ``printed`` the characters as they stand in the paper, so that a
-comparison knows to how many decimals it can be made. The files and their columns are described in
-``data/published/README.md``.
+A row is a printed number. ``value`` is the number, ``printed`` the characters as they stand in the
+paper, so that a comparison knows to how many decimals it can be made. The files and their columns
+are described in ``data/published/README.md``.
 """
 
 from __future__ import annotations
@@ -15,9 +15,25 @@ import pandas as pd
 
 FOLDER = Path(__file__).resolve().parents[1] / "data" / "published"
 PAPERS = ("moe-fusion", "multi-focus")
-COLUMNS = ("paper", "table", "dataset", "split", "n_images", "method", "variant", "metric", "convention", "value",
-           "rank", "seed", "checkpoint", "status", "printed")
-# A printed number is found by these; two rows that agree in all of them would be one number entered twice.
+COLUMNS = (
+    "paper",
+    "table",
+    "dataset",
+    "split",
+    "n_images",
+    "method",
+    "variant",
+    "metric",
+    "convention",
+    "value",
+    "rank",
+    "seed",
+    "checkpoint",
+    "status",
+    "printed",
+)
+# A printed number is found by these; two rows that agree in all of them would be one number entered
+# twice.
 KEY = ("table", "dataset", "split", "method", "variant", "metric", "seed", "checkpoint")
 CLAIM_COLUMNS = ("id", "paper", "where", "claim", "kind", "check", "claimed", "note")
 KINDS = ("recomputable", "needs-run", "not-checkable")
@@ -33,15 +49,16 @@ def table(paper: str, number: int | str, folder: str | Path = FOLDER) -> pd.Data
     ----------
     paper : "moe-fusion" or "multi-focus"
     number : int or str
-        As printed: 1, 2, 3 and "text" (sizes of the data sets in section 4.1) of moe-fusion; 1, "A-1", "A-2", "A-3"
-        of multi-focus. "all" gives every row of the paper.
+        As printed: 1, 2, 3 and "text" (sizes of the data sets in section 4.1) of moe-fusion; 1,
+        "A-1", "A-2", "A-3" of multi-focus. "all" gives every row of the paper.
     folder : path
         Where the CSV files are.
 
     Returns
     -------
     DataFrame with the columns :data:`COLUMNS`
-        ``value`` float64; ``n_images``, ``rank``, ``seed`` nullable whole numbers; all else text, "" where empty.
+        ``value`` float64; ``n_images``, ``rank``, ``seed`` nullable whole numbers; all else text,
+        "" where empty.
 
     Raises
     ------
@@ -60,11 +77,15 @@ def table(paper: str, number: int | str, folder: str | Path = FOLDER) -> pd.Data
     rows["value"] = rows["value"].astype("float64")
     for name in _WHOLE:
         rows[name] = pd.to_numeric(rows[name]).astype("Int64")
-    return rows if str(number) == "all" else rows[rows["table"] == str(number)].reset_index(drop=True)
+    return (
+        rows if str(number) == "all" else rows[rows["table"] == str(number)].reset_index(drop=True)
+    )
 
 
 def low_pass_weights(dataset: str) -> dict[str, float]:
-    """Return ``{method: w1}`` as printed for one pair ("lab", "leopard") of the multi-focus paper."""
+    """Return ``{method: w1}`` as printed for one pair ("lab", "leopard") of the multi-focus
+    paper.
+    """
     rows = table("multi-focus", "all")
     rows = rows[(rows["dataset"] == dataset) & (rows["metric"] == "w1")]
     return dict(zip(rows["method"], rows["value"].astype(float), strict=True))
@@ -73,8 +94,9 @@ def low_pass_weights(dataset: str) -> dict[str, float]:
 def claims(folder: str | Path = FOLDER) -> pd.DataFrame:
     """Return what the papers claim, a row per claim, columns :data:`CLAIM_COLUMNS`, all text.
 
-    ``claimed`` holds the numbers or names of the claim (read it with :func:`claimed`), ``check`` the function of
-    :mod:`fusionlib.audit` that recomputes it, ``note`` why no table can settle it or what else to know.
+    ``claimed`` holds the numbers or names of the claim (read it with :func:`claimed`), ``check``
+    the function of :mod:`fusionlib.audit` that recomputes it, ``note`` why no table can settle it
+    or what else to know.
 
     Raises
     ------
@@ -85,14 +107,20 @@ def claims(folder: str | Path = FOLDER) -> pd.DataFrame:
     frame = _read(path, CLAIM_COLUMNS)
     for row in frame.itertuples():
         if row.paper not in PAPERS or row.kind not in KINDS:
-            raise ValueError(f"{path.name}: claim {row.id!r} has the paper {row.paper!r} and the kind {row.kind!r}, "
-                             f"expected one of {', '.join(PAPERS)} and one of {', '.join(KINDS)}")
+            raise ValueError(
+                f"{path.name}: claim {row.id!r} has the paper {row.paper!r} and the kind"
+                f" {row.kind!r}, expected one of {', '.join(PAPERS)} and one of {', '.join(KINDS)}"
+            )
         if not row.id or not row.claim or not (row.check or row.note):
-            raise ValueError(f"{path.name}: claim {row.id!r} needs an id, a claim, and a check or a note")
+            raise ValueError(
+                f"{path.name}: claim {row.id!r} needs an id, a claim, and a check or a note"
+            )
         claimed(row.claimed)
     if frame["id"].duplicated().any():
-        raise ValueError(f"{path.name}: expected one row per id, got {frame['id'][frame['id'].duplicated()].iloc[0]!r} "
-                         "more than once")
+        raise ValueError(
+            f"{path.name}: expected one row per id, got"
+            f" {frame['id'][frame['id'].duplicated()].iloc[0]!r} more than once"
+        )
     return frame
 
 
@@ -110,12 +138,15 @@ def decimals(printed: str) -> int:
 
 
 def half_unit(printed: str) -> float:
-    """Return half a unit of the last printed decimal: the exact number lies within this of the printed one."""
+    """Return half a unit of the last printed decimal: the exact number lies within this of the
+    printed one.
+    """
     return 0.5 * 10.0 ** -decimals(printed)
 
 
 def check_rows(rows: pd.DataFrame, paper: str) -> None:
-    """Refuse text rows (as read from the file) that are not printed numbers of ``paper`` in the schema.
+    """Refuse text rows (as read from the file) that are not printed numbers of ``paper`` in the
+    schema.
 
     Raises
     ------
@@ -128,7 +159,10 @@ def check_rows(rows: pd.DataFrame, paper: str) -> None:
             raise ValueError(f"{paper}.csv, line {line}: {problem}")
     twice = rows.duplicated(subset=list(KEY))
     if twice.any():
-        raise ValueError(f"{paper}.csv, line {int(twice.argmax()) + 2}: this printed number is entered a second time")
+        raise ValueError(
+            f"{paper}.csv, line {int(twice.argmax()) + 2}: this printed number is entered a second"
+            " time"
+        )
 
 
 def _problem(row: dict[str, str], paper: str) -> str:
@@ -159,12 +193,19 @@ def _problem(row: dict[str, str], paper: str) -> str:
 def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read a CSV as text, with exactly these columns in this order."""
     if not path.is_file():
-        raise FileNotFoundError(f"published numbers: expected the file {path}, got none; is the package installed "
-                                "editable from its repository?")
+        raise FileNotFoundError(
+            f"published numbers: expected the file {path}, got none; is the package installed "
+            "editable from its repository?"
+        )
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path.name}: expected a CSV file, got one that cannot be parsed ({error})") from error
+        raise ValueError(
+            f"{path.name}: expected a CSV file, got one that cannot be parsed ({error})"
+        ) from error
     if tuple(frame.columns) != tuple(columns):
-        raise ValueError(f"{path.name}: expected the columns {', '.join(columns)}, got {', '.join(frame.columns)}")
+        raise ValueError(
+            f"{path.name}: expected the columns {', '.join(columns)}, got"
+            f" {', '.join(frame.columns)}"
+        )
     return frame

@@ -1,7 +1,8 @@
 """Results as data: one long table, its means and spread, and its join with the printed numbers.
 
-A reproduced number is a row of the same shape as a printed one (``COLUMNS``); rows of single images carry the name of
-the image too. A difference is given only where data set, split and number of images are those of the printed number.
+A reproduced number is a row of the same shape as a printed one (``COLUMNS``); rows of single images
+carry the name of the image too. A difference is given only where data set, split and number of
+images are those of the printed number.
 """
 
 from __future__ import annotations
@@ -14,20 +15,41 @@ import pandas as pd
 
 from fusionlib.published import decimals
 
-COLUMNS = ["paper", "table", "dataset", "split", "n_images", "method", "variant", "metric", "convention", "value", "rank",
-           "seed", "checkpoint", "status"]
+COLUMNS = [
+    "paper",
+    "table",
+    "dataset",
+    "split",
+    "n_images",
+    "method",
+    "variant",
+    "metric",
+    "convention",
+    "value",
+    "rank",
+    "seed",
+    "checkpoint",
+    "status",
+]
 # What a reference image was; the comparison with a printed number says so.
 APPROXIMATE = "constructed reference"
 VERDICTS = {
     "equal": "agrees to every printed decimal",
     "close": "within 1 % of the printed number",
     "differs": "more than 1 % away on the same images",
-    "approximate": "same sources, but against a reference constructed here; the paper's was never published",
+    "approximate": (
+        "same sources, but against a reference constructed here; the paper's was never published"
+    ),
     "other images": "not the paper's images: both values stand, no difference is drawn",
-    "not checkable": "the paper's images or references are not available and nothing comparable was run",
+    "not checkable": (
+        "the paper's images or references are not available and nothing comparable was run"
+    ),
     "not run": "no run gave this number",
     "other machine": "a time depends on the machine: both values stand, no difference is drawn",
-    "contradiction": "the printed number cannot stand beside others of its row, see the audit; no difference is drawn",
+    "contradiction": (
+        "the printed number cannot stand beside others of its row, see the audit; no difference is"
+        " drawn"
+    ),
 }
 
 
@@ -42,7 +64,9 @@ def rows(values: pd.DataFrame, **labels) -> pd.DataFrame:
     """
     unknown = set(labels) - set(COLUMNS)
     if unknown:
-        raise ValueError(f"results: expected labels among {', '.join(COLUMNS)}, got {', '.join(sorted(unknown))}")
+        raise ValueError(
+            f"results: expected labels among {', '.join(COLUMNS)}, got {', '.join(sorted(unknown))}"
+        )
     frame = values.assign(**labels)
     for column in COLUMNS:
         if column not in frame:
@@ -52,9 +76,18 @@ def rows(values: pd.DataFrame, **labels) -> pd.DataFrame:
 
 
 def load(folder: str | Path) -> pd.DataFrame:
-    """Read and stack every ``*/results.csv`` below ``folder`` whose node finished (has ``run.json``)."""
-    frames = [pd.read_csv(path, keep_default_na=True, dtype={"variant": str, "table": str, "image": str, "split": str})
-              for path in sorted(Path(folder).glob("*/results.csv")) if (path.parent / "run.json").is_file()]
+    """Read and stack every ``*/results.csv`` below ``folder`` whose node finished (has
+    ``run.json``).
+    """
+    frames = [
+        pd.read_csv(
+            path,
+            keep_default_na=True,
+            dtype={"variant": str, "table": str, "image": str, "split": str},
+        )
+        for path in sorted(Path(folder).glob("*/results.csv"))
+        if (path.parent / "run.json").is_file()
+    ]
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
     text = [column for column in frame if column not in ("value", "rank", "n_images", "seed")]
     frame[text] = frame[text].astype(object).where(frame[text].notna(), "")
@@ -62,33 +95,57 @@ def load(folder: str | Path) -> pd.DataFrame:
 
 
 def mean(frame: pd.DataFrame) -> pd.DataFrame:
-    """Average the rows of single images: one row per method, variant and metric, with ``n_images`` counted.
+    """Average the rows of single images: one row per method, variant and metric, with ``n_images``
+    counted.
 
-    NaN values (metrics without meaning for an image) are left out of the mean and of the count. Several seeds of one
-    image count as one image: they are averaged first.
+    NaN values (metrics without meaning for an image) are left out of the mean and of the count.
+    Several seeds of one image count as one image: they are averaged first.
     """
-    keys = ["paper", "table", "dataset", "split", "method", "variant", "metric", "convention", "checkpoint"]
-    frame = _over_seeds(frame, [*keys, *(name for name in ("image", "printed_as") if name in frame)])
-    # A row that stands for a whole data set says of how many images; one that says nothing is one image.
+    keys = [
+        "paper",
+        "table",
+        "dataset",
+        "split",
+        "method",
+        "variant",
+        "metric",
+        "convention",
+        "checkpoint",
+    ]
+    frame = _over_seeds(
+        frame, [*keys, *(name for name in ("image", "printed_as") if name in frame)]
+    )
+    # A row that stands for a whole data set says of how many images; one that says nothing is one
+    # image.
     counted = pd.to_numeric(frame["n_images"]).fillna(1).where(frame["value"].notna(), 0)
     grouped = frame.assign(counted=counted).groupby(keys, sort=False, dropna=False)
-    merged = grouped.agg(value=("value", "mean"), n_images=("counted", "sum"), spread=("value", "std"),
-                         status=("status", _words)).reset_index()
+    merged = grouped.agg(
+        value=("value", "mean"),
+        n_images=("counted", "sum"),
+        spread=("value", "std"),
+        status=("status", _words),
+    ).reset_index()
     return rows(merged.astype({"n_images": int}))
 
 
 def _over_seeds(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     if frame["seed"].nunique() < 2:
         return frame
-    return frame.groupby(keys, sort=False, dropna=False).agg(
-        value=("value", "mean"), n_images=("n_images", "first"), status=("status", _words)).reset_index().assign(seed="")
+    return (
+        frame.groupby(keys, sort=False, dropna=False)
+        .agg(value=("value", "mean"), n_images=("n_images", "first"), status=("status", _words))
+        .reset_index()
+        .assign(seed="")
+    )
 
 
 def _words(words: pd.Series) -> str:
     return "; ".join(sorted({word for word in words if word}))
 
 
-def interval(values: np.ndarray, level: float = 0.95, samples: int = 2000, seed: int = 0) -> tuple[float, float]:
+def interval(
+    values: np.ndarray, level: float = 0.95, samples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
     """Return the percentile bootstrap interval of the mean of ``values`` (NaN left out)."""
     values = np.asarray(values, dtype=np.float64)
     values = values[np.isfinite(values)]
@@ -107,16 +164,20 @@ def beside(printed: pd.DataFrame, reproduced: pd.DataFrame) -> pd.DataFrame:
     printed : DataFrame
         From :func:`fusionlib.published.table`.
     reproduced : DataFrame
-        Means in the same schema; several variants of a method give several rows for one printed number.
+        Means in the same schema; several variants of a method give several rows for one printed
+        number.
 
     Returns
     -------
     DataFrame
-        dataset, method, metric, printed, variant, ours, n_images, difference (NaN unless the images match), verdict, note
+        dataset, method, metric, printed, variant, ours, n_images, difference (NaN unless the images
+        match), verdict, note
     """
     out = []
     for row in printed.itertuples(index=False):
-        found = reproduced[(reproduced["method"] == row.method) & (reproduced["metric"] == row.metric)]
+        found = reproduced[
+            (reproduced["method"] == row.method) & (reproduced["metric"] == row.metric)
+        ]
         if row.variant:
             found = found[found["variant"] == row.variant]
         same = found[_same_images(found, row)] if len(found) else found
@@ -131,26 +192,55 @@ def beside(printed: pd.DataFrame, reproduced: pd.DataFrame) -> pd.DataFrame:
 
 def _same_images(found: pd.DataFrame, row) -> pd.Series:
     split = "" if pd.isna(row.split) else row.split
-    return (found["dataset"] == row.dataset) & (found["split"].fillna("") == split) & (found["n_images"] == row.n_images)
+    return (
+        (found["dataset"] == row.dataset)
+        & (found["split"].fillna("") == split)
+        & (found["n_images"] == row.n_images)
+    )
 
 
 def _line(row, **values) -> dict:
-    """Return one line of the join; a printed number that its own table refutes is not held against ours."""
+    """Return one line of the join; a printed number that its own table refutes is not held against
+    ours.
+    """
     if row.status.startswith("contradicts"):
         values["note"] = "; ".join(filter(None, [row.status, values.get("note", "")]))
         if values.get("verdict") not in ("equal", "close", "not run"):
             values |= {"verdict": "contradiction", "difference": np.nan}
-    line = {"dataset": row.dataset, "method": row.method, "metric": row.metric, "printed": row.printed,
-            "variant": row.variant, "ours": np.nan, "n_images": 0, "difference": np.nan, "verdict": "", "note": ""}
+    line = {
+        "dataset": row.dataset,
+        "method": row.method,
+        "metric": row.metric,
+        "printed": row.printed,
+        "variant": row.variant,
+        "ours": np.nan,
+        "n_images": 0,
+        "difference": np.nan,
+        "verdict": "",
+        "note": "",
+    }
     return {**line, **values}
 
 
 def _compare(row, other, matches: bool) -> dict:
-    values = {"variant": other.variant, "ours": other.value, "n_images": other.n_images, "note": other.status}
+    values = {
+        "variant": other.variant,
+        "ours": other.value,
+        "n_images": other.n_images,
+        "note": other.status,
+    }
     if not matches:
-        return _line(row, **values | {"verdict": "other images",
-                                      "note": f"{other.dataset}, {other.n_images:g} images" +
-                                              (f"; {other.status}" if other.status else "")})
+        return _line(
+            row,
+            **values
+            | {
+                "verdict": "other images",
+                "note": (
+                    f"{other.dataset}, {other.n_images:g} images"
+                    + (f"; {other.status}" if other.status else "")
+                ),
+            },
+        )
     if not np.isfinite(other.value):
         return _line(row, **values, verdict="not checkable")
     if row.metric == "seconds":
@@ -170,30 +260,37 @@ def _compare(row, other, matches: bool) -> dict:
 def comparable(frame: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
     """Return means of ``frame`` to hold against a printed table.
 
-    Rows whose ``printed_as`` names a data set of the table (checked by pixels where the rows were made) stand for that
-    data set; without any, all rows of the multi-focus paper are averaged, and their data set says which images they
-    are. The data sets of MoE-Fusion stay apart, as they do in print; rows in another convention are left out.
+    Rows whose ``printed_as`` names a data set of the table (checked by pixels where the rows were
+    made) stand for that data set; without any, all rows of the multi-focus paper are averaged, and
+    their data set says which images they are. The data sets of MoE-Fusion stay apart, as they do in
+    print; rows in another convention are left out.
     """
     if not len(frame):
         return rows(pd.DataFrame({"metric": [], "value": []}))
     paper, number = printed["paper"].iloc[0], printed["table"].iloc[0]
     mine = frame[frame["paper"] == paper]
     if paper == "moe-fusion":
-        return mean(mine[(mine["table"] == number) & (mine["convention"] == printed["convention"].iloc[0])])
+        return mean(
+            mine[(mine["table"] == number) & (mine["convention"] == printed["convention"].iloc[0])]
+        )
     # One pair of this paper counts for two tables, so its rows name none.
     mine = mine[mine["table"].isin(["", number])]
     named = mine["printed_as"] if "printed_as" in mine else pd.Series("", index=mine.index)
     same = mine[named.isin(set(printed["dataset"]))]
     if len(same):
         return mean(same.assign(dataset=same["printed_as"]))
-    mine = _over_seeds(mine, [name for name in mine if name not in ("value", "seed", "status", "n_images")])
+    mine = _over_seeds(
+        mine, [name for name in mine if name not in ("value", "seed", "status", "n_images")]
+    )
     return mean(mine.assign(dataset=" + ".join(dict.fromkeys(mine["dataset"]))))
 
 
 class Paired(NamedTuple):
-    """How ``x`` differs from ``y`` over pairs: the mean of x - y, its bootstrap interval, Wilcoxon's p, and counts.
+    """How ``x`` differs from ``y`` over pairs: the mean of x - y, its bootstrap interval,
+    Wilcoxon's p, and counts.
 
-    ``n`` counts the pairs with both values, ``lower`` those with x < y, ``higher`` those with x > y.
+    ``n`` counts the pairs with both values, ``lower`` those with x < y, ``higher`` those with x >
+    y.
     """
 
     difference: float
@@ -204,7 +301,9 @@ class Paired(NamedTuple):
     higher: int
 
     def verdict(self, level: float = 0.05) -> str:
-        """Say "lower" or "higher" where interval and test agree, "undecided" where only one of them sees any."""
+        """Say "lower" or "higher" where interval and test agree, "undecided" where only one of them
+        sees any.
+        """
         low, high = self.interval
         apart, significant = high < 0 or low > 0, self.p < level
         if apart and significant:
@@ -212,13 +311,17 @@ class Paired(NamedTuple):
         return "undecided" if apart or significant else "no difference shown"
 
 
-def paired(x: np.ndarray, y: np.ndarray, level: float = 0.95, samples: int = 2000, seed: int = 0) -> Paired:
-    """Compare paired values: Wilcoxon's signed-rank test, two-sided, and a bootstrap interval of the mean difference.
+def paired(
+    x: np.ndarray, y: np.ndarray, level: float = 0.95, samples: int = 2000, seed: int = 0
+) -> Paired:
+    """Compare paired values: Wilcoxon's signed-rank test, two-sided, and a bootstrap interval of
+    the mean difference.
 
     Parameters
     ----------
     x, y : (n,) arrays
-        Pairs with a NaN are left out; equal pairs say nothing in the test (p = 1 where there are no others).
+        Pairs with a NaN are left out; equal pairs say nothing in the test (p = 1 where there are no
+        others).
 
     Raises
     ------
@@ -229,7 +332,9 @@ def paired(x: np.ndarray, y: np.ndarray, level: float = 0.95, samples: int = 200
 
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if x.shape != y.shape or x.ndim != 1:
-        raise ValueError(f"paired: expected two arrays of one length, got shapes {x.shape} and {y.shape}")
+        raise ValueError(
+            f"paired: expected two arrays of one length, got shapes {x.shape} and {y.shape}"
+        )
     delta = (x - y)[np.isfinite(x) & np.isfinite(y)]
     p = float(wilcoxon(delta).pvalue) if delta.any() else 1.0
     mean = float(delta.mean()) if delta.size else np.nan

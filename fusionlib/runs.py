@@ -1,7 +1,8 @@
-"""What was run says what it was: ``run.json``, folder locks, and one strict papermill call per node.
+"""What was run says what it was: ``run.json``, folder locks, and one strict papermill call per
+node.
 
-A node's folder holds ``run.json`` (written last, so its presence means success), ``results.csv``, ``figures/``, the
-executed ``notebook.ipynb`` and ``log.txt``.
+A node's folder holds ``run.json`` (written last, so its presence means success), ``results.csv``,
+``figures/``, the executed ``notebook.ipynb`` and ``log.txt``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,16 @@ from pathlib import Path
 
 from fusionlib import images
 
-PACKAGES = ("numpy", "scipy", "pandas", "scikit-image", "torch", "torchvision", "papermill", "snakemake")
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "pandas",
+    "scikit-image",
+    "torch",
+    "torchvision",
+    "papermill",
+    "snakemake",
+)
 
 
 def root() -> Path:
@@ -34,27 +44,40 @@ def root() -> Path:
 
 
 def git_revision() -> str:
-    """Return the commit of the checkout, "+" appended where files differ from it; "unknown" outside git."""
+    """Return the commit of the checkout, "+" appended where files differ from it; "unknown" outside
+    git.
+    """
+
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(root()), *words], capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            ["git", "-C", str(root()), *words], capture_output=True, text=True, check=True
+        ).stdout
 
     try:
-        # Generated outputs are ignored and notebooks are re-executed in place; only library and workflow count.
-        dirty = git("status", "--porcelain", "--untracked-files=no", "fusionlib", "workflow", "data").strip()
+        # Generated outputs are ignored and notebooks are re-executed in place; only library and
+        # workflow count.
+        dirty = git(
+            "status", "--porcelain", "--untracked-files=no", "fusionlib", "workflow", "data"
+        ).strip()
         return git("rev-parse", "HEAD").strip() + ("+" if dirty else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
 
 def device_name(device: str = "auto") -> str:
-    """Resolve ``auto`` to ``cuda`` where there is a GPU, else ``cpu``; refuse a device that is not there."""
+    """Resolve ``auto`` to ``cuda`` where there is a GPU, else ``cpu``; refuse a device that is not
+    there.
+    """
     import torch
 
     available = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
     if device == "auto":
         return available[-1]
     if device.split(":")[0] not in available:
-        raise ValueError(f"device: expected auto or one of {', '.join(available)} on this machine, got {device!r}")
+        raise ValueError(
+            f"device: expected auto or one of {', '.join(available)} on this machine, got"
+            f" {device!r}"
+        )
     return device
 
 
@@ -64,8 +87,13 @@ def environment() -> dict:
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-    return {"python": platform.python_version(), "packages": versions, "git": git_revision(),
-            "system": f"{platform.system()} {platform.machine()}", "cores": os.cpu_count()}
+    return {
+        "python": platform.python_version(),
+        "packages": versions,
+        "git": git_revision(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+    }
 
 
 class Run:
@@ -93,10 +121,13 @@ class Run:
             with contextlib.suppress(FileNotFoundError):
                 (self.folder / "run.json").unlink()
         except OSError as error:
-            raise OSError(f"output: the folder {self.folder} cannot be written ({error.strerror})") from None
+            raise OSError(
+                f"output: the folder {self.folder} cannot be written ({error.strerror})"
+            ) from None
 
     def finish(self, results=None, **record) -> Path:
-        """Write ``results.csv`` (a frame in the schema of :mod:`fusionlib.results`), then ``run.json``.
+        """Write ``results.csv`` (a frame in the schema of :mod:`fusionlib.results`), then
+        ``run.json``.
 
         Parameters
         ----------
@@ -108,15 +139,24 @@ class Run:
         if results is not None:
             path = images.write_text(self.folder / "results.csv", results.to_csv(index=False))
             checksums["results.csv"] = hashlib.sha256(path.read_bytes()).hexdigest()
-        content = {"name": self.name, "parameters": self.parameters, **record, "environment": environment(),
-                   "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
-                   "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-                   "seconds": round(time.monotonic() - self.started, 2), "files": checksums}
-        return images.write_text(self.folder / "run.json", json.dumps(content, indent=1, default=str))
+        content = {
+            "name": self.name,
+            "parameters": self.parameters,
+            **record,
+            "environment": environment(),
+            "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - self.started, 2),
+            "files": checksums,
+        }
+        return images.write_text(
+            self.folder / "run.json", json.dumps(content, indent=1, default=str)
+        )
 
 
 def load(path: str | Path, expect: dict | None = None) -> dict:
-    """Read a ``run.json`` (or the one of a folder) and refuse it where it is not what was asked for.
+    """Read a ``run.json`` (or the one of a folder) and refuse it where it is not what was asked
+    for.
 
     Parameters
     ----------
@@ -133,27 +173,37 @@ def load(path: str | Path, expect: dict | None = None) -> dict:
     path = Path(path)
     path = path / "run.json" if path.is_dir() else path
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected the record of a finished run, found nothing there")
+        raise FileNotFoundError(
+            f"{path}: expected the record of a finished run, found nothing there"
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         parameters, files = content["parameters"], content["files"]
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path}: expected a run record (JSON with parameters and files), it is damaged") from None
+        raise ValueError(
+            f"{path}: expected a run record (JSON with parameters and files), it is damaged"
+        ) from None
     for name, value in (expect or {}).items():
         if parameters.get(name) != value:
-            raise ValueError(f"{path}: expected a run with {name} = {value!r}, it has {parameters.get(name)!r}")
+            raise ValueError(
+                f"{path}: expected a run with {name} = {value!r}, it has {parameters.get(name)!r}"
+            )
     for name, checksum in files.items():
         file = path.parent / name
         if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != checksum:
-            raise ValueError(f"{file}: expected the file that the run wrote, it is missing or was changed since")
+            raise ValueError(
+                f"{file}: expected the file that the run wrote, it is missing or was changed since"
+            )
     return content
 
 
-# ---- locks --------------------------------------------------------------------------------------------------------
+# ---- locks ---------------------------------------------------------------------------------------
+
 
 @contextlib.contextmanager
 def lock(folder: str | Path, what: str, wait: bool = False) -> Iterator[None]:
-    """Hold a folder for this process; the operating system lets go when the process ends, however it ends.
+    """Hold a folder for this process; the operating system lets go when the process ends, however
+    it ends.
 
     Raises
     ------
@@ -173,51 +223,77 @@ def lock(folder: str | Path, what: str, wait: bool = False) -> Iterator[None]:
             handle.seek(0)
             holder = handle.read().strip() or "another process"
             if not wait:
-                raise RuntimeError(f"{what}: already being worked on by {holder}; wait for it or stop it") from None
-            print(f"{what}: waiting for {holder}, left over from an earlier run", file=sys.stderr, flush=True)
+                raise RuntimeError(
+                    f"{what}: already being worked on by {holder}; wait for it or stop it"
+                ) from None
+            print(
+                f"{what}: waiting for {holder}, left over from an earlier run",
+                file=sys.stderr,
+                flush=True,
+            )
             fcntl.flock(handle, fcntl.LOCK_EX)
         handle.seek(0)
         handle.truncate()
-        handle.write(f"process {os.getpid()}, since {datetime.now().isoformat(sep=' ', timespec='seconds')}\n")
+        handle.write(
+            f"process {os.getpid()}, since"
+            f" {datetime.now().isoformat(sep=' ', timespec='seconds')}\n"
+        )
         handle.flush()
         yield
 
 
 def end_with_parent(how: int = signal.SIGTERM) -> None:
-    """Ask Linux to send this process a signal when the one that started it ends; elsewhere do nothing."""
+    """Ask Linux to send this process a signal when the one that started it ends; elsewhere do
+    nothing.
+    """
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(1, how)  # 1 = PR_SET_PDEATHSIG
 
 
-# ---- notebooks ----------------------------------------------------------------------------------------------------
+# ---- notebooks -----------------------------------------------------------------------------------
+
 
 def code_of(notebook: str | Path) -> str:
     """Return the code of a notebook as one text, magics left out."""
     cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
-    lines = [line for cell in cells if cell["cell_type"] == "code" for line in "".join(cell["source"]).splitlines()]
+    lines = [
+        line
+        for cell in cells
+        if cell["cell_type"] == "code"
+        for line in "".join(cell["source"]).splitlines()
+    ]
     return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
 
 
 def _imports(source: str, home: str) -> set[str]:
-    """Return the dotted names of this package that ``source``, a module of the package ``home``, may import."""
+    """Return the dotted names of this package that ``source``, a module of the package ``home``,
+    may import.
+    """
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            start = home.rsplit(".", node.level - 1)[0] if node.level else ""  # "from ." is the package itself
+            # "from ." is the package itself
+            start = home.rsplit(".", node.level - 1)[0] if node.level else ""
             module = ".".join(filter(None, (start, node.module)))
             found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
     parts = [name.split(".") for name in found]
-    return {".".join(words[:n + 1]) for words in parts if words[0] == "fusionlib" for n in range(len(words))}
+    return {
+        ".".join(words[: n + 1])
+        for words in parts
+        if words[0] == "fusionlib"
+        for n in range(len(words))
+    }
 
 
 def library_hash(notebook: str | Path) -> str:
     """Return a hash of all library files that ``notebook`` imports, directly or not.
 
-    Snakemake sees a changed parameter, not a changed module: with this hash as a parameter it sees both.
+    Snakemake sees a changed parameter, not a changed module: with this hash as a parameter it sees
+    both.
     """
     seen: dict[Path, bytes] = {}
     waiting = [(code_of(notebook), "")]
@@ -227,7 +303,9 @@ def library_hash(notebook: str | Path) -> str:
             for path in (base.with_suffix(".py"), base / "__init__.py"):
                 if path.is_file() and path not in seen:
                     seen[path] = path.read_bytes()
-                    waiting.append((seen[path].decode(), ".".join(path.relative_to(root()).parent.parts)))
+                    waiting.append(
+                        (seen[path].decode(), ".".join(path.relative_to(root()).parent.parts))
+                    )
     digest = hashlib.sha256()
     for path in sorted(seen):
         digest.update(path.relative_to(root()).as_posix().encode() + b"\0" + seen[path])
@@ -235,7 +313,8 @@ def library_hash(notebook: str | Path) -> str:
 
 
 def check_parameters(notebook: str | Path, parameters: dict) -> None:
-    """Raise ValueError unless every parameter is one of the notebook's and has the type of its default.
+    """Raise ValueError unless every parameter is one of the notebook's and has the type of its
+    default.
 
     papermill itself only warns and would run with the default.
     """
@@ -246,27 +325,37 @@ def check_parameters(notebook: str | Path, parameters: dict) -> None:
     known = papermill.inspect_notebook(str(notebook))
     unknown = sorted(set(parameters) - set(known))
     if unknown:
-        raise ValueError(f"{notebook}: no parameter named {', '.join(unknown)}; there are {', '.join(known)}")
+        raise ValueError(
+            f"{notebook}: no parameter named {', '.join(unknown)}; there are {', '.join(known)}"
+        )
     for name, value in parameters.items():
         default = ast.literal_eval(known[name]["default"])
-        fits = isinstance(value, type(default)) and isinstance(value, bool) == isinstance(default, bool)
+        fits = isinstance(value, type(default)) and isinstance(value, bool) == isinstance(
+            default, bool
+        )
         if not (fits or (isinstance(default, float) and type(value) is int)):
-            raise ValueError(f"{notebook}: parameter {name}: expected {type(default).__name__} like {default!r}, "
-                             f"got {type(value).__name__} {value!r}")
+            raise ValueError(
+                f"{notebook}: parameter {name}: expected {type(default).__name__} like {default!r},"
+                f" got {type(value).__name__} {value!r}"
+            )
 
 
 @contextlib.contextmanager
 def local_kernel(name: str = "python3") -> Iterator:
-    """Yield a manager for one kernel over local sockets: unlike TCP ports, several may start at once without a race."""
+    """Yield a manager for one kernel over local sockets: unlike TCP ports, several may start at
+    once without a race.
+    """
     from jupyter_client.manager import KernelManager
 
-    # An absolute, short path: the kernel runs in another folder, and socket names may have about 100 characters.
+    # An absolute, short path: the kernel runs in another folder, and socket names may have about
+    # 100 characters.
     with tempfile.TemporaryDirectory(prefix="kernel-") as folder:
         manager = KernelManager(kernel_name=name, transport="ipc", ip=str(Path(folder) / "k"))
         try:
             yield manager
         finally:
-            if manager.has_kernel:  # a client that did not start the manager leaves its kernel running
+            # a client that did not start the manager leaves its kernel running
+            if manager.has_kernel:
                 manager.shutdown_kernel(now=True)
 
 
@@ -289,7 +378,8 @@ def _logged(stream) -> Iterator[None]:
 
 
 def execute(notebook: str | Path, folder: str | Path, parameters: dict, threads: int = 1) -> None:
-    """Run one notebook by papermill into ``folder``: a line per cell on stderr, all output in ``log.txt``.
+    """Run one notebook by papermill into ``folder``: a line per cell on stderr, all output in
+    ``log.txt``.
 
     Parameters
     ----------
@@ -319,7 +409,9 @@ def execute(notebook: str | Path, folder: str | Path, parameters: dict, threads:
         """papermill's engine with :func:`local_kernel` and a line per cell."""
 
         @classmethod
-        def execute_managed_notebook(cls, nb_man, kernel_name, log_output=False, start_timeout=60, **_):
+        def execute_managed_notebook(
+            cls, nb_man, kernel_name, log_output=False, start_timeout=60, **_
+        ):
             total = sum(cell.cell_type == "code" for cell in nb_man.nb.cells)
             done = 0
             start_cell = nb_man.cell_start
@@ -334,29 +426,54 @@ def execute(notebook: str | Path, folder: str | Path, parameters: dict, threads:
             nb_man.cell_start = cell_start
             with local_kernel(kernel_name) as manager:
                 return PapermillNotebookClient(
-                    nb_man, km=manager, kernel_name=kernel_name, log_output=log_output, startup_timeout=start_timeout,
-                    log=logging.getLogger("papermill")).execute()
+                    nb_man,
+                    km=manager,
+                    kernel_name=kernel_name,
+                    log_output=log_output,
+                    startup_timeout=start_timeout,
+                    log=logging.getLogger("papermill"),
+                ).execute()
 
     papermill_engines.register("local", LocalEngine)
-    os.environ.update({name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")})
+    os.environ.update(
+        {
+            name: str(threads)
+            for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        }
+    )
     with lock(folder, node, wait=True):
         (folder / "run.json").unlink(missing_ok=True)
         with open(folder / "log.txt", "w", encoding="utf-8") as log, _logged(log):
             try:
                 # The language is named too: papermill refuses a notebook whose metadata lacks it.
-                papermill.execute_notebook(str(notebook), str(folder / "notebook.ipynb"), parameters,
-                                           engine_name="local", kernel_name="python3", language="python",
-                                           log_output=True, progress_bar=False)
+                papermill.execute_notebook(
+                    str(notebook),
+                    str(folder / "notebook.ipynb"),
+                    parameters,
+                    engine_name="local",
+                    kernel_name="python3",
+                    language="python",
+                    log_output=True,
+                    progress_bar=False,
+                )
             except papermill.PapermillExecutionError as error:
-                sentence = f"{node}: cell {error.exec_count} of {notebook.name} failed: {error.ename}: {error.evalue}"
+                sentence = (
+                    f"{node}: cell {error.exec_count} of {notebook.name} failed: {error.ename}:"
+                    f" {error.evalue}"
+                )
                 traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
                 log.write(f"\n{traceback}\n\n{sentence}\n")
                 raise RuntimeError(sentence) from None
             except OSError as error:
-                sentence = f"{node}: {folder}: expected to write there, got: {error.strerror or error}"
-                with contextlib.suppress(OSError):  # what has no room for a notebook may have some for a line
+                sentence = (
+                    f"{node}: {folder}: expected to write there, got: {error.strerror or error}"
+                )
+                # what has no room for a notebook may have some for a line
+                with contextlib.suppress(OSError):
                     log.write(f"{sentence}\n")
                     log.flush()
                 raise OSError(sentence) from None
         if not (folder / "run.json").is_file():
-            raise RuntimeError(f"{node}: {notebook.name} ran to its end without writing run.json in {folder}")
+            raise RuntimeError(
+                f"{node}: {notebook.name} ran to its end without writing run.json in {folder}"
+            )

@@ -1,7 +1,7 @@
 """Score a folder of fused images: every image, every metric, in one convention or several.
 
-Files of the folders belong together by stem, whatever their suffix; colour is scored on its luma Y. What cannot be
-scored is named and left out, the rest goes on.
+Files of the folders belong together by stem, whatever their suffix; colour is scored on its luma Y.
+What cannot be scored is named and left out, the rest goes on.
 """
 
 from __future__ import annotations
@@ -33,9 +33,16 @@ class Scores(NamedTuple):
     problems: list[str]
 
 
-def score_folder(fused: str | os.PathLike, a: str | os.PathLike, b: str | os.PathLike,
-                 names: Iterable[str] | str | None = None, convention: str | Iterable[str] = "moe-fusion",
-                 reference: str | os.PathLike | None = None, processes: int = 1, progress: bool = True) -> Scores:
+def score_folder(
+    fused: str | os.PathLike,
+    a: str | os.PathLike,
+    b: str | os.PathLike,
+    names: Iterable[str] | str | None = None,
+    convention: str | Iterable[str] = "moe-fusion",
+    reference: str | os.PathLike | None = None,
+    processes: int = 1,
+    progress: bool = True,
+) -> Scores:
     """Score every image of ``fused`` against the images of the same name in ``a`` and ``b``.
 
     Parameters
@@ -43,58 +50,74 @@ def score_folder(fused: str | os.PathLike, a: str | os.PathLike, b: str | os.Pat
     fused, a, b : path
         Folders of images.
     names : iterable of str, optional
-        Which metrics; all that the conventions have where None. With several conventions each gives those it has.
+        Which metrics; all that the conventions have where None. With several conventions each gives
+        those it has.
     convention : str or iterable of str
         Keys of ``metrics.CONVENTIONS``.
     reference : path, optional
-        Folder of references; metrics that a convention defines against one are added, ``against`` says which is which.
+        Folder of references; metrics that a convention defines against one are added, ``against``
+        says which is which.
     processes : int
-        How many share the work, this one included, each of one thread: the metrics start no threads. With more than 1
-        a script of one's own must be guarded by ``if __name__ == "__main__"``, as for any use of multiprocessing.
+        How many share the work, this one included, each of one thread: the metrics start no
+        threads. With more than 1 a script of one's own must be guarded by ``if __name__ ==
+        "__main__"``, as for any use of multiprocessing.
     progress : bool
         Show a bar.
 
     Returns
     -------
     Scores
-        ``frame`` with the columns image (the stem), metric, convention, against ("sources" or "reference"), value,
-        reason (why a value is NaN, else empty), sorted by image; ``problems``, a sentence for every unmatched,
-        unreadable or ill-sized file.
+        ``frame`` with the columns image (the stem), metric, convention, against ("sources" or
+        "reference"), value, reason (why a value is NaN, else empty), sorted by image; ``problems``,
+        a sentence for every unmatched, unreadable or ill-sized file.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        A folder is missing or no folder, no name is in all of them, an unknown metric or convention, fewer than one
-        process: one sentence.
+        A folder is missing or no folder, no name is in all of them, an unknown metric or
+        convention, fewer than one process: one sentence.
     """
     import pandas as pd
 
     if not isinstance(processes, int) or processes < 1:
         raise ValueError(f"processes: expected a whole number from 1 on, got {processes!r}")
     plan = _plan(names, convention, reference is not None)
-    folders = {"fused": fused, "a": a, "b": b} | ({} if reference is None else {"reference": reference})
+    folders = {"fused": fused, "a": a, "b": b} | (
+        {} if reference is None else {"reference": reference}
+    )
     files, problems = _match({name: Path(folder) for name, folder in folders.items()})
     rows: dict[str, list[tuple]] = {}
     failed: dict[str, str] = {}
-    for stem, result in tqdm(_run(files, plan, processes), total=len(files), desc="score", unit="image",
-                             disable=not progress):
+    for stem, result in tqdm(
+        _run(files, plan, processes),
+        total=len(files),
+        desc="score",
+        unit="image",
+        disable=not progress,
+    ):
         if isinstance(result, str):
             failed[stem] = result
         else:
             rows[stem] = result
     problems += [failed[stem] for stem in sorted(failed)]
-    frame = pd.DataFrame([row for stem in sorted(rows) for row in rows[stem]], columns=list(COLUMNS))
+    frame = pd.DataFrame(
+        [row for stem in sorted(rows) for row in rows[stem]], columns=list(COLUMNS)
+    )
     return Scores(frame.astype({"value": "float64"}), problems)
 
 
-def score_images(items: Iterable[tuple], convention: str | Iterable[str] = "moe-fusion",
-                 names: Iterable[str] | str | None = None) -> pd.DataFrame:
+def score_images(
+    items: Iterable[tuple],
+    convention: str | Iterable[str] = "moe-fusion",
+    names: Iterable[str] | str | None = None,
+) -> pd.DataFrame:
     """Score images in memory.
 
     Parameters
     ----------
     items : iterable of (name, fused, a, b, reference)
-        Gray uint8 of one size each; ``reference`` may be None, then metrics against a reference are left out.
+        Gray uint8 of one size each; ``reference`` may be None, then metrics against a reference are
+        left out.
     convention, names
         As for :func:`score_folder`.
 
@@ -106,28 +129,38 @@ def score_images(items: Iterable[tuple], convention: str | Iterable[str] = "moe-
     import pandas as pd
 
     items = list(items)
-    plan = _plan(names, convention, with_reference=any(reference is not None for *_, reference in items))
+    plan = _plan(
+        names, convention, with_reference=any(reference is not None for *_, reference in items)
+    )
     rows: list[tuple] = []
     for name, fused, a, b, reference in items:
         rows += _values(name, [fused, a, b, *([] if reference is None else [reference])], plan)
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"value": "float64"})
 
 
-# ---- which metrics, which files --------------------------------------------------------------------------------
+# ---- which metrics, which files ------------------------------------------------------------------
 
-def _plan(names: Iterable[str] | str | None, convention: str | Iterable[str], with_reference: bool,
-          ) -> list[tuple[str, str, list[str]]]:
-    """Return (convention, "sources" or "reference", metric names); raise ValueError for what nobody defines."""
+
+def _plan(
+    names: Iterable[str] | str | None, convention: str | Iterable[str], with_reference: bool
+) -> list[tuple[str, str, list[str]]]:
+    """Return (convention, "sources" or "reference", metric names); raise ValueError for what nobody
+    defines.
+    """
     conventions = [convention] if isinstance(convention, str) else list(convention)
     if not conventions:
-        raise ValueError(f"convention: expected at least one of {', '.join(metrics.CONVENTIONS)}, got none")
+        raise ValueError(
+            f"convention: expected at least one of {', '.join(metrics.CONVENTIONS)}, got none"
+        )
     wanted = None if names is None else [names] if isinstance(names, str) else list(names)
     kinds = AGAINST if with_reference else AGAINST[:1]
     plan = []
     for one in conventions:
         metrics.choose(None, one)  # refuses an unknown convention
         for kind in kinds:
-            served = [name for name, metric in metrics.CONVENTIONS[one].items() if metric.serves(kind)]
+            served = [
+                name for name, metric in metrics.CONVENTIONS[one].items() if metric.serves(kind)
+            ]
             plan.append((one, kind, [name for name in served if wanted is None or name in wanted]))
     found = {name for _, _, chosen in plan for name in chosen}
     for name in wanted or ():
@@ -139,7 +172,9 @@ def _plan(names: Iterable[str] | str | None, convention: str | Iterable[str], wi
 
 
 def _match(folders: dict[str, Path]) -> tuple[dict[str, list[Path]], list[str]]:
-    """Return the files of every stem that all folders have, in the order of the folders, and what lacks a partner."""
+    """Return the files of every stem that all folders have, in the order of the folders, and what
+    lacks a partner.
+    """
     problems: list[str] = []
     found = {name: _by_stem(folder, problems) for name, folder in folders.items()}
     files: dict[str, list[Path]] = {}
@@ -149,11 +184,18 @@ def _match(folders: dict[str, Path]) -> tuple[dict[str, list[Path]], list[str]]:
             files[stem] = [stems[stem] for stems in found.values()]
         else:
             there = next(stems[stem] for stems in found.values() if stem in stems)
-            problems.append(f"{there}: expected an image named {stem!r} in every folder, found none in "
-                            f"{' and '.join(missing)}")
+            problems.append(
+                f"{there}: expected an image named {stem!r} in every folder, found none in "
+                f"{' and '.join(missing)}"
+            )
     if not files:
-        sizes = ", ".join(f"{folder} ({len(found[name])} images)" for name, folder in folders.items())
-        raise ValueError(f"expected images of the same name (whatever the suffix) in all folders, found none: {sizes}")
+        sizes = ", ".join(
+            f"{folder} ({len(found[name])} images)" for name, folder in folders.items()
+        )
+        raise ValueError(
+            "expected images of the same name (whatever the suffix) in all folders, found none:"
+            f" {sizes}"
+        )
     return files, problems
 
 
@@ -163,25 +205,38 @@ def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
         return images.list_images(folder)  # raises the sentence for a missing folder or a file
     stems: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.name.startswith(".") and path.suffix.lower() in images.SUFFIXES:
+        if (
+            path.is_file()
+            and not path.name.startswith(".")
+            and path.suffix.lower() in images.SUFFIXES
+        ):
             stems.setdefault(path.stem, []).append(path)
     for stem, paths in stems.items():
         if len(paths) > 1:
-            problems.append(f"{folder}: expected one file named {stem!r}, got {', '.join(path.name for path in paths)}")
+            problems.append(
+                f"{folder}: expected one file named {stem!r}, got"
+                f" {', '.join(path.name for path in paths)}"
+            )
     return {stem: paths[0] for stem, paths in stems.items() if len(paths) == 1}
 
 
-# ---- the work --------------------------------------------------------------------------------------------------
+# ---- the work ------------------------------------------------------------------------------------
 
-def _run(files: dict[str, list[Path]], plan: list, processes: int) -> Iterator[tuple[str, list[tuple] | str]]:
+
+def _run(
+    files: dict[str, list[Path]], plan: list, processes: int
+) -> Iterator[tuple[str, list[tuple] | str]]:
     """Yield (stem, rows or problem) as they come."""
     if processes == 1 or len(files) == 1:
         for stem, paths in files.items():
             yield _score(stem, paths, plan)
         return
-    # A fresh interpreter for each worker: a fork would copy whatever threads and locks the caller's libraries hold.
-    # This process is one of them: while the others start, it takes the last images off the queue.
-    with ProcessPoolExecutor(min(processes, len(files)) - 1, multiprocessing.get_context("spawn")) as pool:
+    # A fresh interpreter for each worker: a fork would copy whatever threads and locks the caller's
+    # libraries hold. This process is one of them: while the others start, it takes the last images
+    # off the queue.
+    with ProcessPoolExecutor(
+        min(processes, len(files)) - 1, multiprocessing.get_context("spawn")
+    ) as pool:
         queued = {stem: pool.submit(_score, stem, paths, plan) for stem, paths in files.items()}
         for stem in reversed(files):
             if stem in queued and queued[stem].cancel():
@@ -197,7 +252,13 @@ def _result(stem: str, paths: list[Path], job: Future) -> tuple[str, list[tuple]
     try:
         return job.result()
     except BrokenProcessPool:
-        return stem, f"{paths[0]}: not scored, a worker process died (out of memory?); try again with processes=1"
+        return (
+            stem,
+            (
+                f"{paths[0]}: not scored, a worker process died (out of memory?); try again with"
+                " processes=1"
+            ),
+        )
 
 
 def _score(stem: str, paths: list[Path], plan: list) -> tuple[str, list[tuple] | str]:
@@ -207,7 +268,9 @@ def _score(stem: str, paths: list[Path], plan: list) -> tuple[str, list[tuple] |
     except (ValueError, OSError) as error:
         # images.read names the file itself; a size that differs is known by array names only
         sentence = str(error)
-        return stem, sentence if any(str(path) in sentence for path in paths) else f"{paths[0]}: {sentence}"
+        return stem, (
+            sentence if any(str(path) in sentence for path in paths) else f"{paths[0]}: {sentence}"
+        )
 
 
 def _values(stem: str, arrays: list[np.ndarray], plan: list) -> list[tuple]:
@@ -222,6 +285,8 @@ def _values(stem: str, arrays: list[np.ndarray], plan: list) -> list[tuple]:
             values = metrics.evaluate(fused, a, b, names, convention, reasons)
         else:
             values = metrics.compare(fused, reference[0], names, convention, reasons)
-        rows += [(stem, name, convention, against, float(value), reasons.get(name, ""))
-                 for name, value in values.items()]
+        rows += [
+            (stem, name, convention, against, float(value), reasons.get(name, ""))
+            for name, value in values.items()
+        ]
     return rows

@@ -9,7 +9,9 @@ import pytest
 def _folder(name: str) -> Path:
     value = os.environ.get(name)
     if not value:
-        pytest.skip(f"{name} is not set: this test needs real data that the project does not contain")
+        pytest.skip(
+            f"{name} is not set: this test needs real data that the project does not contain"
+        )
     path = Path(value)
     if not path.is_dir():
         pytest.fail(f"{name}: expected a folder, found nothing at {path}")

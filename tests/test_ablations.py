@@ -1,4 +1,6 @@
-"""Ablations: variants differ in what they name, controls change the gates alone, comparisons count what they say."""
+"""Ablations: variants differ in what they name, controls change the gates alone, comparisons count
+what they say.
+"""
 
 import shutil
 from dataclasses import replace
@@ -18,8 +20,17 @@ from fusionlib.networks.inspection import count_parameters_and_flops
 from fusionlib.training import Settings, train
 from fusionlib.training.model import load
 
-TINY = Settings(scenes=(4, 1), size=(32, 48), model={"width": 2, "gate_grid": [[2, 3], [2, 3]]}, attention="frozen",
-                detector={"size": "small"}, batch=2, epochs=1, detector_epochs=1, lr=1e-3)
+TINY = Settings(
+    scenes=(4, 1),
+    size=(32, 48),
+    model={"width": 2, "gate_grid": [[2, 3], [2, 3]]},
+    attention="frozen",
+    detector={"size": "small"},
+    batch=2,
+    epochs=1,
+    detector_epochs=1,
+    lr=1e-3,
+)
 VARIANTS = {**TABLE_2, **ablations.EQUAL_OPERATIONS}
 
 
@@ -46,7 +57,9 @@ def pairs():
 @pytest.fixture(scope="module")
 def trained(common, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trainings")
-    found, problems = ablations.train_all(common, VARIANTS, [0, 1], folder, device="cpu", progress=False)
+    found, problems = ablations.train_all(
+        common, VARIANTS, [0, 1], folder, device="cpu", progress=False
+    )
     assert not problems
     return found
 
@@ -61,11 +74,14 @@ def scored(methods, pairs, tmp_path_factory):
     return ablations.score(methods, pairs, tmp_path_factory.mktemp("scores"), progress=False)
 
 
-# ---- variants ---------------------------------------------------------------------------------------------------
+# ---- variants ------------------------------------------------------------------------------------
+
 
 def test_names_are_those_in_print():
     assert list(TABLE_2) == list(dict.fromkeys(published.table("moe-fusion", 2)["variant"]))
-    assert list(ablations.METRICS) == list(dict.fromkeys(published.table("moe-fusion", 2)["metric"]))
+    assert list(ablations.METRICS) == list(
+        dict.fromkeys(published.table("moe-fusion", 2)["metric"])
+    )
     assert list(FIGURE_7) == ["E2K2", "E4K2", "E6K2", "E8K2", "E4K1", "E4K3", "E4K4"]
     assert list(FIGURE_8) == ["alpha 1", "alpha 5", "alpha 10", "alpha 20", "alpha 40"]
 
@@ -82,14 +98,26 @@ def test_a_variant_changes_what_it_names(name):
 
 def test_full_e4k2_and_alpha_10_are_one():
     settings = replace(TINY, alpha=10.0)
-    assert len({repr(ablations.changed(settings, change, 0))
-                for change in (TABLE_2[FULL], FIGURE_7["E4K2"], FIGURE_8["alpha 10"])}) == 1
+    assert (
+        len(
+            {
+                repr(ablations.changed(settings, change, 0))
+                for change in (TABLE_2[FULL], FIGURE_7["E4K2"], FIGURE_8["alpha 10"])
+            }
+        )
+        == 1
+    )
 
 
-@pytest.mark.parametrize(("width", "k", "experts"), [(16, 2, 4), (8, 2, 4), (16, 1, 4), (16, 4, 4), (16, 3, 6)])
+@pytest.mark.parametrize(
+    ("width", "k", "experts"), [(16, 2, 4), (8, 2, 4), (16, 1, 4), (16, 4, 4), (16, 3, 6)]
+)
 def test_wide_decoder_takes_the_operations_of_k_experts(width, k, experts):
     common = {"width": width, "k": k, "experts": experts, "gate_grid": [[2, 3], [2, 3]]}
-    mixture, wide, single = (count_parameters_and_flops(MoEFusion(decoder=name, **common)) for name in ("moge", "wide", "single"))
+    mixture, wide, single = (
+        count_parameters_and_flops(MoEFusion(decoder=name, **common))
+        for name in ("moge", "wide", "single")
+    )
     assert wide["decoder"][1] == pytest.approx(mixture["global experts"][1], rel=0.03)
     assert wide["decoder"][1] == pytest.approx(k * single["decoder"][1], rel=0.03)
     if k == 1:
@@ -108,25 +136,42 @@ def test_wide_decoder_starts_as_the_average():
 def test_cost_of_the_papers_network():
     table = ablations.cost(Settings(), VARIANTS, (480, 640))
     whole = count_parameters_and_flops(MoEFusion())
-    assert table.loc[FULL, ["parameters", "of gates"]].sum() == sum(parameters for parameters, _ in whole.values())
-    assert (table.loc[["w/o MoLE", "w/o MoGE", "Att-Local"], "operations (1e6)"] < table.loc[FULL, "operations (1e6)"]).all()
+    assert table.loc[FULL, ["parameters", "of gates"]].sum() == sum(
+        parameters for parameters, _ in whole.values()
+    )
+    assert (
+        table.loc[["w/o MoLE", "w/o MoGE", "Att-Local"], "operations (1e6)"]
+        < table.loc[FULL, "operations (1e6)"]
+    ).all()
     equal = table.loc[ablations.WIDE, "operations (1e6)"]
     assert equal == pytest.approx(table.loc[FULL, "operations (1e6)"], rel=0.02)
 
 
-# ---- training -----------------------------------------------------------------------------------------------------
+# ---- training ------------------------------------------------------------------------------------
+
 
 def test_detectors_are_shared_and_stay(checkpoint, common, trained):
     before = load(checkpoint, "cpu").detectors.state_dict()
     for (name, seed), folder in trained.items():
         model = load(folder, "cpu")
-        assert model.settings.model.items() >= VARIANTS[name].get("model", {}).items() and model.settings.seed == seed
-        assert all(torch.equal(before[key], value) for key, value in model.detectors.state_dict().items())
+        assert (
+            model.settings.model.items() >= VARIANTS[name].get("model", {}).items()
+            and model.settings.seed == seed
+        )
+        assert all(
+            torch.equal(before[key], value) for key, value in model.detectors.state_dict().items()
+        )
     assert len(common.maps) == len(common.pairs) == 4
 
 
 def test_shared_maps_give_the_same_training(common, trained, tmp_path):
-    alone = train(ablations.changed(common.settings, TABLE_2[FULL], 1), tmp_path, held_out=[], device="cpu", progress=False)
+    alone = train(
+        ablations.changed(common.settings, TABLE_2[FULL], 1),
+        tmp_path,
+        held_out=[],
+        device="cpu",
+        progress=False,
+    )
     shared = load(trained[FULL, 1], "cpu").state_dict()
     assert all(torch.equal(shared[key], value) for key, value in alone.state_dict().items())
 
@@ -136,7 +181,9 @@ def test_finished_ones_are_kept_and_others_go_on(common, trained, tmp_path):
     shutil.copytree(trained[FULL, 0].parent, folder / common.checksum[:8])
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("log.csv")}
     shutil.rmtree(folder / common.checksum[:8] / trained["Att-Local", 0].name)
-    found, problems = ablations.train_all(common, VARIANTS, [0, 1], folder, device="cpu", progress=False)
+    found, problems = ablations.train_all(
+        common, VARIANTS, [0, 1], folder, device="cpu", progress=False
+    )
     assert found.keys() == trained.keys() and not problems
     kept = [path for path in before if path.exists() and path.stat().st_mtime_ns == before[path]]
     assert len(kept) == len(before) - 1
@@ -154,7 +201,11 @@ def test_a_training_that_fails_is_named_and_the_others_go_on(common, tmp_path):
     wild = {"wild": {"lr": 1e30}, FULL: {}}
     found, problems = ablations.train_all(common, wild, [0], tmp_path, device="cpu", progress=False)
     assert list(found) == [(FULL, 0)]
-    assert len(problems) == 1 and problems[0].startswith("wild, seed 0: ") and "not finite" in problems[0]
+    assert (
+        len(problems) == 1
+        and problems[0].startswith("wild, seed 0: ")
+        and "not finite" in problems[0]
+    )
 
 
 def test_checkpoint_folder_or_node_folder(checkpoint, common):
@@ -167,11 +218,14 @@ def test_checkpoint_folder_or_node_folder(checkpoint, common):
 def test_without_detectors(tmp_path):
     train(replace(TINY, attention="uniform", detector_epochs=0), tmp_path / "a", progress=False)
     common = ablations.share(tmp_path / "a", device="cpu")
-    found, problems = ablations.train_all(common, {FULL: {}}, [0], tmp_path / "b", device="cpu", progress=False)
+    found, problems = ablations.train_all(
+        common, {FULL: {}}, [0], tmp_path / "b", device="cpu", progress=False
+    )
     assert common.maps is None and not problems and load(found[FULL, 0], "cpu").detectors is None
 
 
-# ---- scores -------------------------------------------------------------------------------------------------------
+# ---- scores --------------------------------------------------------------------------------------
+
 
 def test_scores_are_those_of_the_models(scored, trained, pairs):
     frame, problems = scored
@@ -180,25 +234,59 @@ def test_scores_are_those_of_the_models(scored, trained, pairs):
 
     pair, model = pairs[1], load(trained["Att-Local", 1], "cpu")
     fused = model.fuse(pair.infrared, images.luma(pair.visible))
-    expected = metrics.evaluate(fused, pair.infrared, images.luma(pair.visible), ablations.METRICS, "moe-fusion")
-    rows = frame[(frame["variant"] == "Att-Local") & (frame["seed"] == 1) & (frame["image"] == pair.name)]
-    assert dict(zip(rows["metric"], rows["value"], strict=True)) == pytest.approx(expected, nan_ok=True)
+    expected = metrics.evaluate(
+        fused, pair.infrared, images.luma(pair.visible), ablations.METRICS, "moe-fusion"
+    )
+    rows = frame[
+        (frame["variant"] == "Att-Local") & (frame["seed"] == 1) & (frame["image"] == pair.name)
+    ]
+    assert dict(zip(rows["metric"], rows["value"], strict=True)) == pytest.approx(
+        expected, nan_ok=True
+    )
 
 
 def made_up(changes):
     """Scores of 12 images, 2 seeds, one metric, with these differences to "a" for each seed."""
     base = np.random.default_rng(0).normal(size=12)
-    return pd.DataFrame([{"variant": name, "seed": seed, "image": f"i{i}", "metric": "EN", "value": base[i] + by[seed] * (1 + i / 9)}
-                         for name, by in changes.items() for seed in (0, 1) for i in range(12)])
+    return pd.DataFrame(
+        [
+            {
+                "variant": name,
+                "seed": seed,
+                "image": f"i{i}",
+                "metric": "EN",
+                "value": base[i] + by[seed] * (1 + i / 9),
+            }
+            for name, by in changes.items()
+            for seed in (0, 1)
+            for i in range(12)
+        ]
+    )
 
 
 def test_differences():
-    table = ablations.differences(made_up({"a": (0, 0), "up": (1, 2), "split": (3, -1), "same": (0, 0)}), "a").set_index("variant")
-    assert table.loc["up", "difference"] == pytest.approx(np.mean([1.5 * (1 + i / 9) for i in range(12)]))
-    assert table["verdict"].to_dict() == {"a": "not shown", "up": "better", "split": "not shown", "same": "not shown"}
-    assert table.loc["split", "p_holm"] < 0.05 and table.loc["split", ["agree", "seeds"]].tolist() == [1, 2]
-    assert table.loc["up", "p"] == pytest.approx(2 / 2**12) and table.loc["up", "p_holm"] == pytest.approx(6 / 2**12)
-    assert table.loc["a", ["difference", "p_holm"]].tolist() == [0, 1] and (table["images"] == 12).all()
+    table = ablations.differences(
+        made_up({"a": (0, 0), "up": (1, 2), "split": (3, -1), "same": (0, 0)}), "a"
+    ).set_index("variant")
+    assert table.loc["up", "difference"] == pytest.approx(
+        np.mean([1.5 * (1 + i / 9) for i in range(12)])
+    )
+    assert table["verdict"].to_dict() == {
+        "a": "not shown",
+        "up": "better",
+        "split": "not shown",
+        "same": "not shown",
+    }
+    assert table.loc["split", "p_holm"] < 0.05 and table.loc[
+        "split", ["agree", "seeds"]
+    ].tolist() == [1, 2]
+    assert table.loc["up", "p"] == pytest.approx(2 / 2**12) and table.loc[
+        "up", "p_holm"
+    ] == pytest.approx(6 / 2**12)
+    assert (
+        table.loc["a", ["difference", "p_holm"]].tolist() == [0, 1]
+        and (table["images"] == 12).all()
+    )
     with pytest.raises(ValueError, match="reference: expected one of a, b, got 'c'"):
         ablations.differences(made_up({"a": (0, 0), "b": (0, 0)}), "c")
 
@@ -215,19 +303,35 @@ def test_counts_and_claims():
     rng = np.random.default_rng(1)
 
     def table(names, reference):
-        rows = [{"variant": name, "metric": metric, "difference": 0.0 if name == reference else rng.normal(),
-                 "verdict": "not shown"} for name in names for metric in ablations.METRICS]
+        rows = [
+            {
+                "variant": name,
+                "metric": metric,
+                "difference": 0.0 if name == reference else rng.normal(),
+                "verdict": "not shown",
+            }
+            for name in names
+            for metric in ablations.METRICS
+        ]
         return pd.DataFrame(rows)
 
     experts, alphas = table(FIGURE_7, "E4K2"), table(FIGURE_8, "alpha 10")
     experts.loc[(experts["variant"] == "E2K2"), "difference"] = [-1] * 7 + [1]
-    experts.loc[(experts["variant"] == "E2K2"), "verdict"] = ["worse"] * 3 + ["not shown"] * 4 + ["better"]
+    experts.loc[(experts["variant"] == "E2K2"), "verdict"] = (
+        ["worse"] * 3 + ["not shown"] * 4 + ["better"]
+    )
     counted = ablations.counts(experts, "E4K2")
     assert counted.loc["E2K2"].tolist() == [7, 1, "Qabf", 3, 1] and "E4K2" not in counted.index
     claims = ablations.claims_of_figures(counted, ablations.counts(alphas, "alpha 10"))
-    assert set(claims["setting"]) == {*FIGURE_7, *FIGURE_8} - {"E4K2", "alpha 10"} and claims["setting"].is_unique
+    assert (
+        set(claims["setting"]) == {*FIGURE_7, *FIGURE_8} - {"E4K2", "alpha 10"}
+        and claims["setting"].is_unique
+    )
     assert claims.set_index("setting").loc["E2K2", ["printed", "here", "shown"]].tolist() == [
-        "E4K2 ahead in 7", "ahead in 7", "ahead in 3"]
+        "E4K2 ahead in 7",
+        "ahead in 7",
+        "ahead in 3",
+    ]
     assert claims.set_index("setting").loc["alpha 40", "printed"] == "better in SF AG only"
 
 
@@ -245,7 +349,8 @@ def test_figure_shows_every_variant_and_metric(scored):
     plt.close(figure)
 
 
-# ---- gates --------------------------------------------------------------------------------------------------------
+# ---- gates ---------------------------------------------------------------------------------------
+
 
 def test_own_gates_change_nothing(methods, pairs):
     model = methods[FULL, 0].function.network
@@ -254,7 +359,8 @@ def test_own_gates_change_nothing(methods, pairs):
         before = model.fuse(pair.infrared, pair.visible)
         with gate_controls.fixed_gates(model.fusion, own[pair.name]):
             assert np.array_equal(model.fuse(pair.infrared, pair.visible), before)
-        assert np.array_equal(model.fuse(pair.infrared, pair.visible), before)  # its own gates are back
+        # its own gates are back
+        assert np.array_equal(model.fuse(pair.infrared, pair.visible), before)
 
 
 def test_fixed_gates_are_the_weighted_sum_of_the_experts(methods, pairs):
@@ -267,42 +373,74 @@ def test_fixed_gates_are_the_weighted_sum_of_the_experts(methods, pairs):
 
 
 def test_other_gates():
-    own = {name: {"global": torch.tensor(weights)} for name, weights in
-           {"x": [0.5, 0.5, 0.0, 0.0], "y": [0.0, 0.0, 1.0, 0.0], "z": [0.25, 0.75, 0.0, 0.0]}.items()}
+    own = {
+        name: {"global": torch.tensor(weights)}
+        for name, weights in {
+            "x": [0.5, 0.5, 0.0, 0.0],
+            "y": [0.0, 0.0, 1.0, 0.0],
+            "z": [0.25, 0.75, 0.0, 0.0],
+        }.items()
+    }
     other = gate_controls.other_gates(own)
     assert {key: value["global"].tolist() for key, value in other["swapped gates"].items()} == {
-        "x": [0, 0, 1, 0], "y": [0.25, 0.75, 0, 0], "z": [0.5, 0.5, 0, 0]}
-    assert all(torch.allclose(gates["global"], torch.tensor([0.25, 1.25 / 3, 1 / 3, 0.0])) for gates in other["mean gates"].values())
+        "x": [0, 0, 1, 0],
+        "y": [0.25, 0.75, 0, 0],
+        "z": [0.5, 0.5, 0, 0],
+    }
+    assert all(
+        torch.allclose(gates["global"], torch.tensor([0.25, 1.25 / 3, 1 / 3, 0.0]))
+        for gates in other["mean gates"].values()
+    )
     assert all((gates["global"] == 0.25).all() for gates in other["uniform gates"].values())
     spread = gate_controls.spread(own).loc["global"]
-    assert spread["choices"] == 2 and spread["most frequent"] == pytest.approx(2 / 3) and spread["pairs"] == 3
+    assert (
+        spread["choices"] == 2
+        and spread["most frequent"] == pytest.approx(2 / 3)
+        and spread["pairs"] == 3
+    )
 
 
 def test_controls_are_methods_that_follow_the_pair(methods, pairs, tmp_path):
     full = methods[FULL, 0]
     own = gate_controls.own_gates(full.function.network, pairs)
     controls = gate_controls.controlled(full, pairs, own)
-    frame, problems = ablations.score({(name, 0): method for name, method in controls.items()}, pairs, tmp_path, progress=False)
-    assert not problems and set(frame["variant"]) == {"mean gates", "uniform gates", "swapped gates"}
+    frame, problems = ablations.score(
+        {(name, 0): method for name, method in controls.items()}, pairs, tmp_path, progress=False
+    )
+    assert not problems and set(frame["variant"]) == {
+        "mean gates",
+        "uniform gates",
+        "swapped gates",
+    }
     with gate_controls.fixed_gates(full.function.network.fusion, own[pairs[0].name]):
         expected = full.function.network.fuse(pairs[2].infrared, images.luma(pairs[2].visible))
-    found = images.read(tmp_path / "fused" / ablations.slug("swapped gates", 0) / "gray" / f"{pairs[2].name}.png")
+    found = images.read(
+        tmp_path / "fused" / ablations.slug("swapped gates", 0) / "gray" / f"{pairs[2].name}.png"
+    )
     assert np.array_equal(found, expected)
 
 
 def test_swapping_among_equal_pairs_changes_nothing(methods, pairs):
     full, twins = methods[FULL, 0], [replace(pairs[0], name=name) for name in "ab"]
-    swapped = gate_controls.controlled(full, twins, gate_controls.own_gates(full.function.network, twins))["swapped gates"]
+    swapped = gate_controls.controlled(
+        full, twins, gate_controls.own_gates(full.function.network, twins)
+    )["swapped gates"]
     gray = images.luma(pairs[0].visible)
     assert np.array_equal(swapped.fuse(pairs[0].infrared, gray), full.fuse(pairs[0].infrared, gray))
 
 
-@pytest.mark.parametrize(("gates", "message"), [
-    ({"globe": torch.ones(4) / 4}, "expected some of foreground, background, global, got 'globe'"),
-    ({"global": torch.ones(3) / 3}, "expected 4 weights of 'global'"),
-    ({"global": torch.ones(4)}, "with sum one"),
-    ({"global": torch.tensor([1.5, -0.5, 0, 0])}, "not negative"),
-])
+@pytest.mark.parametrize(
+    ("gates", "message"),
+    [
+        (
+            {"globe": torch.ones(4) / 4},
+            "expected some of foreground, background, global, got 'globe'",
+        ),
+        ({"global": torch.ones(3) / 3}, "expected 4 weights of 'global'"),
+        ({"global": torch.ones(4)}, "with sum one"),
+        ({"global": torch.tensor([1.5, -0.5, 0, 0])}, "not negative"),
+    ],
+)
 def test_bad_gates(gates, message, methods):
     network = methods[FULL, 0].function.network.fusion
     with pytest.raises(ValueError, match=message), gate_controls.fixed_gates(network, gates):

@@ -1,4 +1,6 @@
-"""The network taken apart: every arrow of its diagram is a dependence that exists, and no other does."""
+"""The network taken apart: every arrow of its diagram is a dependence that exists, and no other
+does.
+"""
 
 import pytest
 import torch
@@ -7,13 +9,24 @@ from fusionlib.networks import MoEFusion
 from fusionlib.networks.inspection import chosen, copy_with_options, reaches, stages, trace
 
 TINY = {"width": 4, "gate_grid": ((6, 8), (4, 5)), "seed": 3}
-VARIANTS = [{}, {"reading": "official"}, {"background": False}, {"local": "none"}, {"local": "attention"},
-            {"decoder": "single"}, {"experts": 6, "k": 6}, {"k": 1}]
+VARIANTS = [
+    {},
+    {"reading": "official"},
+    {"background": False},
+    {"local": "none"},
+    {"local": "attention"},
+    {"decoder": "single"},
+    {"experts": 6, "k": 6},
+    {"k": 1},
+]
 
 
 def inputs(seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return tuple(torch.rand(size, generator=generator) for size in ((1, 1, 32, 40), (1, 1, 32, 40), (1, 2, 8, 10)))
+    return tuple(
+        torch.rand(size, generator=generator)
+        for size in ((1, 1, 32, 40), (1, 1, 32, 40), (1, 2, 8, 10))
+    )
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
@@ -23,7 +36,9 @@ def test_walk_is_the_forward_pass(options):
     with torch.inference_mode():
         plain = model.eval()(*images)
     assert torch.equal(found.output.fused, plain.fused)
-    assert set(found.stages) >= {"visible encoder", "infrared encoder", "global"} | set(model.local_mixtures)
+    assert set(found.stages) >= {"visible encoder", "infrared encoder", "global"} | set(
+        model.local_mixtures
+    )
     assert not any(module._forward_hooks for module in model.modules())
     for name, gate in plain.gates.items():
         part = found.stages[name]
@@ -37,7 +52,8 @@ def test_walk_is_the_forward_pass(options):
 def test_arrows_are_the_dependences(options):
     """Disturb the output of a part: what changes is exactly what can be reached along the arrows.
 
-    All experts are selected here; otherwise a mixture may leave one of the modalities it is offered aside.
+    All experts are selected here; otherwise a mixture may leave one of the modalities it is offered
+    aside.
     """
     model, images = MoEFusion(**TINY, **options | {"k": options.get("experts", 4)}).eval(), inputs()
     parts = trace(model, *images).stages
@@ -48,7 +64,12 @@ def test_arrows_are_the_dependences(options):
                 below[source] |= below[name]
 
     def outputs(disturbed=None):
-        given = {name: x for name, x in zip(("infrared image", "visible image", "attention maps"), images, strict=True)}
+        given = {
+            name: x
+            for name, x in zip(
+                ("infrared image", "visible image", "attention maps"), images, strict=True
+            )
+        }
         if disturbed in given:
             given[disturbed] = given[disturbed].flip(-1)
         made = {}
@@ -59,6 +80,7 @@ def test_arrows_are_the_dependences(options):
                     out = _scaled(out)
                 made[name] = out
                 return out
+
             return hook
 
         hooks = [module.register_forward_hook(note(name)) for name, module in stages(model).items()]
@@ -74,7 +96,9 @@ def test_arrows_are_the_dependences(options):
     for name in plain:
         if name == "attention" and model.attention_fusion is None:
             continue  # no module to disturb: the official code takes a maximum
-        changed = {other for other, value in outputs(name).items() if not _same(value, plain[other])}
+        changed = {
+            other for other, value in outputs(name).items() if not _same(value, plain[other])
+        }
         assert changed == below[name], name
 
 
@@ -86,7 +110,9 @@ def _scaled(out):
 
 def _same(a, b):
     if isinstance(a, list | tuple):
-        return all(torch.equal(x, y) for x, y in zip(a, b, strict=True) if isinstance(x, torch.Tensor))
+        return all(
+            torch.equal(x, y) for x, y in zip(a, b, strict=True) if isinstance(x, torch.Tensor)
+        )
     return torch.equal(a, b)
 
 
@@ -94,7 +120,9 @@ def test_twin_of_equal_options_is_equal():
     model, images = MoEFusion(**TINY).eval(), inputs()
     other = copy_with_options(model, **TINY | {"seed": 99})
     assert torch.equal(model(*images).fused, other(*images).fused) and not other.training
-    assert not torch.equal(model(*images).fused, copy_with_options(model, combine="log-sum-exp", **TINY)(*images).fused)
+    assert not torch.equal(
+        model(*images).fused, copy_with_options(model, combine="log-sum-exp", **TINY)(*images).fused
+    )
 
 
 def test_twin_without_background_is_the_model_with_its_background_weights_at_zero():
@@ -103,7 +131,7 @@ def test_twin_without_background_is_the_model_with_its_background_weights_at_zer
     with torch.no_grad():
         for expert in model.decoder.experts:
             expert.layers[0].weight[:, -4:] = 0
-        model.decoder.gate.w_gate[-4 * 20:] = 0
+        model.decoder.gate.w_gate[-4 * 20 :] = 0
     assert torch.allclose(model(*images).fused, other(*images).fused, atol=1e-6)
 
 
@@ -111,17 +139,33 @@ def test_twin_on_another_grid_has_its_own_gates_and_the_same_experts():
     model = MoEFusion(**TINY)
     options = TINY | {"gate_grid": ((12, 16), (4, 5))}
     fresh, other = MoEFusion(**options), copy_with_options(model, **options)
-    local_gate, global_gate = (f"{name}.gate.w_gate" for name in ("local_mixtures.foreground", "decoder"))
+    local_gate, global_gate = (
+        f"{name}.gate.w_gate" for name in ("local_mixtures.foreground", "decoder")
+    )
     assert torch.equal(other.state_dict()[local_gate], fresh.state_dict()[local_gate])
     assert torch.equal(other.state_dict()[global_gate], model.state_dict()[global_gate])
     given = model.state_dict()
-    assert all(torch.equal(value, given[name]) for name, value in other.state_dict().items() if "gate" not in name)
+    assert all(
+        torch.equal(value, given[name])
+        for name, value in other.state_dict().items()
+        if "gate" not in name
+    )
 
 
-@pytest.mark.parametrize(("options", "image", "load"), [
-    ({}, True, True), ({"k": 1}, False, True), ({"k": 4}, True, False), ({"noise": False}, True, False)], ids=str)
+@pytest.mark.parametrize(
+    ("options", "image", "load"),
+    [
+        ({}, True, True),
+        ({"k": 1}, False, True),
+        ({"k": 4}, True, False),
+        ({"noise": False}, True, False),
+    ],
+    ids=str,
+)
 def test_what_reaches_the_gate(options, image, load):
-    """The softmax of one is constant; a load is a count without noise, and everybody's with K = N."""
+    """The softmax of one is constant; a load is a count without noise, and everybody's with K =
+    N.
+    """
     model, images = MoEFusion(**TINY, **options).train(), inputs()
     out = model(*images, generator=torch.Generator().manual_seed(0))
     gates = [p for name, p in model.named_parameters() if name.endswith("w_gate")]

@@ -1,4 +1,6 @@
-"""The catalogue against generated copies of each layout: what opens, what is refused, what a check names."""
+"""The catalogue against generated copies of each layout: what opens, what is refused, what a check
+names.
+"""
 
 import json
 import pickle
@@ -18,17 +20,27 @@ SIZE = (24, 32)  # height, width of the generated images
 @pytest.fixture
 def small(monkeypatch):
     """Shrink what the catalogue expects of a data set, so that a copy takes a few files."""
+
     def shrink(name, pairs, **facts):
-        entry = {key: value for key, value in catalog.entry(name)[1].items() if key not in ("boxes", "splits", "drawn")}
+        entry = {
+            key: value
+            for key, value in catalog.entry(name)[1].items()
+            if key not in ("boxes", "splits", "drawn")
+        }
         entry |= {"pairs": pairs} | ({"size": list(SIZE)} if "size" in entry else {}) | facts
         monkeypatch.setitem(catalog._entries(), name, entry)
         return name
+
     return shrink
 
 
 def image(path, seed=0, size=SIZE, colour=False, form=None):
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3) if colour else size).astype(np.uint8)
+    pixels = (
+        np.random.default_rng(seed)
+        .integers(0, 256, (*size, 3) if colour else size)
+        .astype(np.uint8)
+    )
     Image.fromarray(pixels).save(path, format=form)
     return path
 
@@ -40,19 +52,28 @@ def text(path, content):
 
 
 def voc(objects=(("person", 2, 3, 10, 12),), size=SIZE):
-    each = "".join(f"<object><name>{name}</name><bndbox><xmin>{x0}</xmin><ymin>{y0}</ymin><xmax>{x1}</xmax><ymax>{y1}</ymax>"
-                   "</bndbox></object>" for name, x0, y0, x1, y1 in objects)
-    return (f"<annotation><filename>other.jpg</filename><size><width>{size[1]}</width><height>{size[0]}</height>"
-            f"<depth>3</depth></size>{each}</annotation>")
+    each = "".join(
+        f"<object><name>{name}</name><bndbox><xmin>{x0}</xmin><ymin>{y0}</ymin><xmax>{x1}</xmax><ymax>{y1}</ymax>"
+        "</bndbox></object>"
+        for name, x0, y0, x1, y1 in objects
+    )
+    return (
+        f"<annotation><filename>other.jpg</filename><size><width>{size[1]}</width><height>{size[0]}</height>"
+        f"<depth>3</depth></size>{each}</annotation>"
+    )
 
 
-# ---- a copy of each layout, by hand: two train pairs and one test pair -------------------------------------------------------
+# ---- a copy of each layout, by hand: two train pairs and one test pair ---------------------------
+
 
 def m3fd(folder, ir="Ir", vis="Vis", annotation="Annotation"):
     for i in range(3):
         image(folder / f"M3FD_Detection/{ir}/{i:05d}.png", i)
         image(folder / f"M3FD_Detection/{vis}/{i:05d}.png", i + 50, colour=True)
-        text(folder / f"M3FD_Detection/{annotation}/{i:05d}.xml", voc([("People", 2, 3, 10, 12), ("Lamp", 0, 0, 32, 24)]))
+        text(
+            folder / f"M3FD_Detection/{annotation}/{i:05d}.xml",
+            voc([("People", 2, 3, 10, 12), ("Lamp", 0, 0, 32, 24)]),
+        )
     return folder
 
 
@@ -70,10 +91,21 @@ def m3fd_coco(folder):
     m3fd(folder)
     for path in (folder / "M3FD_Detection/Annotation").iterdir():
         path.unlink()
-    coco = {"images": [{"id": i, "file_name": f"{i:05d}.png", "height": 24, "width": 32} for i in range(3)],
-            "categories": [{"id": 0, "name": "background"}, {"id": 1, "name": "People"}, {"id": 5, "name": "Lamp"}],
-            "annotations": [{"image_id": i, "category_id": c, "bbox": box} for i in range(3)
-                            for c, box in ((1, [2, 3, 8, 9]), (5, [0, 0, 32, 24]))]}
+    coco = {
+        "images": [
+            {"id": i, "file_name": f"{i:05d}.png", "height": 24, "width": 32} for i in range(3)
+        ],
+        "categories": [
+            {"id": 0, "name": "background"},
+            {"id": 1, "name": "People"},
+            {"id": 5, "name": "Lamp"},
+        ],
+        "annotations": [
+            {"image_id": i, "category_id": c, "bbox": box}
+            for i in range(3)
+            for c, box in ((1, [2, 3, 8, 9]), (5, [0, 0, 32, 24]))
+        ],
+    }
     text(folder / "M3FD_Detection/m3fd-train.json", json.dumps(coco))
     return folder
 
@@ -101,7 +133,10 @@ def msrs(folder):
     for name, split in (("00001D", "train"), ("00002N", "train"), ("00003N", "test")):
         image(folder / f"{split}/ir/{name}.png", 1)
         image(folder / f"{split}/vi/{name}.png", 2, colour=True)
-        text(folder / f"fusion/{split}/{name}.txt", "0  0.1875  0.3125  0.25  0.375\n2  0.5  0.5  0.5  0.5")
+        text(
+            folder / f"fusion/{split}/{name}.txt",
+            "0  0.1875  0.3125  0.25  0.375\n2  0.5  0.5  0.5  0.5",
+        )
     image(folder / "detection/ir/7.png"), image(folder / "detection/vi/7.png")
     text(folder / "detection/labels/7.txt", "1 0.1875 0.3125 0.25 0.375\n")
     return folder
@@ -109,14 +144,34 @@ def msrs(folder):
 
 COPIES = {  # data set, copy, labels of the first pair, splits
     "m3fd": ("M3FD", m3fd, ["person", "lamp"], {}),
-    "m3fd lower case": ("M3FD", lambda folder: m3fd(folder, "ir", "VIS", "annotation"), ["person", "lamp"], {}),
+    "m3fd lower case": (
+        "M3FD",
+        lambda folder: m3fd(folder, "ir", "VIS", "annotation"),
+        ["person", "lamp"],
+        {},
+    ),
     "m3fd yolo": ("M3FD", m3fd_yolo, ["person", "lamp"], {"meta-train": 2, "meta-val": 1}),
     "m3fd coco": ("M3FD", m3fd_coco, ["person", "lamp"], {}),
     "flir": ("FLIR-aligned", flir, ["person", "car"], {"train": 2, "test": 1}),
-    "flir other suffix": ("FLIR-aligned", lambda folder: flir(folder, suffix=".JPEG"), ["person", "car"], {"train": 2}),
-    "flir copy": ("FLIR-aligned", lambda folder: flir(folder, "IR", "RGB"), ["person", "car"], {"train": 2, "test": 1}),
+    "flir other suffix": (
+        "FLIR-aligned",
+        lambda folder: flir(folder, suffix=".JPEG"),
+        ["person", "car"],
+        {"train": 2},
+    ),
+    "flir copy": (
+        "FLIR-aligned",
+        lambda folder: flir(folder, "IR", "RGB"),
+        ["person", "car"],
+        {"train": 2, "test": 1},
+    ),
     "llvip": ("LLVIP", llvip, ["person"], {"train": 2, "test": 1}),
-    "llvip upper case": ("LLVIP", lambda folder: llvip(folder, "INFRARED", ".JPG"), ["person"], {"train": 2, "test": 1}),
+    "llvip upper case": (
+        "LLVIP",
+        lambda folder: llvip(folder, "INFRARED", ".JPG"),
+        ["person"],
+        {"train": 2, "test": 1},
+    ),
     "msrs": ("MSRS", msrs, ["person", "car"], {"train": 2, "test": 1}),
     "msrs detection": ("MSRS-detection", msrs, ["bicycle"], {}),
 }
@@ -142,7 +197,10 @@ def test_layouts_open_and_pass(copy, small, tmp_path):
 
 
 def test_sets_without_boxes(small, tmp_path):
-    for name, ir, vi in (("RoadScene", "cropinfrared", "crop_LR_visible"), ("TNO", "TNO/ir", "TNO/vi")):
+    for name, ir, vi in (
+        ("RoadScene", "cropinfrared", "crop_LR_visible"),
+        ("TNO", "TNO/ir", "TNO/vi"),
+    ):
         for number, size in enumerate(((20, 30), (25, 31))):  # sizes differ between pairs
             image(tmp_path / name / ir / f"FLIR_{number}.bmp", size=size)
             image(tmp_path / name / vi / f"FLIR_{number}.png", size=size)
@@ -153,26 +211,36 @@ def test_sets_without_boxes(small, tmp_path):
 
 
 def test_multi_focus_sets(small, tmp_path):
-    copies = {"Classic-gray": ("Datasets/lab1.bmp", "Datasets/lab2.bmp", None),
-              "MFIFB": ("input/aymaz_01/aymaz_01_A.png", "input/aymaz_01/aymaz_01_B.jpg", None),
-              "CBF-20": ("MF_images/image1_left.png", "MF_images/image1_right.png", "MF_images/original/image1.png"),
-              "Rendered-4": ("Images/cc1.png", "Images/cc2.png", "Images/cc0.png"),
-              "Real-MFF": ("a/1.png", "b/1.png", "ref/1.png")}
+    copies = {
+        "Classic-gray": ("Datasets/lab1.bmp", "Datasets/lab2.bmp", None),
+        "MFIFB": ("input/aymaz_01/aymaz_01_A.png", "input/aymaz_01/aymaz_01_B.jpg", None),
+        "CBF-20": (
+            "MF_images/image1_left.png",
+            "MF_images/image1_right.png",
+            "MF_images/original/image1.png",
+        ),
+        "Rendered-4": ("Images/cc1.png", "Images/cc2.png", "Images/cc0.png"),
+        "Real-MFF": ("a/1.png", "b/1.png", "ref/1.png"),
+    }
     for name, files in copies.items():
         folder = tmp_path / name
-        for seed, file in enumerate(filter(None, files)):  # classic pairs hold TIFF files named .bmp
+        # classic pairs hold TIFF files named .bmp
+        for seed, file in enumerate(filter(None, files)):
             image(folder / file, seed, form="TIFF" if file.endswith("lab1.bmp") else None)
         image(folder / "Images/c1.png")  # a picture of something else
         small(name, 1)
         assert checking.check(name, folder).problems == []
-        pair, = catalog.open_pairs(name, folder)
-        assert pair.a.shape == pair.b.shape == SIZE and (pair.reference is not None) == (files[2] is not None)
+        (pair,) = catalog.open_pairs(name, folder)
+        assert pair.a.shape == pair.b.shape == SIZE and (pair.reference is not None) == (
+            files[2] is not None
+        )
         assert not np.array_equal(pair.a, pair.b)
     with pytest.raises(ValueError, match="split: MFIFB has none, got 'train'"):
         catalog.open_pairs("MFIFB", tmp_path / "MFIFB", "train")
 
 
-# ---- damage: one sentence each that names the file ----------------------------------------------------------------------------
+# ---- damage: one sentence each that names the file -----------------------------------------------
+
 
 def damage_truncated(folder):
     path = folder / "M3FD_Detection/Vis/00001.png"
@@ -195,11 +263,17 @@ def damage_empty_image(folder):
 
 
 def damage_no_image(folder):
-    return text(folder / "M3FD_Detection/Vis/00001.png", "<html>quota exceeded</html>"), "content is none of them"
+    return (
+        text(folder / "M3FD_Detection/Vis/00001.png", "<html>quota exceeded</html>"),
+        "content is none of them",
+    )
 
 
 def damage_size(folder):
-    return image(folder / "M3FD_Detection/Vis/00001.png", size=(24, 31)), "expected 24x32 .* got 24x31"
+    return (
+        image(folder / "M3FD_Detection/Vis/00001.png", size=(24, 31)),
+        "expected 24x32 .* got 24x31",
+    )
 
 
 def damage_no_label(folder):
@@ -216,27 +290,48 @@ def damage_half_label(folder):
 
 
 def damage_other_xml(folder):
-    return text(folder / "M3FD_Detection/Annotation/00001.xml", "<html/>"), "outermost element is 'html'"
+    return (
+        text(folder / "M3FD_Detection/Annotation/00001.xml", "<html/>"),
+        "outermost element is 'html'",
+    )
 
 
 def damage_class(folder):
-    return text(folder / "M3FD_Detection/Annotation/00001.xml", voc([("Peple", 1, 1, 5, 5)])), "got 'Peple'"
+    return (
+        text(folder / "M3FD_Detection/Annotation/00001.xml", voc([("Peple", 1, 1, 5, 5)])),
+        "got 'Peple'",
+    )
 
 
 def damage_other_class(folder):  # a class of the project, but not of this set
-    return text(folder / "M3FD_Detection/Annotation/00001.xml", voc([("bicycle", 1, 1, 5, 5)])), "got 'bicycle'"
+    return (
+        text(folder / "M3FD_Detection/Annotation/00001.xml", voc([("bicycle", 1, 1, 5, 5)])),
+        "got 'bicycle'",
+    )
 
 
 def damage_number(folder):
-    return text(folder / "M3FD_Detection/Annotation/00001.xml", voc([("Car", "one", 1, 5, 5)])), "object 0 to have four numbers"
+    return (
+        text(folder / "M3FD_Detection/Annotation/00001.xml", voc([("Car", "one", 1, 5, 5)])),
+        "object 0 to have four numbers",
+    )
 
 
 def damage_box(folder):
-    return text(folder / "M3FD_Detection/Annotation/00001.xml", voc([("Car", 9, 1, 5, 5)])), r"got \[9.0, 1.0, -4.0, 4.0\]"
+    return (
+        text(folder / "M3FD_Detection/Annotation/00001.xml", voc([("Car", 9, 1, 5, 5)])),
+        r"got \[9.0, 1.0, -4.0, 4.0\]",
+    )
 
 
 def damage_stated_size(folder):
-    return text(folder / "M3FD_Detection/Annotation/00001.xml", voc(size=(48, 64)).replace("person", "Car")), "expected 48x64"
+    return (
+        text(
+            folder / "M3FD_Detection/Annotation/00001.xml",
+            voc(size=(48, 64)).replace("person", "Car"),
+        ),
+        "expected 48x64",
+    )
 
 
 def damage_twice(folder):
@@ -264,14 +359,22 @@ def test_every_problem_is_named_at_once(small, tmp_path):
     (align / "JPEGImages/FLIR_00000_RGB.jpg").unlink()
     text(align / "Annotations/FLIR_00001_PreviewData.xml", "")
     content = (align / "JPEGImages/FLIR_00002_RGB.jpg").read_bytes()
-    (align / "JPEGImages/FLIR_00002_RGB.jpg").write_bytes(content[:len(content) * 2 // 3])
+    (align / "JPEGImages/FLIR_00002_RGB.jpg").write_bytes(content[: len(content) * 2 // 3])
     (align / "align_validation.txt").unlink()
     problems = checking.check("FLIR-aligned", tmp_path).problems
-    for words in (("expected 3 pairs", "found 2"), ("FLIR_00000_PreviewData.jpeg", "partner", "visible"),
-                  ("'FLIR_00000'", "align_train.txt"), ("FLIR_00001_PreviewData.xml", "is empty"),
-                  ("FLIR_00002_RGB.jpg", "truncated"), ("expected 1 pairs of split test in align_validation.txt", "none"),
-                  ("expected an image for each label", "FLIR_00000")):
-        assert sum(all(word in problem for word in words) for problem in problems) == 1, (words, problems)
+    for words in (
+        ("expected 3 pairs", "found 2"),
+        ("FLIR_00000_PreviewData.jpeg", "partner", "visible"),
+        ("'FLIR_00000'", "align_train.txt"),
+        ("FLIR_00001_PreviewData.xml", "is empty"),
+        ("FLIR_00002_RGB.jpg", "truncated"),
+        ("expected 1 pairs of split test in align_validation.txt", "none"),
+        ("expected an image for each label", "FLIR_00000"),
+    ):
+        assert sum(all(word in problem for word in words) for problem in problems) == 1, (
+            words,
+            problems,
+        )
     assert len(problems) == 7
     with pytest.raises(ValueError, match="expected a partner"):
         catalog.open_pairs("FLIR-aligned", tmp_path)
@@ -280,11 +383,16 @@ def test_every_problem_is_named_at_once(small, tmp_path):
 def test_yolo_is_judged_by_line(small, tmp_path):
     small("M3FD", 3)
     path = m3fd_yolo(tmp_path) / "labels/00001.txt"
-    for content, message in (("0 0.5 0.5 0.1", "line 1 to have five numbers"), ("\n6 .5 .5 .1 .1", "line 2 a class from 0 to 5"),
-                             ("1.5 .5 .5 .1 .1", "class from 0"), ("0 12 9 20 30", "shares of the image"),
-                             ("0 nan .5 .1 .1", "shares of the image"), ("0 .5 .5 0 .1", "expected boxes x, y")):
+    for content, message in (
+        ("0 0.5 0.5 0.1", "line 1 to have five numbers"),
+        ("\n6 .5 .5 .1 .1", "line 2 a class from 0 to 5"),
+        ("1.5 .5 .5 .1 .1", "class from 0"),
+        ("0 12 9 20 30", "shares of the image"),
+        ("0 nan .5 .1 .1", "shares of the image"),
+        ("0 .5 .5 0 .1", "expected boxes x, y"),
+    ):
         text(path, content)
-        problem, = checking.check("M3FD", tmp_path).problems
+        (problem,) = checking.check("M3FD", tmp_path).problems
         assert str(path) in problem and message in problem
     text(path, "")  # nobody and nothing in it
     assert checking.check("M3FD", tmp_path).problems == []
@@ -325,7 +433,9 @@ def test_nothing_there(tmp_path):
         catalog.open_pairs("LLVIP", tmp_path / "nowhere")
     assert len(checking.check("LLVIP", tmp_path).problems) == 1
     m3fd(tmp_path / "one"), m3fd(tmp_path / "two")
-    with pytest.raises(ValueError, match="expected one copy, found one/M3FD_Detection/ and two/M3FD_Detection/"):
+    with pytest.raises(
+        ValueError, match="expected one copy, found one/M3FD_Detection/ and two/M3FD_Detection/"
+    ):
         catalog.open_pairs("M3FD", tmp_path)
     assert len(checking.check("M3FD", tmp_path).problems) == 1
     with pytest.raises(FileNotFoundError, match="expected TNO"):
@@ -338,11 +448,15 @@ def test_thousands_of_files_and_one_is_bad(small, tmp_path):
     count = 667
     small("M3FD", count)
     first = m3fd(tmp_path) / "M3FD_Detection"
-    pattern = {role: (first / f"{role}/00000{suffix}").read_bytes()
-               for role, suffix in (("Ir", ".png"), ("Vis", ".png"), ("Annotation", ".xml"))}
+    pattern = {
+        role: (first / f"{role}/00000{suffix}").read_bytes()
+        for role, suffix in (("Ir", ".png"), ("Vis", ".png"), ("Annotation", ".xml"))
+    }
     for role, content in pattern.items():
         for i in range(count):
-            (first / f"{role}/{i:05d}{'.xml' if role == 'Annotation' else '.png'}").write_bytes(content)
+            (first / f"{role}/{i:05d}{'.xml' if role == 'Annotation' else '.png'}").write_bytes(
+                content
+            )
     assert checking.check("M3FD", tmp_path).problems == []
     bad = first / "Vis/00444.png"
     bad.write_bytes(bad.read_bytes()[:-9])
@@ -352,7 +466,8 @@ def test_thousands_of_files_and_one_is_bad(small, tmp_path):
         assert report.pairs == count and report.boxes["person"] == count
 
 
-# ---- splits ---------------------------------------------------------------------------------------------------------------------
+# ---- splits --------------------------------------------------------------------------------------
+
 
 def test_drawn_split_of_the_paper():
     members = [f"{i:05d}" for i in range(4200)]
@@ -360,7 +475,9 @@ def test_drawn_split_of_the_paper():
     first, again, other = (catalog.draw(members, facts["drawn"], seed) for seed in (0, 0, 1))
     assert {split: len(names) for split, names in first.items()} == {"train": 3900, "test": 300}
     assert set(first["train"]) | set(first["test"]) == set(members) and first == again
-    assert 5 < len(set(first["test"]) & set(other["test"])) < 50, "two draws of 300 from 4,200 share about 21"
+    assert 5 < len(set(first["test"]) & set(other["test"])) < 50, (
+        "two draws of 300 from 4,200 share about 21"
+    )
     assert first == catalog.draw(members, facts["drawn"]), "seed 0 is the default"
     with pytest.raises(ValueError, match=r"expected 3900 \+ 300 pairs to divide, got 4199"):
         catalog.draw(members[1:], facts["drawn"])
@@ -368,40 +485,76 @@ def test_drawn_split_of_the_paper():
 
 def test_drawn_split_opens_and_is_recorded(small, tmp_path):
     small("M3FD", 3, drawn={"train": 2, "test": 1})
-    train, test, other = (catalog.open_pairs("M3FD", m3fd(tmp_path), *which)
-                          for which in (("train", 3), ("test", 3), ("test", 4)))
+    train, test, other = (
+        catalog.open_pairs("M3FD", m3fd(tmp_path), *which)
+        for which in (("train", 3), ("test", 3), ("test", 4))
+    )
     assert sorted(train.names + test.names) == catalog.open_pairs("M3FD", tmp_path).names
-    assert train.record["seed"] == 3 and train.record["split"] == "train" and train.record["pairs"] == 2
-    assert (test.record["names_sha256"] == other.record["names_sha256"]) == (test.names == other.names)
-    image(tmp_path / "M3FD_Detection/Ir/00003.png"), image(tmp_path / "M3FD_Detection/Vis/00003.png")
+    assert (
+        train.record["seed"] == 3
+        and train.record["split"] == "train"
+        and train.record["pairs"] == 2
+    )
+    assert (test.record["names_sha256"] == other.record["names_sha256"]) == (
+        test.names == other.names
+    )
+    (
+        image(tmp_path / "M3FD_Detection/Ir/00003.png"),
+        image(tmp_path / "M3FD_Detection/Vis/00003.png"),
+    )
     with pytest.raises(ValueError, match=r"expected 2 \+ 1 pairs to divide, got 4"):
         catalog.open_pairs("M3FD", tmp_path, "test")
 
 
 @pytest.mark.parametrize(("name", "copy"), [("M3FD", m3fd), ("FLIR-aligned", flir)])
 def test_a_training_opens_a_set_as_it_was_published(small, tmp_path, name, copy):
-    """Its layout, splits and classes come from the catalogue; detectors and fusion network train on it."""
+    """Its layout, splits and classes come from the catalogue; detectors and fusion network train on
+    it.
+    """
     from fusionlib.training import Settings, train
     from fusionlib.training.settings import catalogued, open_pairs
 
     small(name, 3, **({"drawn": {"train": 2, "test": 1}} if name == "M3FD" else {}))
-    settings = Settings(data=str(copy(tmp_path / "set")), split="train", held_out="test", size=(32, 48), batch=2, epochs=1,
-                        detector={"size": "small"}, model={"width": 2, "gate_grid": [[2, 3], [2, 3]]}, **catalogued(name.lower()))
-    assert settings.classes == {"M3FD": ("person", "car", "bus", "lamp", "motorcycle", "truck"),
-                                "FLIR-aligned": ("person", "bicycle", "car")}[name]
+    settings = Settings(
+        data=str(copy(tmp_path / "set")),
+        split="train",
+        held_out="test",
+        size=(32, 48),
+        batch=2,
+        epochs=1,
+        detector={"size": "small"},
+        model={"width": 2, "gate_grid": [[2, 3], [2, 3]]},
+        **catalogued(name.lower()),
+    )
+    assert (
+        settings.classes
+        == {
+            "M3FD": ("person", "car", "bus", "lamp", "motorcycle", "truck"),
+            "FLIR-aligned": ("person", "bicycle", "car"),
+        }[name]
+    )
     pairs, held_out = open_pairs(settings), open_pairs(settings, held_out=True)
     assert len(pairs) == 2 and len(held_out) == 1 and not set(pairs.names) & set(held_out.names)
     model = train(settings, tmp_path / "model", progress=False)
-    assert model.record["settings"]["dataset"] == name and (tmp_path / "model" / "model.safetensors").exists()
+    assert (
+        model.record["settings"]["dataset"] == name
+        and (tmp_path / "model" / "model.safetensors").exists()
+    )
     assert catalogued("scenes") == {}
 
 
-# ---- the catalogue itself --------------------------------------------------------------------------------------------------------
+# ---- the catalogue itself ------------------------------------------------------------------------
+
 
 def test_entries_are_consistent():
     for name in catalog.names():
         facts = catalog.entry(name)[1]
-        assert facts["terms"] and facts["get"] and facts["pairs"] > 0 and facts["kind"] in layouts.SOURCES
+        assert (
+            facts["terms"]
+            and facts["get"]
+            and facts["pairs"] > 0
+            and facts["kind"] in layouts.SOURCES
+        )
         for division in ("splits", "drawn"):
             assert sum(facts.get(division, {}).values()) in (0, facts["pairs"])
         if "classes" in facts:
@@ -430,12 +583,19 @@ def test_linked_folders(small, tmp_path):
 def test_what_is_present(tmp_path):
     m3fd(tmp_path / "ivif/m3fd_detection_2022")
     msrs(tmp_path / "MSRS-main")
-    assert catalog.present(tmp_path) == {"M3FD": (tmp_path / "ivif/m3fd_detection_2022", 3),
-                                         "MSRS": (tmp_path / "MSRS-main", 3)}
+    assert catalog.present(tmp_path) == {
+        "M3FD": (tmp_path / "ivif/m3fd_detection_2022", 3),
+        "MSRS": (tmp_path / "MSRS-main", 3),
+    }
 
 
 def fusionlib(*words):
-    return subprocess.run([sys.executable, "-m", "fusionlib", *map(str, words)], capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-m", "fusionlib", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def test_command_line(tmp_path):
@@ -445,29 +605,48 @@ def test_command_line(tmp_path):
     told = fusionlib("data", "llvip")
     assert told.returncode == 0 and "Non-commercial" in told.stdout and "12025" in told.stdout
     checked = fusionlib("data", "MSRS-detection", "--check", tmp_path / "MSRS")
-    assert checked.returncode == 1 and "expected 80 pairs of MSRS-detection, found 1" in checked.stderr
+    assert (
+        checked.returncode == 1 and "expected 80 pairs of MSRS-detection, found 1" in checked.stderr
+    )
     assert all(line.startswith("problem: ") for line in checked.stderr.splitlines())
-    for words, message in ((("data", "LLVPI"), "name: expected one of"), (("data", "LLVIP", "--download", tmp_path), "no address")):
+    for words, message in (
+        (("data", "LLVPI"), "name: expected one of"),
+        (("data", "LLVIP", "--download", tmp_path), "no address"),
+    ):
         done = fusionlib(*words)
         assert done.returncode == 1 and message in done.stderr and done.stderr.count("\n") == 1
     assert "densefuse" in fusionlib("data", "weights").stdout
 
 
-# ---- the real small sets -----------------------------------------------------------------------------------------------------------
+# ---- the real small sets -------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("name", "folder", "split", "count"), [
-    ("MSRS", "msrs", "val", 60), ("RoadScene", "roadscene", "val", 22), ("M3FD", "m3fd", "train", 6), ("LLVIP", "llvip", "test", 4),
-    ("TNO", "tno", None, 12)])
+
+@pytest.mark.parametrize(
+    ("name", "folder", "split", "count"),
+    [
+        ("MSRS", "msrs", "val", 60),
+        ("RoadScene", "roadscene", "val", 22),
+        ("M3FD", "m3fd", "train", 6),
+        ("LLVIP", "llvip", "test", 4),
+        ("TNO", "tno", None, 12),
+    ],
+)
 def test_real_sets(name, folder, split, count, fusion_data):
     pairs = catalog.open_pairs(name, fusion_data / "ivif" / folder, split)
     assert len(pairs) == count and pairs[0].infrared.ndim == 2
     assert (pairs[0].boxes is None) == (folder in ("llvip", "tno"))
-    problems = [problem for problem in checking.check(name, fusion_data / "ivif" / folder).problems
-                if "pairs of" not in problem and "expected boxes (annotations.json)" not in problem]
+    problems = [
+        problem
+        for problem in checking.check(name, fusion_data / "ivif" / folder).problems
+        if "pairs of" not in problem and "expected boxes (annotations.json)" not in problem
+    ]
     assert problems == []
 
 
-@pytest.mark.parametrize(("name", "folder"), [("Classic-gray", "gray_classic"), ("CBF-20", "sports_gt"), ("MFIFB", "lytro")])
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("Classic-gray", "gray_classic"), ("CBF-20", "sports_gt"), ("MFIFB", "lytro")],
+)
 def test_real_multi_focus_sets(name, folder, fusion_data):
     pairs = catalog.open_pairs(name, fusion_data / "mfif" / folder)
     assert len(pairs) == len(list(Path(fusion_data / "mfif" / folder / "a").iterdir()))

@@ -1,4 +1,6 @@
-"""Weights on disk: own format, official files, damage, foreign code, downloads from a server on 127.0.0.1."""
+"""Weights on disk: own format, official files, damage, foreign code, downloads from a server on
+127.0.0.1.
+"""
 
 import contextlib
 import hashlib
@@ -38,7 +40,7 @@ def files_below(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-# ---- our own format -------------------------------------------------------------------------------------------
+# ---- our own format ------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -56,12 +58,16 @@ def test_own_format_gives_back_tensors_and_configuration(saved):
     assert loaded.keys() == network.state_dict().keys()
     assert all(torch.equal(loaded[name], value) for name, value in network.state_dict().items())
     assert files_below(path.parent) == ["tiny.json", "tiny.safetensors"]
-    assert all(torch.equal(load_checkpoint(str(path))[name], value) for name, value in loaded.items())
+    assert all(
+        torch.equal(load_checkpoint(str(path))[name], value) for name, value in loaded.items()
+    )
 
 
 def test_own_format_saves_what_shares_memory(tmp_path):
     base = torch.arange(12.0).reshape(3, 4)
-    path = save_checkpoint(tmp_path / "views.safetensors", {"a": base, "b": base.T, "c": base[0]}, {})
+    path = save_checkpoint(
+        tmp_path / "views.safetensors", {"a": base, "b": base.T, "c": base[0]}, {}
+    )
     assert torch.equal(load_checkpoint(path)["b"], base.T)
 
 
@@ -132,7 +138,7 @@ def test_own_format_leaves_the_old_pair_when_writing_fails(saved, monkeypatch):
     assert load_checkpoint(path).keys() == network.state_dict().keys()
 
 
-# ---- official files ---------------------------------------------------------------------------------------------
+# ---- official files ------------------------------------------------------------------------------
 
 
 def official_state() -> dict[str, torch.Tensor]:
@@ -178,7 +184,12 @@ def test_folder_first_then_cache(made_up, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     with one_sentence(
-        FileNotFoundError, "YDTR", "model_10.pth", "owner/name on GitHub", str(empty), "fusionlib data weights ydtr"
+        FileNotFoundError,
+        "YDTR",
+        "model_10.pth",
+        "owner/name on GitHub",
+        str(empty),
+        "fusionlib data weights ydtr",
     ):
         load_checkpoint("YDTR", empty)
     with one_sentence(FileNotFoundError, "YDTR", str(tmp_path / "cache")):
@@ -200,12 +211,13 @@ def test_renamed_file_is_known_by_its_content(made_up, tmp_path):
 def test_known_by_its_git_id(made_up, tmp_path, monkeypatch):
     assert (
         checkpoints.git_blob(made_up)
-        == hashlib.sha1(f"blob {made_up.stat().st_size}\0".encode() + made_up.read_bytes()).hexdigest()
+        == hashlib.sha1(
+            f"blob {made_up.stat().st_size}\0".encode() + made_up.read_bytes()
+        ).hexdigest()
     )
     (tmp_path / "hello").write_bytes(b"hello\n")
-    assert (
-        checkpoints.git_blob(tmp_path / "hello") == "ce013625030ba8dba906f756967f9e9ca394464a"
-    )  # as git hash-object says
+    as_git_says = "ce013625030ba8dba906f756967f9e9ca394464a"  # git hash-object hello
+    assert checkpoints.git_blob(tmp_path / "hello") == as_git_says
     file = File("model_10.pth", blob=checkpoints.git_blob(made_up))
     monkeypatch.setitem(CHECKPOINTS, "ydtr", CHECKPOINTS["ydtr"]._replace(files=(file,)))
     assert load_checkpoint("YDTR", tmp_path / "weights").verified
@@ -269,7 +281,10 @@ def test_unchecked_files_are_judged_by_their_tensors(made_up, tmp_path, monkeypa
             ["1 missing", "stem.1.weight"],
         ),
         (state | {"another.weight": torch.ones(1)}, ["YDTR", "another.weight"]),
-        (state | {"convInput.conv.weight": torch.ones(32, 1, 3, 3)}, ["of another shape", "stem.0.weight"]),
+        (
+            state | {"convInput.conv.weight": torch.ones(32, 1, 3, 3)},
+            ["of another shape", "stem.0.weight"],
+        ),
         (state | {"convInput.conv.bias": torch.full((64,), float("nan"))}, ["NaN", "stem.0.bias"]),
         ([1, 2], ["state dict"]),
     ]:
@@ -285,9 +300,14 @@ def test_unchecked_files_are_judged_by_their_tensors(made_up, tmp_path, monkeypa
 
 def test_double_and_half_precision_become_float32(made_up, tmp_path, monkeypatch):
     unchecked(monkeypatch)
-    torch.save({name: value.double() for name, value in torch.load(made_up, weights_only=True).items()}, made_up)
+    torch.save(
+        {name: value.double() for name, value in torch.load(made_up, weights_only=True).items()},
+        made_up,
+    )
     assert {
-        value.dtype for value in load_checkpoint("YDTR", tmp_path / "weights").values() if value.is_floating_point()
+        value.dtype
+        for value in load_checkpoint("YDTR", tmp_path / "weights").values()
+        if value.is_floating_point()
     } == {torch.float32}
 
 
@@ -319,15 +339,24 @@ def varint(value: int) -> bytes:
 
 
 def write_bundle(tensors: dict[str, np.ndarray]) -> tuple[bytes, bytes]:
-    """Write index and data of a bundle as the format's description says: one data block, keys sharing prefixes."""
+    """Write index and data of a bundle as the format's description says: one data block, keys
+    sharing prefixes.
+    """
 
     def block(entries):
         out, last = b"", b""
         for key, value in entries:
             shared = next(
-                (i for i, (x, y) in enumerate(zip(key, last, strict=False)) if x != y), min(len(key), len(last))
+                (i for i, (x, y) in enumerate(zip(key, last, strict=False)) if x != y),
+                min(len(key), len(last)),
             )
-            out += varint(shared) + varint(len(key) - shared) + varint(len(value)) + key[shared:] + value
+            out += (
+                varint(shared)
+                + varint(len(key) - shared)
+                + varint(len(value))
+                + key[shared:]
+                + value
+            )
             last = key
         return out + bytes(4) + (1).to_bytes(4, "little")
 
@@ -336,7 +365,9 @@ def write_bundle(tensors: dict[str, np.ndarray]) -> tuple[bytes, bytes]:
 
     data, entries = b"", [(b"", b"\x08\x01")]
     for name, value in sorted(tensors.items()):
-        dimensions = b"".join(b"\x12" + varint(len(d)) + d for d in (b"\x08" + varint(n) for n in value.shape))
+        dimensions = b"".join(
+            b"\x12" + varint(len(d)) + d for d in (b"\x08" + varint(n) for n in value.shape)
+        )
         kind = {"f": b"\x01", "i": {4: b"\x03", 8: b"\x09"}.get(value.itemsize)}[value.dtype.kind]
         message = (
             b"\x08"
@@ -369,14 +400,27 @@ def densefuse_variables() -> dict[str, np.ndarray]:
         "decoder/conv2_4": (3, 3, 16, 1),
         **{f"encoder/dense_block_conv{i}": (3, 3, 16 * i, 16) for i in (1, 2, 3)},
     }
-    tensors = {f"{name}/kernel": draw.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    tensors |= {f"{name}/bias": draw.normal(size=shape[-1:]).astype(np.float32) for name, shape in shapes.items()}
-    return tensors | {"encoder/conv1_1/bias/Adam": np.zeros(16, np.float32), "beta1_power": np.float32(0.9).reshape(())}
+    tensors = {
+        f"{name}/kernel": draw.normal(size=shape).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+    tensors |= {
+        f"{name}/bias": draw.normal(size=shape[-1:]).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+    return tensors | {
+        "encoder/conv1_1/bias/Adam": np.zeros(16, np.float32),
+        "beta1_power": np.float32(0.9).reshape(()),
+    }
 
 
 def test_crc32c_of_its_standard_examples():
     # RFC 3720, B.4, before LevelDB's rotation and constant.
-    for content, crc in [(bytes(32), 0x8A9136AA), (b"\xff" * 32, 0x62A8AB43), (bytes(range(32)), 0x46DD794E)]:
+    for content, crc in [
+        (bytes(32), 0x8A9136AA),
+        (b"\xff" * 32, 0x62A8AB43),
+        (bytes(range(32)), 0x46DD794E),
+    ]:
         assert bundle.masked_crc32c(content) == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
@@ -387,10 +431,16 @@ def test_bundle_there_and_back():
         "the optimiser's are passed over"
     )
     assert all(
-        np.array_equal(value, tensors[name]) and value.shape == tensors[name].shape for name, value in found.items()
+        np.array_equal(value, tensors[name]) and value.shape == tensors[name].shape
+        for name, value in found.items()
     )
     counter = bundle.read_bundle(
-        *write_bundle({"global_step": np.int64(29).reshape(()), "pair": np.arange(6, dtype=np.int32).reshape(2, 3)})
+        *write_bundle(
+            {
+                "global_step": np.int64(29).reshape(()),
+                "pair": np.arange(6, dtype=np.int32).reshape(2, 3),
+            }
+        )
     )
     assert counter["global_step"] == 29 and counter["pair"].tolist() == [[0, 1, 2], [3, 4, 5]]
 
@@ -422,14 +472,20 @@ def test_densefuse_from_archive_and_npz(tmp_path, monkeypatch):
     folders = {kind: tmp_path / kind for kind in ("zip", "npz")}
     for folder in folders.values():
         folder.mkdir()
-    with zipfile.ZipFile(folders["zip"] / "densefuse_gray.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(
+        folders["zip"] / "densefuse_gray.zip", "w", zipfile.ZIP_DEFLATED
+    ) as archive:
         archive.writestr(f"{entry.member}.index", index)
         archive.writestr(f"{entry.member}.data-00000-of-00001", data)
     np.savez(folders["npz"] / "densefuse_tf_1e2.npz", **bundle.read_bundle(index, data))
-    loaded = {kind: load_checkpoint("DenseFuse", folder, cache=tmp_path / "none") for kind, folder in folders.items()}
+    loaded = {
+        kind: load_checkpoint("DenseFuse", folder, cache=tmp_path / "none")
+        for kind, folder in folders.items()
+    }
     assert checkpoints.fingerprint(loaded["zip"]) == checkpoints.fingerprint(loaded["npz"])
     assert torch.equal(
-        loaded["zip"]["conv5.weight"], torch.from_numpy(tensors["decoder/conv2_4/kernel"]).permute(3, 2, 0, 1)
+        loaded["zip"]["conv5.weight"],
+        torch.from_numpy(tensors["decoder/conv2_4/kernel"]).permute(3, 2, 0, 1),
     )
     known = entry._replace(fingerprint=checkpoints.fingerprint(loaded["zip"]))
     monkeypatch.setitem(CHECKPOINTS, "densefuse-tensorflow-1e2", known)
@@ -440,7 +496,10 @@ def test_densefuse_from_archive_and_npz(tmp_path, monkeypatch):
     )
     with one_sentence(ValueError, "densefuse_tf_1e2.npz", "others"):
         load_checkpoint("DenseFuse", folders["npz"])
-    np.savez(folders["npz"] / "densefuse_tf_1e2.npz", objects=np.array([Foreign(tmp_path / "ran")], dtype=object))
+    np.savez(
+        folders["npz"] / "densefuse_tf_1e2.npz",
+        objects=np.array([Foreign(tmp_path / "ran")], dtype=object),
+    )
     with one_sentence(ValueError, "densefuse_tf_1e2.npz"):
         load_checkpoint("DenseFuse", folders["npz"])
     assert not (tmp_path / "ran").exists()
@@ -463,23 +522,33 @@ def test_real_files(name, fusion_weights, tmp_path):
     assert loaded.verified == all(file.sha256 or file.blob for file in CHECKPOINTS[name].files)
     if not name.startswith("piafusion-illumination"):
         method = REGISTRY[CHECKPOINTS[name].method]
-        variant = next(key for key, variant in method.variants.items() if variant.checkpoint == name)
-        assert method.load(variant, fusion_weights, cache=tmp_path).provenance["files"] == loaded.files
+        variant = next(
+            key for key, variant in method.variants.items() if variant.checkpoint == name
+        )
+        assert (
+            method.load(variant, fusion_weights, cache=tmp_path).provenance["files"] == loaded.files
+        )
 
 
-@pytest.mark.parametrize("name", [name for name, entry in CHECKPOINTS.items() if entry.npz and entry.fingerprint])
+@pytest.mark.parametrize(
+    "name", [name for name, entry in CHECKPOINTS.items() if entry.npz and entry.fingerprint]
+)
 def test_real_bundle_equals_its_npz(name, fusion_weights, tmp_path):
     entry = CHECKPOINTS[name]
     shutil.copy(next(fusion_weights.rglob(entry.npz)), tmp_path)
     loaded = load_checkpoint(name, tmp_path, cache=tmp_path / "none")
     assert loaded.verified and list(loaded.files) == [entry.npz]
-    assert checkpoints.fingerprint(load_checkpoint(name, fusion_weights)) == checkpoints.fingerprint(loaded)
+    assert checkpoints.fingerprint(
+        load_checkpoint(name, fusion_weights)
+    ) == checkpoints.fingerprint(loaded)
 
 
 def test_tardal_dt_of_the_second_release(fusion_weights, tmp_path):
     shutil.copy(fusion_weights / "tardal" / "tardal-dt.pth", tmp_path)
     other = load_checkpoint("TarDAL", tmp_path, cache=tmp_path / "none")
-    assert checkpoints.fingerprint(other) == checkpoints.fingerprint(load_checkpoint("TarDAL", fusion_weights))
+    assert checkpoints.fingerprint(other) == checkpoints.fingerprint(
+        load_checkpoint("TarDAL", fusion_weights)
+    )
 
 
 def test_one_official_file_under_the_name_of_another(fusion_weights, tmp_path):
@@ -490,7 +559,7 @@ def test_one_official_file_under_the_name_of_another(fusion_weights, tmp_path):
 
 
 # ---- download
-# ---------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 class Server(BaseHTTPRequestHandler):
@@ -523,13 +592,18 @@ def server():
 def test_download_a_good_file(made_up, server, tmp_path):
     handler, address = server
     handler.content["/files/model_10.pth"] = made_up.read_bytes()
-    for url, cache in ((address + "files/", tmp_path / "one"), (address + "files/model_10.pth", tmp_path / "two")):
+    for url, cache in (
+        (address + "files/", tmp_path / "one"),
+        (address + "files/model_10.pth", tmp_path / "two"),
+    ):
         paths = download("YDTR", url, cache=cache)
         assert [path.read_bytes() for path in paths] == [made_up.read_bytes()]
         assert files_below(cache) == ["ydtr/model_10.pth"]
         assert load_checkpoint("YDTR", cache=cache).verified
     handler.content.clear()
-    assert download("YDTR", address, cache=tmp_path / "one"), "what is there and right is not fetched again"
+    assert download("YDTR", address, cache=tmp_path / "one"), (
+        "what is there and right is not fetched again"
+    )
 
 
 def test_download_failures_leave_nothing(made_up, server, tmp_path):
@@ -583,7 +657,13 @@ def test_download_without_an_address(tmp_path):
 def test_addresses_of_the_registry():
     for name, entry in CHECKPOINTS.items():
         for file in (*entry.files, *(f for other in entry.others for f in other)):
-            assert file.url is None or file.url.startswith("https://github.com/") and " " not in file.url
-            assert file.sha256 or file.blob or name in ("swinfuse", "piafusion-tensorflow"), "no others lack a checksum"
+            assert (
+                file.url is None
+                or file.url.startswith("https://github.com/")
+                and " " not in file.url
+            )
+            assert file.sha256 or file.blob or name in ("swinfuse", "piafusion-tensorflow"), (
+                "no others lack a checksum"
+            )
             assert len(file.sha256) in (0, 64) and len(file.blob) in (0, 40)
             assert file.origin and entry.licence

@@ -10,7 +10,12 @@ from fusionlib import images
 
 
 def fusionlib(*words):
-    return subprocess.run([sys.executable, "-m", "fusionlib", *map(str, words)], capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-m", "fusionlib", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 @pytest.fixture
@@ -18,7 +23,9 @@ def pairs(tmp_path):
     rng = np.random.default_rng(0)
     for name, shape in {"one": (40, 50), "two": (33, 47, 3)}.items():
         for side in "ab":
-            images.write(tmp_path / side / f"{name}.png", rng.integers(0, 256, shape).astype(np.uint8))
+            images.write(
+                tmp_path / side / f"{name}.png", rng.integers(0, 256, shape).astype(np.uint8)
+            )
     return tmp_path
 
 
@@ -35,36 +42,65 @@ def test_doctor_and_methods():
 
 
 def test_fuse_and_score_folders(pairs):
-    done = fusionlib("fuse", "--method", "LP", "--set", "weight=0.4", pairs / "a", pairs / "b", pairs / "out")
+    done = fusionlib(
+        "fuse", "--method", "LP", "--set", "weight=0.4", pairs / "a", pairs / "b", pairs / "out"
+    )
     assert done.returncode == 0 and "2 pairs" in done.stdout
     assert images.read(pairs / "out" / "color" / "two.png").shape == (33, 47, 3)
-    scored = fusionlib("score", pairs / "out" / "gray", pairs / "a", pairs / "b", "--csv", pairs / "s.csv")
+    scored = fusionlib(
+        "score", pairs / "out" / "gray", pairs / "a", pairs / "b", "--csv", pairs / "s.csv"
+    )
     assert scored.returncode == 0, scored.stderr
     assert "Qabf" in scored.stdout and (pairs / "s.csv").read_text().count("\n") > 16
     (pairs / "out" / "gray" / "one.png").write_bytes(b"broken")
     scored = fusionlib("score", pairs / "out" / "gray", pairs / "a", pairs / "b")
-    assert scored.returncode == 1 and "one.png" in scored.stderr and "1 images scored" in scored.stdout
+    assert (
+        scored.returncode == 1 and "one.png" in scored.stderr and "1 images scored" in scored.stdout
+    )
 
 
 def test_fuse_two_files(pairs):
-    assert fusionlib("fuse", "--method", "average", pairs / "a/one.png", pairs / "b/one.png", pairs / "f.png").returncode == 0
+    assert (
+        fusionlib(
+            "fuse", "--method", "average", pairs / "a/one.png", pairs / "b/one.png", pairs / "f.png"
+        ).returncode
+        == 0
+    )
     assert images.read(pairs / "f.png").shape == (40, 50)
 
 
 def test_one_sentence_each(pairs):
     a, b, out = pairs / "a/one.png", pairs / "b/one.png", pairs / "f.png"
     refuses(fusionlib("fuse", "--method", "XX", a, b, out), "method: expected one of", "'XX'")
-    refuses(fusionlib("fuse", "--method", "LP", "--set", "lvls=3", a, b, out), "no parameter named lvls")
+    refuses(
+        fusionlib("fuse", "--method", "LP", "--set", "lvls=3", a, b, out), "no parameter named lvls"
+    )
     refuses(fusionlib("fuse", "--method", "LP", "--set", "levels=9", a, b, out), "9 levels")
-    refuses(fusionlib("fuse", "--method", "LP", a, pairs / "b/two.png", out), "one.png", "two.png", "40x50", "33x47")
-    refuses(fusionlib("fuse", "--method", "LP", pairs / "a/none.png", b, out), "none.png", "found nothing")
+    refuses(
+        fusionlib("fuse", "--method", "LP", a, pairs / "b/two.png", out),
+        "one.png",
+        "two.png",
+        "40x50",
+        "33x47",
+    )
+    refuses(
+        fusionlib("fuse", "--method", "LP", pairs / "a/none.png", b, out),
+        "none.png",
+        "found nothing",
+    )
     refuses(fusionlib("fuse", "--method", "LP", pairs / "a", b, out), "two files or two folders")
-    refuses(fusionlib("score", pairs / "a", pairs / "a", pairs / "b", "--convention", "mine"), "mine", "moe-fusion")
+    refuses(
+        fusionlib("score", pairs / "a", pairs / "a", pairs / "b", "--convention", "mine"),
+        "mine",
+        "moe-fusion",
+    )
     refuses(fusionlib("report", pairs / "nowhere"), "nowhere", "found nothing")
     refuses(fusionlib("run", pairs / "no.ipynb", pairs / "x"), "no.ipynb", "expected a notebook")
     refuses(fusionlib("fuse", "--method"), "requires an argument")
     (pairs / "b/one.png").write_bytes((pairs / "a/one.png").read_bytes()[:300])
     refuses(fusionlib("fuse", "--method", "LP", a, b, out), "one.png", "truncated")
     (pairs / "file").write_text("in the way")
-    refuses(fusionlib("fuse", "--method", "LP", a, a, pairs / "file" / "f.png"), "cannot be written")
+    refuses(
+        fusionlib("fuse", "--method", "LP", a, a, pairs / "file" / "f.png"), "cannot be written"
+    )
     assert not out.exists()

@@ -1,4 +1,6 @@
-"""Curvelets: numbers of the reference transform, tight frame, adjoint = inverse, any size, bad input."""
+"""Curvelets: numbers of the reference transform, tight frame, adjoint = inverse, any size, bad
+input.
+"""
 
 import json
 from pathlib import Path
@@ -13,8 +15,13 @@ from fusionlib.transforms.curvelet import FINEST
 from fusionlib.transforms.wrapping import default_scales
 
 GOLDEN = json.loads((Path(__file__).parent / "oracles" / "fdct_golden.json").read_text())["images"]
-CASES = [pytest.param(image, case, id=f"{image['H']}x{image['W']}-{case['finest']}-{'real' * case['is_real']}")
-         for image in GOLDEN for case in image["configs"]]
+CASES = [
+    pytest.param(
+        image, case, id=f"{image['H']}x{image['W']}-{case['finest']}-{'real' * case['is_real']}"
+    )
+    for image in GOLDEN
+    for case in image["configs"]
+]
 SIZES = [(31, 31), (31, 500), (33, 33), (48, 64), (64, 48), (100, 301), (128, 127)]
 
 
@@ -29,7 +36,9 @@ def picture(height: int, width: int, seed: int) -> np.ndarray:
 
 def scales_of(bands) -> list[list[np.ndarray]]:
     """List the wedges of each scale, coarsest first."""
-    return [[bands.low]] + [scale if isinstance(scale, list) else [scale] for scale in reversed(bands.high)]
+    return [[bands.low]] + [
+        scale if isinstance(scale, list) else [scale] for scale in reversed(bands.high)
+    ]
 
 
 def energy(bands) -> float:
@@ -68,7 +77,8 @@ def test_every_wedge_equals_the_reference(image, case):
         c = scales[j - 1][angle - 1]
         assert c.shape == (rows, columns)
         k = (c.ravel() * (np.arange(c.size) % 7 + 1)).sum()
-        # Relative to the energy, to the typical coefficient, and to a checksum without cancellation.
+        # Relative to the energy, to the typical coefficient, and to a checksum without
+        # cancellation.
         assert abs((np.abs(c) ** 2).sum() - total) <= 1e-10 * total
         assert abs(c[0, 0] - complex(real, imaginary)) <= 1e-10 * np.sqrt(total / c.size)
         assert abs(k - complex(k_real, k_imaginary)) <= 1e-10 * np.sqrt(total * c.size)
@@ -94,7 +104,13 @@ def test_reconstruction_energy_and_dot_test_at_any_size(shape, finest, real):
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.integers(31, 90), st.integers(31, 90), st.sampled_from([8, 16, 24]), st.sampled_from(FINEST), st.booleans())
+@given(
+    st.integers(31, 90),
+    st.integers(31, 90),
+    st.sampled_from([8, 16, 24]),
+    st.sampled_from(FINEST),
+    st.booleans(),
+)
 def test_any_size_and_angle_count_reconstructs(height, width, angles, finest, real):
     x = np.random.default_rng(height).random((height, width))
     transform = Curvelet(x.shape, angles=angles, finest=finest, real=real)
@@ -104,12 +120,16 @@ def test_any_size_and_angle_count_reconstructs(height, width, angles, finest, re
 @pytest.mark.parametrize("finest", FINEST)
 def test_real_coefficients_are_the_parts_of_the_complex_ones(finest):
     x = picture(96, 80, 4)
-    real, full = (scales_of(Curvelet(x.shape, finest=finest, real=kind).forward(x)) for kind in (True, False))
+    real, full = (
+        scales_of(Curvelet(x.shape, finest=finest, real=kind).forward(x)) for kind in (True, False)
+    )
     for cosines, wedges in zip(real, full, strict=True):
         half = len(wedges) // 2
         for angle in range(half):
             np.testing.assert_allclose(cosines[angle], np.sqrt(2) * wedges[angle].real, atol=1e-11)
-            np.testing.assert_allclose(cosines[angle + half], np.sqrt(2) * wedges[angle].imag, atol=1e-11)
+            np.testing.assert_allclose(
+                cosines[angle + half], np.sqrt(2) * wedges[angle].imag, atol=1e-11
+            )
             np.testing.assert_allclose(wedges[angle + half], wedges[angle].conj(), atol=1e-11)
 
 
@@ -131,17 +151,17 @@ def test_a_constant_lives_in_the_base_alone_and_has_the_stated_brightness():
 
 
 def test_a_plane_wave_lights_the_wedge_of_its_direction():
-    # Seven eighths of the upper half of the spectrum belong to other directions; frequency (-24, 6) lies in the upper
-    # quadrant (angles 0 to 3 of 16), a little right of its axis.
+    # Seven eighths of the upper half of the spectrum belong to other directions; frequency (-24, 6)
+    # lies in the upper quadrant (angles 0 to 3 of 16), a little right of its axis.
     rows, columns = np.mgrid[:128, :128]
     x = np.exp(2j * np.pi * (-24 * rows + 6 * columns) / 128)
     bands = Curvelet(x.shape, scales=3, real=False).forward(x)
     energies = [(np.abs(wedge) ** 2).sum() for scale in bands.high for wedge in scale]
     finest, second = len(bands.high[0]), len(bands.high[1])
     assert (finest, second) == (32, 16)
-    upper = sum(energies[:8]) + sum(energies[finest:finest + 4])
+    upper = sum(energies[:8]) + sum(energies[finest : finest + 4])
     assert upper > 0.999 * sum(energies)
-    assert sum(energies[4:8]) + sum(energies[finest + 2:finest + 4]) > 0.9 * sum(energies)
+    assert sum(energies[4:8]) + sum(energies[finest + 2 : finest + 4]) > 0.9 * sum(energies)
 
 
 def test_two_scales_of_wavelets_are_a_low_pass_and_the_rest():
@@ -154,27 +174,80 @@ def test_plans_are_shared():
     assert Curvelet((64, 64))._plan is Curvelet([64, 64], scales=3)._plan
 
 
-@pytest.mark.parametrize(("make", "error", "words"), [
-    (lambda: Curvelet((64, 64), angles=12), ValueError, "angles: expected a positive multiple of 8, got 12"),
-    (lambda: Curvelet((64, 64), angles=20), ValueError, "angles"),
-    (lambda: Curvelet((64, 64), angles=16.0), ValueError, "angles"),
-    (lambda: Curvelet((64, 64), angles=0), ValueError, "angles"),
-    (lambda: Curvelet((16, 64)), ValueError, "shape: expected sides of at least 17 pixels for curvelets, got 16x64"),
-    (lambda: Curvelet((64, 64), scales=1), ValueError, "scales: expected an integer of at least 2, got 1"),
-    (lambda: Curvelet((64, 64), scales=6), ValueError, "large enough for 6 scales and 16 angles, got 64x64"),
-    (lambda: Curvelet((40, 40), scales=5), ValueError, "large enough for 5 scales"),
-    (lambda: Curvelet((64, 64), scales=40), ValueError, "large enough for 40 scales"),
-    (lambda: Curvelet((32, 32), angles=512), ValueError, "large enough for 2 scales and 512 angles"),
-    (lambda: Curvelet((64, 64), finest="ridgelets"), ValueError, "finest: expected one of curvelets, wavelets"),
-    (lambda: Curvelet(64), TypeError, r"shape: expected \(height, width\), got 64"),
-    (lambda: Curvelet((64.5, 64)), TypeError, "shape"),
-    (lambda: Curvelet((64, 64)).forward(np.zeros((64, 65))), ValueError, r"of shape \(64, 64\), got \(64, 65\)"),
-    (lambda: Curvelet((64, 64)).forward(np.zeros((64, 64), complex)), TypeError, "expected a real array"),
-    (lambda: Curvelet((64, 64)).forward(np.full((64, 64), np.inf)), ValueError, "expected finite values, got 4096"),
-    (lambda: Curvelet((64, 64)).inverse(Curvelet((64, 64), 4).forward(np.ones((64, 64)))), ValueError, "2 high-pass"),
-    (lambda: Curvelet((64, 64)).inverse(Curvelet((96, 64)).forward(np.ones((96, 64)))), ValueError, "bands: expected"),
-    (lambda: Curvelet((64, 64)).inverse(Curvelet((64, 64), angles=8).forward(np.ones((64, 64)))), ValueError, "wedges"),
-])
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (
+            lambda: Curvelet((64, 64), angles=12),
+            ValueError,
+            "angles: expected a positive multiple of 8, got 12",
+        ),
+        (lambda: Curvelet((64, 64), angles=20), ValueError, "angles"),
+        (lambda: Curvelet((64, 64), angles=16.0), ValueError, "angles"),
+        (lambda: Curvelet((64, 64), angles=0), ValueError, "angles"),
+        (
+            lambda: Curvelet((16, 64)),
+            ValueError,
+            "shape: expected sides of at least 17 pixels for curvelets, got 16x64",
+        ),
+        (
+            lambda: Curvelet((64, 64), scales=1),
+            ValueError,
+            "scales: expected an integer of at least 2, got 1",
+        ),
+        (
+            lambda: Curvelet((64, 64), scales=6),
+            ValueError,
+            "large enough for 6 scales and 16 angles, got 64x64",
+        ),
+        (lambda: Curvelet((40, 40), scales=5), ValueError, "large enough for 5 scales"),
+        (lambda: Curvelet((64, 64), scales=40), ValueError, "large enough for 40 scales"),
+        (
+            lambda: Curvelet((32, 32), angles=512),
+            ValueError,
+            "large enough for 2 scales and 512 angles",
+        ),
+        (
+            lambda: Curvelet((64, 64), finest="ridgelets"),
+            ValueError,
+            "finest: expected one of curvelets, wavelets",
+        ),
+        (lambda: Curvelet(64), TypeError, r"shape: expected \(height, width\), got 64"),
+        (lambda: Curvelet((64.5, 64)), TypeError, "shape"),
+        (
+            lambda: Curvelet((64, 64)).forward(np.zeros((64, 65))),
+            ValueError,
+            r"of shape \(64, 64\), got \(64, 65\)",
+        ),
+        (
+            lambda: Curvelet((64, 64)).forward(np.zeros((64, 64), complex)),
+            TypeError,
+            "expected a real array",
+        ),
+        (
+            lambda: Curvelet((64, 64)).forward(np.full((64, 64), np.inf)),
+            ValueError,
+            "expected finite values, got 4096",
+        ),
+        (
+            lambda: Curvelet((64, 64)).inverse(Curvelet((64, 64), 4).forward(np.ones((64, 64)))),
+            ValueError,
+            "2 high-pass",
+        ),
+        (
+            lambda: Curvelet((64, 64)).inverse(Curvelet((96, 64)).forward(np.ones((96, 64)))),
+            ValueError,
+            "bands: expected",
+        ),
+        (
+            lambda: Curvelet((64, 64)).inverse(
+                Curvelet((64, 64), angles=8).forward(np.ones((64, 64)))
+            ),
+            ValueError,
+            "wedges",
+        ),
+    ],
+)
 def test_bad_input_is_one_sentence(make, error, words):
     with pytest.raises(error, match=words) as caught:
         make()

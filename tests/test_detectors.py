@@ -1,4 +1,6 @@
-"""Detectors: where the attention lies, what trains it, what is drawn at random; average precision by hand."""
+"""Detectors: where the attention lies, what trains it, what is drawn at random; average precision
+by hand.
+"""
 
 import hashlib
 
@@ -33,10 +35,24 @@ def detectors():
 def batch(seeds=(0, 1), size=(48, 64)):
     """Images and targets of generated scenes."""
     made = [scene(seed, size) for seed in seeds]
-    gray = [torch.from_numpy(np.stack([one.infrared if kind else one.visible[..., 1] for one in made]))[:, None] / 255.0
-            for kind in (True, False)]
-    targets = [{"boxes": torch.from_numpy(np.c_[one.boxes[:, :2], one.boxes[:, :2] + one.boxes[:, 2:]]).float(),
-                "labels": torch.tensor([CLASSES.index(label) + 1 for label in one.labels])} for one in made]
+    gray = [
+        torch.from_numpy(np.stack([one.infrared if kind else one.visible[..., 1] for one in made]))[
+            :, None
+        ]
+        / 255.0
+        for kind in (True, False)
+    ]
+    targets = [
+        {
+            "boxes": (
+                torch.from_numpy(
+                    np.c_[one.boxes[:, :2], one.boxes[:, :2] + one.boxes[:, 2:]]
+                ).float()
+            ),
+            "labels": torch.tensor([CLASSES.index(label) + 1 for label in one.labels]),
+        }
+        for one in made
+    ]
     return *gray, targets
 
 
@@ -44,10 +60,13 @@ def generators(keys):
     return [torch.Generator().manual_seed(key) for key in keys]
 
 
-# ---- attention --------------------------------------------------------------------------------------------------
+# ---- attention -----------------------------------------------------------------------------------
+
 
 def brightness_detector():
-    """A detector whose attention is high where the image is bright: every kernel averages, level 0 alone is read."""
+    """A detector whose attention is high where the image is bright: every kernel averages, level 0
+    alone is read.
+    """
     detector = Detector(1, "small").eval()
     with torch.no_grad():
         for name, module in detector.backbone.named_modules():
@@ -55,7 +74,11 @@ def brightness_detector():
                 module.weight.fill_(1 / module.weight[0].numel())
                 if module.bias is not None:
                     module.bias.zero_()
-            if "inner_blocks" in name and isinstance(module, nn.Conv2d) and "inner_blocks.0" not in name:
+            if (
+                "inner_blocks" in name
+                and isinstance(module, nn.Conv2d)
+                and "inner_blocks.0" not in name
+            ):
                 module.weight.zero_()
         for conv, gain in ((detector.attention.reduce[0], 1.0), (detector.attention.score[0], 8.0)):
             conv.weight.fill_(gain / conv.weight.shape[1])
@@ -63,13 +86,22 @@ def brightness_detector():
     return detector
 
 
-@pytest.mark.parametrize("box", [(10, 20, 34, 52), (58, 84, 76, 107), (62, 24, 78, 46),
-                                 (24, 90, 42, 107), (0, 0, 20, 24), (60, 80, 97, 131)])
+@pytest.mark.parametrize(
+    "box",
+    [
+        (10, 20, 34, 52),
+        (58, 84, 76, 107),
+        (62, 24, 78, 46),
+        (24, 90, 42, 107),
+        (0, 0, 20, 24),
+        (60, 80, 97, 131),
+    ],
+)
 def test_box_lights_its_own_place(box):
     """At 97x131, which the detector pads to 128x160 and reads at a quarter, maps lie on the image.
 
-    To less than a cell of 4 pixels: the pyramid adds coarser levels by repeating cells, which shifts them by up to half a
-    coarse cell.
+    To less than a cell of 4 pixels: the pyramid adds coarser levels by repeating cells, which
+    shifts them by up to half a coarse cell.
     """
     y0, x0, y1, x1 = box
     image = torch.zeros(1, 1, 97, 131)
@@ -80,7 +112,8 @@ def test_box_lights_its_own_place(box):
     assert light.shape == (97, 131)
     inside = image[0, 0] > 0
     assert light[inside].mean() > light[~inside].mean() + 0.3
-    if min(y0, x0) == 0 or y1 == 97 or x1 == 131:  # the image's border cuts what shines around the box
+    # the image's border cuts what shines around the box
+    if min(y0, x0) == 0 or y1 == 97 or x1 == 131:
         return
     shape = light - light[~inside].median()
     rows, columns = shape.clamp_min(0).sum(1), shape.clamp_min(0).sum(0)
@@ -92,10 +125,17 @@ def test_box_lights_its_own_place(box):
 @given(height=st.integers(1, 70), width=st.integers(1, 70))
 def test_cells_stand_at_multiples_of_four(height, width):
     h, w = -(-height // 4), -(-width // 4)
-    ramp = torch.stack(torch.meshgrid(torch.arange(h) * 4.0, torch.arange(w) * 4.0, indexing="ij"))[None]
+    ramp = torch.stack(torch.meshgrid(torch.arange(h) * 4.0, torch.arange(w) * 4.0, indexing="ij"))[
+        None
+    ]
     frame = to_frame(ramp, (height, width))
-    expected = torch.stack(torch.meshgrid(torch.arange(height).clamp_max(4 * h - 4),
-                                          torch.arange(width).clamp_max(4 * w - 4), indexing="ij"))[None]
+    expected = torch.stack(
+        torch.meshgrid(
+            torch.arange(height).clamp_max(4 * h - 4),
+            torch.arange(width).clamp_max(4 * w - 4),
+            indexing="ij",
+        )
+    )[None]
     torch.testing.assert_close(frame, expected.float(), rtol=1e-5, atol=1e-3)
 
 
@@ -104,17 +144,27 @@ def test_attention_equation():
     torch.manual_seed(0)
     attention = Attention(6).eval()
     for norm in (attention.reduce[1], attention.score[1]):
-        nn.init.uniform_(norm.weight), nn.init.uniform_(norm.bias), nn.init.uniform_(norm.running_mean)
+        (
+            nn.init.uniform_(norm.weight),
+            nn.init.uniform_(norm.bias),
+            nn.init.uniform_(norm.running_mean),
+        )
     features = {"0": torch.randn(2, 6, 5, 7), "1": torch.randn(2, 6, 3, 4)}
     attended, finest = attention(features)
     for level, f in features.items():
+
         def norm(x, layer):
-            x = (x - layer.running_mean[:, None, None]) / (layer.running_var[:, None, None] + 1e-5).sqrt()
+            x = (x - layer.running_mean[:, None, None]) / (
+                layer.running_var[:, None, None] + 1e-5
+            ).sqrt()
             return x * layer.weight[:, None, None] + layer.bias[:, None, None]
 
         h = torch.einsum("oi,bihw->bohw", attention.reduce[0].weight[..., 0, 0], f)
         h = norm(h, attention.reduce[1]).clamp_min(0)
-        a = norm(torch.einsum("oi,bihw->bohw", attention.score[0].weight[..., 0, 0], h), attention.score[1])
+        a = norm(
+            torch.einsum("oi,bihw->bohw", attention.score[0].weight[..., 0, 0], h),
+            attention.score[1],
+        )
         a = 1 / (1 + torch.exp(-a))
         torch.testing.assert_close(attended[level], f + f * a)
         if level == "0":
@@ -140,29 +190,38 @@ def test_maps_of_use_are_those_of_the_detectors(detectors):
         maps = detectors.attention(infrared, visible)
         assert maps.shape == (2, 2, 97, 131)
         torch.testing.assert_close(maps[:, 1:], detectors.visible(visible).attention)
-        torch.testing.assert_close(maps[1:], detectors.attention(infrared[1:], visible[1:]), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            maps[1:], detectors.attention(infrared[1:], visible[1:]), rtol=1e-4, atol=1e-5
+        )
 
 
-# ---- what is drawn ----------------------------------------------------------------------------------------------
+# ---- what is drawn -------------------------------------------------------------------------------
+
 
 def test_nothing_global_is_drawn_or_seeded():
     before = torch.get_rng_state()
     one, two = Detectors(CLASSES, "small", seed=5), Detectors(CLASSES, "small", seed=5)
     infrared, visible, targets = batch()
-    losses = [model.train()(infrared, visible, targets, generators((7, 8)))[0] for model in (one, two)]
+    losses = [
+        model.train()(infrared, visible, targets, generators((7, 8)))[0] for model in (one, two)
+    ]
     assert losses[0] == losses[1]
     assert torch.equal(before, torch.get_rng_state())
-    assert not torch.equal(one.infrared.backbone.body.stem[0].weight, one.visible.backbone.body.stem[0].weight)
+    assert not torch.equal(
+        one.infrared.backbone.body.stem[0].weight, one.visible.backbone.body.stem[0].weight
+    )
 
 
 def test_boxes_drawn_of_an_image_do_not_depend_on_its_batch():
     sampler = faster_rcnn.Sampler(64, 0.5)
-    matched = [torch.randint(-1, 4, (300,), generator=torch.Generator().manual_seed(i)) for i in range(3)]
+    matched = [
+        torch.randint(-1, 4, (300,), generator=torch.Generator().manual_seed(i)) for i in range(3)
+    ]
     sampler.generators = generators((1, 2, 3))
     together = sampler(matched)
     for i in range(3):
         sampler.generators = generators([i + 1])
-        alone = sampler(matched[i:i + 1])
+        alone = sampler(matched[i : i + 1])
         assert torch.equal(alone[0][0], together[0][i]) and torch.equal(alone[1][0], together[1][i])
         assert alone[0][0].sum() == 32 and alone[1][0].sum() == 32
         assert (matched[i][alone[0][0] > 0] >= 1).all() and (matched[i][alone[1][0] > 0] == 0).all()
@@ -176,7 +235,9 @@ def test_small_detector_is_small(detectors):
     infrared, _, targets = batch()
     one = detectors.infrared.train()
     draws = []
-    handle = one.roi_heads.box_head.register_forward_hook(lambda _, __, out: draws.append(out.shape))
+    handle = one.roi_heads.box_head.register_forward_hook(
+        lambda _, __, out: draws.append(out.shape)
+    )
     one(infrared, targets, generators(range(2)))
     handle.remove()
     assert draws[0][0] <= 2 * 64 and draws[0][1] == 128
@@ -194,18 +255,22 @@ def test_shared_detector_learns_from_both_modalities():
     assert len(list(model.parameters())) == len(list(model.infrared.parameters()))
 
 
-@pytest.mark.parametrize(("classes", "size", "pretrained", "message"), [
-    ((), "small", False, "classes: expected different names"),
-    (("car", "car"), "small", False, "classes: expected different names"),
-    (CLASSES, "large", False, "size: expected one of resnet50, small, got 'large'"),
-    (CLASSES, "small", True, "pretrained: ImageNet weights exist for size 'resnet50'"),
-])
+@pytest.mark.parametrize(
+    ("classes", "size", "pretrained", "message"),
+    [
+        ((), "small", False, "classes: expected different names"),
+        (("car", "car"), "small", False, "classes: expected different names"),
+        (CLASSES, "large", False, "size: expected one of resnet50, small, got 'large'"),
+        (CLASSES, "small", True, "pretrained: ImageNet weights exist for size 'resnet50'"),
+    ],
+)
 def test_bad_detectors(classes, size, pretrained, message):
     with pytest.raises(ValueError, match=message):
         Detectors(classes, size, pretrained=pretrained)
 
 
-# ---- ResNet-50 --------------------------------------------------------------------------------------------------
+# ---- ResNet-50 -----------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def paper_detectors():
@@ -213,7 +278,9 @@ def paper_detectors():
 
 
 def test_resnet_levels(paper_detectors):
-    """Paper size: 256 channels, stride 4 at level 0, five anchor sizes, frozen first stage and statistics."""
+    """Paper size: 256 channels, stride 4 at level 0, five anchor sizes, frozen first stage and
+    statistics.
+    """
     detector = paper_detectors.infrared.eval()
     with torch.no_grad():
         assert detector.level0(torch.rand(1, 1, 45, 70)).shape == (1, 1, 12, 18)
@@ -229,7 +296,9 @@ def test_imagenet_weights_are_checked_and_recorded(paper_detectors, tmp_path, mo
     with pytest.raises(FileNotFoundError, match="fusionlib data resnet50"):
         load_imagenet(paper_detectors, path)
     body = paper_detectors.infrared.backbone.body
-    state = {name: torch.rand_like(value) for name, value in body.state_dict().items()} | {"fc.weight": torch.zeros(1)}
+    state = {name: torch.rand_like(value) for name, value in body.state_dict().items()} | {
+        "fc.weight": torch.zeros(1)
+    }
     torch.save(state, path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     with pytest.raises(ValueError, match=f"expected sha256 0676ba61... .* got {digest[:12]}"):
@@ -247,16 +316,23 @@ def test_failed_download_is_one_sentence(tmp_path, monkeypatch):
         raise OSError("no route")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    with pytest.raises(ConnectionError, match="resnet50-0676ba61.pth: could not be fetched from https://.*no route"):
+    with pytest.raises(
+        ConnectionError, match="resnet50-0676ba61.pth: could not be fetched from https://.*no route"
+    ):
         download_imagenet(tmp_path / "cache")
     assert not list(tmp_path.rglob("*.pth"))
 
 
-# ---- average precision ------------------------------------------------------------------------------------------
+# ---- average precision ---------------------------------------------------------------------------
+
 
 def boxes(*rows, scored=False):
     corners = np.array([row[:4] for row in rows], float).reshape(-1, 4)
-    return Boxes(corners, [row[4] for row in rows], np.array([row[5] for row in rows], float) if scored else None)
+    return Boxes(
+        corners,
+        [row[4] for row in rows],
+        np.array([row[5] for row in rows], float) if scored else None,
+    )
 
 
 def found(*rows):
@@ -266,20 +342,27 @@ def found(*rows):
 A, B, C = (0, 0, 10, 10), (20, 0, 30, 10), (40, 40, 60, 60)
 
 
-@pytest.mark.parametrize(("detections", "area", "eleven"), [
-    ([found((*A, "car", 0.9), (*B, "car", 0.8))], 1, 1),
-    ([found()], 0, 0),
-    # right, wrong, right: precision 1, 1/2, 2/3 at recall 1/2, 1/2, 1
-    ([found((*A, "car", 0.9), (*C, "car", 0.8), (*B, "car", 0.7))], 0.5 + 0.5 * 2 / 3, (6 + 5 * 2 / 3) / 11),
-    # a second detection of the same car is wrong; the other car is never found
-    ([found((*A, "car", 0.9), (*A, "car", 0.8))], 0.5, 6 / 11),
-    # wrong first: precision 0, 1/2, 2/3
-    ([found((*C, "car", 0.9), (*A, "car", 0.8), (*B, "car", 0.7))], 2 / 3, 2 / 3),
-    # an overlap of exactly one half counts, a little less does not
-    ([found((0, 0, 10, 5, "car", 0.9), (20, 0, 30, 4.9, "car", 0.8))], 0.5, 6 / 11),
-    # another class does not count
-    ([found((*A, "bicycle", 0.9), (*B, "car", 0.8))], 0.5, 6 / 11),
-])
+@pytest.mark.parametrize(
+    ("detections", "area", "eleven"),
+    [
+        ([found((*A, "car", 0.9), (*B, "car", 0.8))], 1, 1),
+        ([found()], 0, 0),
+        # right, wrong, right: precision 1, 1/2, 2/3 at recall 1/2, 1/2, 1
+        (
+            [found((*A, "car", 0.9), (*C, "car", 0.8), (*B, "car", 0.7))],
+            0.5 + 0.5 * 2 / 3,
+            (6 + 5 * 2 / 3) / 11,
+        ),
+        # a second detection of the same car is wrong; the other car is never found
+        ([found((*A, "car", 0.9), (*A, "car", 0.8))], 0.5, 6 / 11),
+        # wrong first: precision 0, 1/2, 2/3
+        ([found((*C, "car", 0.9), (*A, "car", 0.8), (*B, "car", 0.7))], 2 / 3, 2 / 3),
+        # an overlap of exactly one half counts, a little less does not
+        ([found((0, 0, 10, 5, "car", 0.9), (20, 0, 30, 4.9, "car", 0.8))], 0.5, 6 / 11),
+        # another class does not count
+        ([found((*A, "bicycle", 0.9), (*B, "car", 0.8))], 0.5, 6 / 11),
+    ],
+)
 def test_average_precision_by_hand(detections, area, eleven):
     truth = [boxes((*A, "car"), (*B, "car"))]
     classes = ("person", "bicycle", "car")
@@ -316,21 +399,40 @@ def test_order_scale_and_scores_do_not_matter(mode, seed):
     base = average_precision(guesses, truth, classes, mode)
     assert all(0 <= value <= 1 for value in base.ap.values())
     order = np.random.default_rng(seed).permutation(len(truth))
-    moved = [[Boxes(one.corners * 3 + 5, one.labels, None if one.scores is None else one.scores**3) for one in
-              (side[i] for i in order)] for side in (guesses, truth)]
+    moved = [
+        [
+            Boxes(one.corners * 3 + 5, one.labels, None if one.scores is None else one.scores**3)
+            for one in (side[i] for i in order)
+        ]
+        for side in (guesses, truth)
+    ]
     assert average_precision(*moved, classes, mode).ap == pytest.approx(base.ap)
-    last = [one._replace(corners=np.r_[one.corners, [[200, 200, 210, 210]]], labels=[*one.labels, "car"],
-                         scores=np.r_[one.scores, 1e-6]) for one in guesses]
+    last = [
+        one._replace(
+            corners=np.r_[one.corners, [[200, 200, 210, 210]]],
+            labels=[*one.labels, "car"],
+            scores=np.r_[one.scores, 1e-6],
+        )
+        for one in guesses
+    ]
     assert average_precision(last, truth, classes, mode).ap == pytest.approx(base.ap)
 
 
 def test_modes_agree_in_trend():
-    """AP by area and COCO's AP50 differ by little and rank detectors alike; 11 points are coarser."""
+    """AP by area and COCO's AP50 differ by little and rank detectors alike; 11 points are
+    coarser.
+    """
     results = {mode: [] for mode in evaluation.MODES}
     for seed in range(25):
         guesses, truth, classes = random_sets(seed, 20)
-        worse = [one._replace(scores=np.where(np.arange(len(one.labels)) % 4 < seed % 4, 1 - one.scores, one.scores))
-                 for one in guesses]
+        worse = [
+            one._replace(
+                scores=np.where(
+                    np.arange(len(one.labels)) % 4 < seed % 4, 1 - one.scores, one.scores
+                )
+            )
+            for one in guesses
+        ]
         for mode, values in results.items():
             values.append(average_precision(worse, truth, classes, mode).mean)
     area, coarse, coco = (np.array(results[mode]) for mode in evaluation.MODES)
@@ -340,10 +442,14 @@ def test_modes_agree_in_trend():
 
 
 def test_coco_mode_by_hand():
-    """101 recalls; and a detection whose best object is taken may have the next best, which VOC calls wrong."""
+    """101 recalls; and a detection whose best object is taken may have the next best, which VOC
+    calls wrong.
+    """
     truth = [boxes((*A, "car"), (*B, "car"))]
     guesses = [found((*A, "car", 0.9), (*C, "car", 0.8), (*B, "car", 0.7))]
-    assert average_precision(guesses, truth, ("car",), "coco").mean == pytest.approx((51 + 50 * 2 / 3) / 101)
+    assert average_precision(guesses, truth, ("car",), "coco").mean == pytest.approx(
+        (51 + 50 * 2 / 3) / 101
+    )
     near = [boxes((0, 0, 10, 10, "car"), (2, 0, 12, 10, "car"))]
     twice = [found((0, 0, 10, 10, "car", 0.9), (0.5, 0, 10.5, 10, "car", 0.8))]
     assert average_precision(twice, near, ("car",), "coco").mean == pytest.approx(1)
@@ -352,11 +458,15 @@ def test_coco_mode_by_hand():
 
 @pytest.mark.parametrize("mode", evaluation.MODES)
 def test_bootstrap_scores_what_was_drawn(mode):
-    """An image drawn twice counts as two images; intervals hold the value, clusters widen or collapse them."""
+    """An image drawn twice counts as two images; intervals hold the value, clusters widen or
+    collapse them.
+    """
     guesses, truth, classes = random_sets(2, 8)
     drawn = np.array([0, 3, 3, 3, 5, 7, 7, 2])
     weighted = evaluation._score(guesses, truth, classes, mode)(drawn)
-    literally = average_precision([guesses[i] for i in drawn], [truth[i] for i in drawn], classes, mode)
+    literally = average_precision(
+        [guesses[i] for i in drawn], [truth[i] for i in drawn], classes, mode
+    )
     assert weighted.ap == pytest.approx(literally.ap, abs=1e-9)
     point = average_precision(guesses, truth, classes, mode)
     intervals = bootstrap(guesses, truth, classes, mode, samples=60, seed=1)
@@ -368,13 +478,19 @@ def test_bootstrap_scores_what_was_drawn(mode):
     assert low == pytest.approx(high) == pytest.approx(point.mean)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda g, t, c: (g[1:], t, c), "expected one an image"),
-    (lambda g, t, c: ([], [], c), "at least one"),
-    (lambda g, t, c: (g, t, c, "voc"), "mode: expected one of area, 11-point, coco, got 'voc'"),
-    (lambda g, t, c: (g, t, c[:1]), "labels: expected classes out of person, got 'car'"),
-    (lambda g, t, c: ([one._replace(scores=None) for one in g], t, c), "expected a score for each"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda g, t, c: (g[1:], t, c), "expected one an image"),
+        (lambda g, t, c: ([], [], c), "at least one"),
+        (lambda g, t, c: (g, t, c, "voc"), "mode: expected one of area, 11-point, coco, got 'voc'"),
+        (lambda g, t, c: (g, t, c[:1]), "labels: expected classes out of person, got 'car'"),
+        (
+            lambda g, t, c: ([one._replace(scores=None) for one in g], t, c),
+            "expected a score for each",
+        ),
+    ],
+)
 def test_bad_input(change, message):
     with pytest.raises(ValueError, match=message):
         average_precision(*change(*random_sets(0)))
@@ -382,7 +498,18 @@ def test_bad_input(change, message):
 
 def test_detect_reads_gray(detectors):
     image = scene(1, (60, 80)).infrared
-    one, two = (detect(detectors.infrared.train(), picture, CLASSES) for picture in (image, np.dstack([image] * 3)))
+    one, two = (
+        detect(detectors.infrared.train(), picture, CLASSES)
+        for picture in (image, np.dstack([image] * 3))
+    )
     assert detectors.infrared.training
-    assert one.labels == two.labels and np.array_equal(one.corners, two.corners) and len(one.scores) == len(one.labels)
-    assert (one.corners >= 0).all() and (one.corners[:, ::2] <= 80).all() and (one.corners[:, 1::2] <= 60).all()
+    assert (
+        one.labels == two.labels
+        and np.array_equal(one.corners, two.corners)
+        and len(one.scores) == len(one.labels)
+    )
+    assert (
+        (one.corners >= 0).all()
+        and (one.corners[:, ::2] <= 80).all()
+        and (one.corners[:, 1::2] <= 60).all()
+    )

@@ -20,7 +20,9 @@ class Server(BaseHTTPRequestHandler):
     def do_GET(self):
         content, wanted = self.content.get(self.path), self.headers.get("Range")
         self.asked.append(wanted)
-        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.ranges else 0
+        start = (
+            int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.ranges else 0
+        )
         if content is None or start >= len(content):
             self.send_error(404 if content is None else 416)
             return
@@ -29,7 +31,7 @@ class Server(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
-        self.wfile.write(content[start:][:self.breaks_after])
+        self.wfile.write(content[start:][: self.breaks_after])
 
     def log_message(self, *_args):
         pass
@@ -74,7 +76,10 @@ def test_interrupted_and_resumed(server, tmp_path, ranges):
     assert 0 < kept <= 300_000 and below(tmp_path) == ["file.zip.part"]
     assert f"{kept} bytes are kept" in one_sentence(error) and "file.zip" in str(error.value)
     server.breaks_after = None
-    assert download.fetch(server.url + "file.zip", tmp_path / "file.zip", SHA256).read_bytes() == CONTENT
+    assert (
+        download.fetch(server.url + "file.zip", tmp_path / "file.zip", SHA256).read_bytes()
+        == CONTENT
+    )
     assert server.asked == [None, f"bytes={kept}-"] and below(tmp_path) == ["file.zip"]
 
 
@@ -88,13 +93,19 @@ def test_stopped_by_the_user(server, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             download.fetch(server.url + "file.zip", tmp_path / "file.zip", SHA256)
     assert below(tmp_path) == ["file.zip.part"]
-    assert download.fetch(server.url + "file.zip", tmp_path / "file.zip", SHA256).read_bytes() == CONTENT
+    assert (
+        download.fetch(server.url + "file.zip", tmp_path / "file.zip", SHA256).read_bytes()
+        == CONTENT
+    )
     assert server.asked[-1] == "bytes=1234-"
 
 
 def test_stopped_before_the_last_step(server, tmp_path):
     (tmp_path / "file.zip.part").write_bytes(CONTENT)
-    assert download.fetch(server.url + "file.zip", tmp_path / "file.zip", SHA256).read_bytes() == CONTENT
+    assert (
+        download.fetch(server.url + "file.zip", tmp_path / "file.zip", SHA256).read_bytes()
+        == CONTENT
+    )
     assert below(tmp_path) == ["file.zip"]
 
 
@@ -103,7 +114,10 @@ def test_part_of_another_file(server, tmp_path):
     with pytest.raises(ValueError, match="nothing was kept"):
         download.fetch(server.url + "file.zip", tmp_path / "file.zip", SHA256)
     assert below(tmp_path) == []
-    assert download.fetch(server.url + "file.zip", tmp_path / "file.zip", SHA256).read_bytes() == CONTENT
+    assert (
+        download.fetch(server.url + "file.zip", tmp_path / "file.zip", SHA256).read_bytes()
+        == CONTENT
+    )
 
 
 def test_wrong_checksum(server, tmp_path):
@@ -150,7 +164,10 @@ def test_full_disk(server, tmp_path, monkeypatch):
         with pytest.raises(OSError, match="cannot be written .No space left on device") as error:
             download.fetch(server.url + "file.zip", tmp_path / "file.zip", SHA256)
     assert "file.zip" in one_sentence(error) and below(tmp_path) == ["file.zip.part"]
-    assert download.fetch(server.url + "file.zip", tmp_path / "file.zip", SHA256).read_bytes() == CONTENT
+    assert (
+        download.fetch(server.url + "file.zip", tmp_path / "file.zip", SHA256).read_bytes()
+        == CONTENT
+    )
 
 
 def test_a_file_in_the_way(server, tmp_path):
@@ -162,11 +179,19 @@ def test_a_file_in_the_way(server, tmp_path):
 
 def test_files_of_the_catalogue(server, tmp_path, monkeypatch):
     server.content = {"/input/a/a_A.png": b"first", "/input/a/a_B.png": b"second"}
-    facts = dict(catalog.entry("MFIFB")[1], address=server.url, files={
-        path[1:]: hashlib.sha256(content).hexdigest() for path, content in server.content.items()})
+    facts = dict(
+        catalog.entry("MFIFB")[1],
+        address=server.url,
+        files={
+            path[1:]: hashlib.sha256(content).hexdigest()
+            for path, content in server.content.items()
+        },
+    )
     monkeypatch.setitem(catalog._entries(), "MFIFB", facts)
     paths = catalog.download("mfifb", tmp_path)
     assert [path.read_bytes() for path in paths] == [b"first", b"second"]
     assert paths[0] == tmp_path / "input/a/a_A.png"
-    with pytest.raises(ValueError, match="M3FD: no address with a checksum is known; M3FD_Detection from"):
+    with pytest.raises(
+        ValueError, match="M3FD: no address with a checksum is known; M3FD_Detection from"
+    ):
         catalog.download("M3FD", tmp_path)

@@ -1,4 +1,6 @@
-"""The zoom boxes of figures 3 to 5: where they are put, what is measured in them, and that the figure shows them."""
+"""The zoom boxes of figures 3 to 5: where they are put, what is measured in them, and that the
+figure shows them.
+"""
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ def test_window_means_are_means(seed, height, width):
     found = zoom.window_means(values, (height, width))
     assert found.shape == (10 - height, 12 - width)
     for (y, x), mean in np.ndenumerate(found):
-        assert mean == pytest.approx(values[y:y + height, x:x + width].mean())
+        assert mean == pytest.approx(values[y : y + height, x : x + width].mean())
 
 
 def test_disagreement_is_zero_where_all_agree():
@@ -52,12 +54,18 @@ def test_red_holds_the_object_that_differs_and_green_the_texture_that_does():
 def test_boxes_are_inside_and_apart(seed, count, share):
     rng = np.random.default_rng(seed)
     pictures = rng.integers(0, 256, (3, 40, 52)).astype(np.uint8)
-    objects = np.c_[rng.uniform(0, 40, count), rng.uniform(0, 28, count), rng.uniform(2, 12, (count, 2))]
+    objects = np.c_[
+        rng.uniform(0, 40, count), rng.uniform(0, 28, count), rng.uniform(2, 12, (count, 2))
+    ]
     red, green = zoom.choose(pictures, objects, share)
     for box in (red, green):
         assert zoom.check(box, pictures[0].shape) == box
-    assert (red.x + red.width <= green.x or green.x + green.width <= red.x
-            or red.y + red.height <= green.y or green.y + green.height <= red.y)
+    assert (
+        red.x + red.width <= green.x
+        or green.x + green.width <= red.x
+        or red.y + red.height <= green.y
+        or green.y + green.height <= red.y
+    )
 
 
 def test_nobody_looked_for_objects():
@@ -65,12 +73,22 @@ def test_nobody_looked_for_objects():
     other[20:30, 40:55] = 200
     red, green = zoom.choose([plain, other])
     assert red.of(other).sum() == other.sum()
-    assert green.x + green.width <= red.x or green.y + green.height <= red.y or green.y >= red.y + red.height
+    assert (
+        green.x + green.width <= red.x
+        or green.y + green.height <= red.y
+        or green.y >= red.y + red.height
+    )
 
 
-@pytest.mark.parametrize(("box", "message"), [
-    ([1, 2, 3], "expected x, y, width, height"), ([0, 0, 1, 5], "at least 2x2"), ([35, 0, 10, 10], "inside 30x40"),
-    ([0.5, 0, 10, 10], "whole pixels")])
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ([1, 2, 3], "expected x, y, width, height"),
+        ([0, 0, 1, 5], "at least 2x2"),
+        ([35, 0, 10, 10], "inside 30x40"),
+        ([0.5, 0, 10, 10], "whole pixels"),
+    ],
+)
 def test_bad_boxes(box, message):
     with pytest.raises(ValueError, match=message):
         zoom.check(box, (30, 40), "red")
@@ -80,19 +98,32 @@ def test_measure_by_hand():
     picture = np.full((40, 60), 50, np.uint8)
     picture[10:30, 8:18] = 90
     picture[:, 40:] = np.arange(20) * 4
-    found = zoom.measure({"a": picture}, Box(5, 5, 20, 28), Box(45, 5, 10, 10), np.array([[8, 10, 10, 20.0]]))
+    found = zoom.measure(
+        {"a": picture}, Box(5, 5, 20, 28), Box(45, 5, 10, 10), np.array([[8, 10, 10, 20.0]])
+    )
     assert found.loc["a", "foreground contrast"] == 40
     # A ramp of 4 a pixel: sqrt((4^2 + 0) / 2), but for how AG treats the border.
     assert found.loc["a", "background gradient"] == pytest.approx(4 / np.sqrt(2), rel=0.25)
-    assert zoom.measure({"a": picture}, Box(8, 10, 10, 20), Box(45, 5, 10, 10)).loc["a", "foreground contrast"] == 40
+    assert (
+        zoom.measure({"a": picture}, Box(8, 10, 10, 20), Box(45, 5, 10, 10)).loc[
+            "a", "foreground contrast"
+        ]
+        == 40
+    )
 
 
 def test_pick():
     image = np.zeros((4, 4), np.uint8)
-    empty, one, two = (Pair(name, image, image, np.zeros((len(labels), 4)), labels)
-                       for name, labels in (("empty", []), ("one", ["car"]), ("two", ["car"])))
+    empty, one, two = (
+        Pair(name, image, image, np.zeros((len(labels), 4)), labels)
+        for name, labels in (("empty", []), ("one", ["car"]), ("two", ["car"]))
+    )
     pairs = [empty, one, two]
-    assert zoom.pick(pairs) is one and zoom.pick(pairs, taken=["one"]) is two and zoom.pick(pairs, "empty") is empty
+    assert (
+        zoom.pick(pairs) is one
+        and zoom.pick(pairs, taken=["one"]) is two
+        and zoom.pick(pairs, "empty") is empty
+    )
     assert zoom.pick([empty]) is empty
     with pytest.raises(ValueError, match="expected one named 'three', found none"):
         zoom.pick(pairs, "three")
@@ -105,12 +136,19 @@ def test_figure_shows_the_parts(tmp_path):
     figure = figures_fused.zooms(pictures, red, green, columns=3)
     assert len(figure.axes) == 3 * len(pictures)
     for number, picture in enumerate(pictures.values()):
-        whole, left, right = figure.axes[3 * number:3 * number + 3]
+        whole, left, right = figure.axes[3 * number : 3 * number + 3]
         assert np.array_equal(whole.images[0].get_array(), picture)
-        assert [patch.get_bbox().bounds for patch in whole.patches] == [(3.5, 5.5, 12, 9), (21.5, 14.5, 10, 10)]
+        assert [patch.get_bbox().bounds for patch in whole.patches] == [
+            (3.5, 5.5, 12, 9),
+            (21.5, 14.5, 10, 10),
+        ]
         assert np.array_equal(left.images[0].get_array(), picture[6:15, 4:16])
         assert np.array_equal(right.images[0].get_array(), picture[15:25, 22:32])
     places = [axis.get_position() for axis in figure.axes]
     assert all(0 <= one.x0 < one.x1 <= 1.0001 and -0.0001 <= one.y0 < one.y1 <= 1 for one in places)
-    assert not any(a.overlaps(b) for i, a in enumerate(places) for b in places[:i]
-                   if min(a.x1, b.x1) - max(a.x0, b.x0) > 1e-6 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1e-6)
+    assert not any(
+        a.overlaps(b)
+        for i, a in enumerate(places)
+        for b in places[:i]
+        if min(a.x1, b.x1) - max(a.x0, b.x0) > 1e-6 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1e-6
+    )

@@ -1,4 +1,6 @@
-"""A GPU and the CPU agree: every learned method, the attention, a training. Skipped where there is no GPU."""
+"""A GPU and the CPU agree: every learned method, the attention, a training. Skipped where there is
+no GPU.
+"""
 
 from dataclasses import replace
 
@@ -18,7 +20,9 @@ from fusionlib.training.model import load
 from fusionlib.training.settings import SMOKE
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-VARIANTS = [(name, variant) for name in (MOE_FUSION, *COMPARED) for variant in methods.variants_of(name)]
+VARIANTS = [
+    (name, variant) for name in (MOE_FUSION, *COMPARED) for variant in methods.variants_of(name)
+]
 
 
 def gray(seed: int = 3, size=(97, 131)):
@@ -34,14 +38,20 @@ def test_methods_fuse_to_the_same_gray_values(name, variant, request):
         pytest.skip(said)
     a, b = gray()
     difference = np.abs(on["cuda"].fuse(a, b).astype(int) - on["cpu"].fuse(a, b))
-    assert difference.max() <= 1, "a value on the edge between two gray levels may fall to either side"
+    assert difference.max() <= 1, (
+        "a value on the edge between two gray levels may fall to either side"
+    )
     assert (difference > 0).mean() < 0.01
 
 
 def test_attention_agrees():
     infrared, visible = gray()
-    maps = [load(root() / methods.ARTEFACT, device).predict_pair(infrared, visible, details=False)[1].cpu()
-            for device in ("cpu", "cuda")]
+    maps = [
+        load(root() / methods.ARTEFACT, device)
+        .predict_pair(infrared, visible, details=False)[1]
+        .cpu()
+        for device in ("cpu", "cuda")
+    ]
     assert torch.allclose(*maps, atol=1e-4)
 
 

@@ -5,7 +5,10 @@ from test_runs import FINISH, notebook
 
 from workflow import graph
 
-PROFILE = "jobs: 1\nthreads: 1\nseed: 0\ndevice: cpu\nmulti_focus: [builtin]\ninfrared_visible: [builtin]\n"
+PROFILE = (
+    "jobs: 1\nthreads: 1\nseed: 0\ndevice: cpu\nmulti_focus: [builtin]\ninfrared_visible:"
+    " [builtin]\n"
+)
 
 
 @pytest.fixture
@@ -14,12 +17,18 @@ def tiny(tmp_path):
     (home / "profiles").mkdir(parents=True)
     (home / "profiles" / "smoke.yaml").write_text(PROFILE)
     (home / "profiles" / "sample.yaml").write_text(
-        PROFILE + "multi_focus_paper: [one, two]\nmulti_focus_reference: [builtin, two]\n")
-    (home / "nodes.yaml").write_text("each: {notebook: each.ipynb, gives: [e], over: multi_focus_paper}\n"
-                                     "all: {notebook: all.ipynb, gives: [a], together: multi_focus_reference}\n")
+        PROFILE + "multi_focus_paper: [one, two]\nmulti_focus_reference: [builtin, two]\n"
+    )
+    (home / "nodes.yaml").write_text(
+        "each: {notebook: each.ipynb, gives: [e], over: multi_focus_paper}\n"
+        "all: {notebook: all.ipynb, gives: [a], together: multi_focus_reference}\n"
+    )
     for name, kind in (("each", "str = ''"), ("all", "list = []")):
-        notebook(tmp_path / "notebooks" / f"{name}.ipynb", FINISH,
-                 parameters=f"output: str = ''\ndata: {kind}\ndataset: {kind}")
+        notebook(
+            tmp_path / "notebooks" / f"{name}.ipynb",
+            FINISH,
+            parameters=f"output: str = ''\ndata: {kind}\ndataset: {kind}",
+        )
     for name in ("one", "two"):
         (tmp_path / "data" / "mfif" / name).mkdir(parents=True)
     return tmp_path
@@ -27,10 +36,16 @@ def tiny(tmp_path):
 
 def test_lists_of_a_profile(tiny):
     folder = tiny / "data" / "mfif"
-    nodes = {node.name: node for node in graph.expand("sample", tiny, data=str(tiny / "data"), here=tiny / "workflow")}
+    nodes = {
+        node.name: node
+        for node in graph.expand("sample", tiny, data=str(tiny / "data"), here=tiny / "workflow")
+    }
     assert list(nodes) == ["each-one", "each-two", "all"]
     assert nodes["each-two"].parameters == {"dataset": "two", "data": str(folder / "two")}
-    assert nodes["all"].parameters == {"dataset": ["built-in", "two"], "data": ["", str(folder / "two")]}
+    assert nodes["all"].parameters == {
+        "dataset": ["built-in", "two"],
+        "data": ["", str(folder / "two")],
+    }
 
 
 def test_a_list_that_is_left_out_is_the_built_in_data(tiny):
@@ -53,6 +68,10 @@ def test_data_that_nobody_asked_for_need_not_be_there(tiny):
         graph.expand("sample", tiny, only=["e"], data=data, here=here)
     table = here / "nodes.yaml"
     table.write_text(table.read_text().replace("gives: [a],", "gives: [a], after: {each: before},"))
-    notebook(tiny / "notebooks" / "all.ipynb", FINISH, parameters="output: str = ''\ndata: list = []\ndataset: list = []\nbefore: list = []")
+    notebook(
+        tiny / "notebooks" / "all.ipynb",
+        FINISH,
+        parameters="output: str = ''\ndata: list = []\ndataset: list = []\nbefore: list = []",
+    )
     with pytest.raises(ValueError, match="FUSION_DATA: expected the data set one at"):
         graph.expand("sample", tiny, only=["a"], data=data, here=here)

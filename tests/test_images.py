@@ -38,7 +38,9 @@ def test_palette_alpha_and_one_bit(tmp_path):
     assert images.read(tmp_path / "palette.png").shape == (5, 7, 3)
     alpha = np.dstack([COLOUR, np.full((5, 7), 10, np.uint8)])
     Image.fromarray(alpha).save(tmp_path / "rgba.png")
-    assert np.array_equal(images.read(tmp_path / "rgba.png"), COLOUR), "the colours below a low alpha are kept"
+    assert np.array_equal(images.read(tmp_path / "rgba.png"), COLOUR), (
+        "the colours below a low alpha are kept"
+    )
     Image.fromarray(np.dstack([RAMP, RAMP])).save(tmp_path / "la.png")
     assert np.array_equal(images.read(tmp_path / "la.png"), RAMP)
     Image.fromarray(RAMP > 100).save(tmp_path / "one.png")
@@ -63,12 +65,22 @@ def write_bytes(path, content):
 
 
 def test_every_bad_file_is_one_sentence_with_its_name(tmp_path):
-    whole = images.write(tmp_path / "whole.png", np.random.default_rng(0).integers(0, 256, (40, 40)).astype(np.uint8))
+    whole = images.write(
+        tmp_path / "whole.png", np.random.default_rng(0).integers(0, 256, (40, 40)).astype(np.uint8)
+    )
     cases = {
         "missing.png": (lambda path: None, FileNotFoundError, "nothing there"),
         "empty.png": (lambda path: write_bytes(path, b""), ValueError, "0 bytes"),
-        "text.png": (lambda path: write_bytes(path, b"not an image at all"), ValueError, "none of them"),
-        "truncated.png": (lambda path: write_bytes(path, whole.read_bytes()[:700]), ValueError, "truncated"),
+        "text.png": (
+            lambda path: write_bytes(path, b"not an image at all"),
+            ValueError,
+            "none of them",
+        ),
+        "truncated.png": (
+            lambda path: write_bytes(path, whole.read_bytes()[:700]),
+            ValueError,
+            "truncated",
+        ),
         "folder.png": (lambda path: path.mkdir(), ValueError, "folder"),
     }
     for name, (make, error, words) in cases.items():
@@ -78,14 +90,17 @@ def test_every_bad_file_is_one_sentence_with_its_name(tmp_path):
         assert name in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("bad, error, words", [
-    (RAMP.astype(float), TypeError, "expected uint8"),
-    (np.full((3, 3), np.nan), TypeError, "9 NaN"),
-    ([[1, 2]], TypeError, "list"),
-    (np.zeros((0, 4), np.uint8), ValueError, "neither side 0"),
-    (np.zeros((4, 4, 4), np.uint8), ValueError, r"\(4, 4, 4\)"),
-    (np.zeros(4, np.uint8), ValueError, r"\(4,\)"),
-])
+@pytest.mark.parametrize(
+    "bad, error, words",
+    [
+        (RAMP.astype(float), TypeError, "expected uint8"),
+        (np.full((3, 3), np.nan), TypeError, "9 NaN"),
+        ([[1, 2]], TypeError, "list"),
+        (np.zeros((0, 4), np.uint8), ValueError, "neither side 0"),
+        (np.zeros((4, 4, 4), np.uint8), ValueError, r"\(4, 4, 4\)"),
+        (np.zeros(4, np.uint8), ValueError, r"\(4,\)"),
+    ],
+)
 def test_bad_arrays(bad, error, words):
     with pytest.raises(error, match=words):
         images.check(bad, "x")
@@ -97,7 +112,9 @@ def test_sizes_that_differ_name_both():
 
 
 def test_rounding_is_half_away_from_zero_and_clipped():
-    assert images.to_uint8(np.array([[-3, 0.4999, 0.5, 1.5, 254.5, 999]])).tolist() == [[0, 0, 1, 2, 255, 255]]
+    assert images.to_uint8(np.array([[-3, 0.4999, 0.5, 1.5, 254.5, 999]])).tolist() == [
+        [0, 0, 1, 2, 255, 255]
+    ]
     with pytest.raises(ValueError, match="2 NaN or infinite"):
         images.to_uint8(np.array([[1, np.nan, np.inf]]))
     with pytest.raises(ValueError, match=r"\[0, 1\]"):

@@ -1,4 +1,6 @@
-"""Folders of infrared-visible pairs: what they hold, how boxes follow their image, and one sentence for bad input."""
+"""Folders of infrared-visible pairs: what they hold, how boxes follow their image, and one sentence
+for bad input.
+"""
 
 import json
 
@@ -15,16 +17,34 @@ from fusionlib.datasets.scenes import scene, write_scenes
 def make(folder, sizes=None, infrared="ir", visible="vi", suffixes=(".png", ".png")):
     rng = np.random.default_rng(0)
     for name, (height, width) in (sizes or {"a": (40, 50), "b": (33, 47)}).items():
-        images.write(folder / infrared / (name + suffixes[0]), rng.integers(0, 256, (height, width), np.uint8))
-        images.write(folder / visible / (name + suffixes[1]), rng.integers(0, 256, (height, width, 3), np.uint8))
+        images.write(
+            folder / infrared / (name + suffixes[0]),
+            rng.integers(0, 256, (height, width), np.uint8),
+        )
+        images.write(
+            folder / visible / (name + suffixes[1]),
+            rng.integers(0, 256, (height, width, 3), np.uint8),
+        )
     return folder
 
 
-def annotate(folder, boxes=(("a", [1, 2, 10, 20], 1),), categories=("person", "bicycle", "car"), entries=None, **more):
+def annotate(
+    folder,
+    boxes=(("a", [1, 2, 10, 20], 1),),
+    categories=("person", "bicycle", "car"),
+    entries=None,
+    **more,
+):
     entries = entries or [{"id": i, "file_name": f"{name}.png"} for i, name in enumerate("ab")]
     ids = {entry["file_name"][0]: entry["id"] for entry in entries}
-    coco = {"images": entries, "categories": [{"id": i, "name": n} for i, n in enumerate(categories, 1)],
-            "annotations": [{"image_id": ids.get(name, name), "bbox": box, "category_id": c} for name, box, c in boxes]}
+    coco = {
+        "images": entries,
+        "categories": [{"id": i, "name": n} for i, n in enumerate(categories, 1)],
+        "annotations": [
+            {"image_id": ids.get(name, name), "bbox": box, "category_id": c}
+            for name, box, c in boxes
+        ],
+    }
     images.write_text(folder / "annotations.json", json.dumps(coco | more))
     return folder
 
@@ -35,18 +55,32 @@ def test_scenes_come_back(tmp_path):
     for seed, pair in enumerate(pairs):
         made = scene(seed, (48, 64))
         assert pair.name == f"{seed:05d}_{made.condition}"
-        assert np.array_equal(pair.infrared, made.infrared) and np.array_equal(pair.visible, made.visible)
+        assert np.array_equal(pair.infrared, made.infrared) and np.array_equal(
+            pair.visible, made.visible
+        )
         assert np.array_equal(pair.boxes, made.boxes) and pair.labels == made.labels
     train, val = (InfraredVisible(tmp_path, split) for split in ("train", "val"))
     assert train.names + val.names == pairs.names and len(val) == 1
     assert pairs[pairs.names[2]].name == pairs.names[2]
 
 
-@pytest.mark.parametrize(("infrared", "visible"), [
-    ("Ir", "Vis"), ("IR", "VI"), ("infrared", "visible"), ("Inf", "RGB"), ("cropinfrared", "crop_LR_visible")])
+@pytest.mark.parametrize(
+    ("infrared", "visible"),
+    [
+        ("Ir", "Vis"),
+        ("IR", "VI"),
+        ("infrared", "visible"),
+        ("Inf", "RGB"),
+        ("cropinfrared", "crop_LR_visible"),
+    ],
+)
 def test_spellings(tmp_path, infrared, visible):
-    pair = InfraredVisible(make(tmp_path, infrared=infrared, visible=visible, suffixes=(".bmp", ".tif")))["b"]
-    assert pair.infrared.shape == (33, 47) and pair.visible.shape == (33, 47, 3) and pair.boxes is None
+    pair = InfraredVisible(
+        make(tmp_path, infrared=infrared, visible=visible, suffixes=(".bmp", ".tif"))
+    )["b"]
+    assert (
+        pair.infrared.shape == (33, 47) and pair.visible.shape == (33, 47, 3) and pair.boxes is None
+    )
 
 
 def test_class_spellings_and_selection(tmp_path):
@@ -72,7 +106,13 @@ def test_empty_unannotated_and_equal_channels(tmp_path):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(8, 60), st.integers(8, 60), st.integers(8, 90), st.integers(8, 90), st.integers(0, 99))
+@given(
+    st.integers(8, 60),
+    st.integers(8, 60),
+    st.integers(8, 90),
+    st.integers(8, 90),
+    st.integers(0, 99),
+)
 def test_boxes_are_resized_with_their_image(height, width, new_height, new_width, seed):
     """A bright rectangle stays inside its box, and the box around it stays tight."""
     rng = np.random.default_rng(seed)
@@ -80,7 +120,9 @@ def test_boxes_are_resized_with_their_image(height, width, new_height, new_width
     w, h = rng.integers(4, width - x + 1), rng.integers(4, height - y + 1)
     image = np.zeros((height, width), np.uint8)
     image[y : y + h, x : x + w] = 255
-    pair = Pair("p", image, image, np.array([[x, y, w, h]], float), ["car"]).resized((new_height, new_width))
+    pair = Pair("p", image, image, np.array([[x, y, w, h]], float), ["car"]).resized(
+        (new_height, new_width)
+    )
     assert pair.infrared.shape == pair.visible.shape == (new_height, new_width)
     rows, columns = np.nonzero(pair.infrared > pair.infrared.max() / 2)
     found = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
@@ -96,7 +138,10 @@ def test_size_of_the_whole_set(tmp_path):
 
 
 def test_splits_and_names(tmp_path):
-    entries = [{"id": 7, "file_name": "vi/a.png", "split": "train"}, {"id": 9, "file_name": "b.png", "split": "val"}]
+    entries = [
+        {"id": 7, "file_name": "vi/a.png", "split": "train"},
+        {"id": 9, "file_name": "b.png", "split": "val"},
+    ]
     annotate(make(tmp_path), (), entries=entries)
     assert InfraredVisible(tmp_path, "val").names == ["b"]
     assert InfraredVisible(tmp_path, names=["b.png", "a"]).names == ["b", "a"]
@@ -104,9 +149,15 @@ def test_splits_and_names(tmp_path):
     assert InfraredVisible(tmp_path, "val").names == ["a"]
     for call, message in (
         (lambda: InfraredVisible(tmp_path, "test"), "split: .* has val, got 'test'"),
-        (lambda: InfraredVisible(tmp_path, "val", ["b"]), "names: expected images of .* in split 'val', got 'b'"),
+        (
+            lambda: InfraredVisible(tmp_path, "val", ["b"]),
+            "names: expected images of .* in split 'val', got 'b'",
+        ),
         (lambda: InfraredVisible(tmp_path, names=["z"]), "names: expected images of .*, got 'z'"),
-        (lambda: InfraredVisible(tmp_path, classes=["dragon"]), "classes: expected some of .*'dragon'"),
+        (
+            lambda: InfraredVisible(tmp_path, classes=["dragon"]),
+            "classes: expected some of .*'dragon'",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             call()
@@ -120,16 +171,22 @@ def test_slack_is_cut(tmp_path):
     assert InfraredVisible(tmp_path)["a"].boxes.tolist() == [[0, 0, 50, 40]]
 
 
-@pytest.mark.parametrize(("boxes", "message"), [
-    ([("a", [45, 2, 10, 5], 1)], r"a.png: expected boxes .* inside 40x50 .*, got \[45, 2, 10, 5\]"),
-    ([("a", [-3, 2, 10, 5], 1)], "expected boxes .* inside 40x50"),
-    ([("a", [3, 2, 0, 5], 1)], "expected boxes .* inside 40x50"),
-    ([("a", [3, 2, float("nan"), 5], 1)], "expected boxes .* inside 40x50"),
-    ([("a", [3, 2, 5], 1)], "expected annotation 0 to have four numbers"),
-    ([("a", [3, 2, "5", 5], 1)], "expected annotation 0 to have four numbers"),
-    ([("z", [3, 2, 5, 5], 1)], "expected annotation 0 to have four numbers and a listed image"),
-    ([("a", [3, 2, 5, 5], 4)], "expected classes out of .*, got '4'"),
-])
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        (
+            [("a", [45, 2, 10, 5], 1)],
+            r"a.png: expected boxes .* inside 40x50 .*, got \[45, 2, 10, 5\]",
+        ),
+        ([("a", [-3, 2, 10, 5], 1)], "expected boxes .* inside 40x50"),
+        ([("a", [3, 2, 0, 5], 1)], "expected boxes .* inside 40x50"),
+        ([("a", [3, 2, float("nan"), 5], 1)], "expected boxes .* inside 40x50"),
+        ([("a", [3, 2, 5], 1)], "expected annotation 0 to have four numbers"),
+        ([("a", [3, 2, "5", 5], 1)], "expected annotation 0 to have four numbers"),
+        ([("z", [3, 2, 5, 5], 1)], "expected annotation 0 to have four numbers and a listed image"),
+        ([("a", [3, 2, 5, 5], 4)], "expected classes out of .*, got '4'"),
+    ],
+)
 def test_bad_boxes(tmp_path, boxes, message):
     annotate(make(tmp_path), boxes)
     with pytest.raises(ValueError, match=message):
@@ -160,7 +217,9 @@ def test_bad_folders(tmp_path):
     with pytest.raises(ValueError, match="expected 80x100 .* got 40x50"):
         InfraredVisible(tmp_path)["a"]
     (tmp_path / "IR").mkdir()
-    with pytest.raises(ValueError, match="expected one folder of infrared images.* found IR and ir"):
+    with pytest.raises(
+        ValueError, match="expected one folder of infrared images.* found IR and ir"
+    ):
         InfraredVisible(tmp_path)
 
 

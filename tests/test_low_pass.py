@@ -1,4 +1,6 @@
-"""The questions about the low-pass weight, the focus pick and enfuse, against direct computation."""
+"""The questions about the low-pass weight, the focus pick and enfuse, against direct
+computation.
+"""
 
 import numpy as np
 import pytest
@@ -19,7 +21,9 @@ GRID = np.linspace(0, 1, 101)
 def scene():
     pair = pairs(names=["chelsea"]).load("chelsea")
     crop = (slice(40, 168), slice(120, 280))
-    return Pair("crop", *(images.luma(image)[crop] for image in (pair.a, pair.b, pair.reference)), "exact")
+    return Pair(
+        "crop", *(images.luma(image)[crop] for image in (pair.a, pair.b, pair.reference)), "exact"
+    )
 
 
 @pytest.fixture(scope="module", params=["LP", "CvT"])
@@ -41,8 +45,14 @@ def test_terms_sum_to_the_objective_and_their_shares_to_one(problem):
     terms = low_pass.terms(objective, GRID)
     assert np.allclose(terms["f"], objective(GRID), rtol=0, atol=1e-12)
     assert np.allclose(low_pass.shares(terms).sum(), 1)
-    assert terms["EN"].iloc[50] == pytest.approx(0.25 * metrics.entropy(objective.fused(GRID[50])), abs=1e-9)
-    assert low_pass.shares(terms.assign(CC=0.2, EN=1.0, **{"1/RMSE": 0.1}, f=1.3))["variation"].isna().all()
+    assert terms["EN"].iloc[50] == pytest.approx(
+        0.25 * metrics.entropy(objective.fused(GRID[50])), abs=1e-9
+    )
+    assert (
+        low_pass.shares(terms.assign(CC=0.2, EN=1.0, **{"1/RMSE": 0.1}, f=1.3))["variation"]
+        .isna()
+        .all()
+    )
 
 
 @settings(max_examples=20, deadline=None)
@@ -52,7 +62,9 @@ def test_error_is_the_rmse_of_the_image(w):
     a, b, reference = random.integers(0, 256, (3, 32, 40)).astype(np.uint8)
     objective = low_pass.objective("LP", a, b, levels=2)
     error = low_pass.Error(objective, reference)
-    assert error(w) == pytest.approx(np.sqrt(((objective.image(w) - reference) ** 2).mean()), rel=1e-9)
+    assert error(w) == pytest.approx(
+        np.sqrt(((objective.image(w) - reference) ** 2).mean()), rel=1e-9
+    )
     assert error(error.best) <= error(w) + 1e-9
 
 
@@ -93,20 +105,28 @@ def test_choices(problem, scene, monkeypatch):
     error = low_pass.Error(objective, scene.reference)
     assert error(weights["best possible"]) <= min(error(weights["0.5"]), error(weights["found"]))
     monkeypatch.setattr(Pair, "printed_as", "leopard")
-    printed = low_pass.choices(Pair("leopard", scene.a, scene.b, scene.reference, "exact"), transform, objective)
+    printed = low_pass.choices(
+        Pair("leopard", scene.a, scene.b, scene.reference, "exact"), transform, objective
+    )
     assert list(printed)[3:] == ["printed, PSO", "printed, BA"]
     assert transform == "CvT" or (printed["printed, PSO"], printed["printed, BA"]) == (0.52, 0.37)
 
 
-@pytest.mark.parametrize("name, changes, sentence", [("DWT", {}, "transform: expected one of LP, CvT, got 'DWT'"),
-                                                     ("LP", {"scales": 3}, "LP: expected parameters among levels"),
-                                                     ("LP", {"weight": 0.3}, "LP: expected parameters among levels")])
+@pytest.mark.parametrize(
+    "name, changes, sentence",
+    [
+        ("DWT", {}, "transform: expected one of LP, CvT, got 'DWT'"),
+        ("LP", {"scales": 3}, "LP: expected parameters among levels"),
+        ("LP", {"weight": 0.3}, "LP: expected parameters among levels"),
+    ],
+)
 def test_wrong_words(scene, name, changes, sentence):
     with pytest.raises(ValueError, match=sentence):
         low_pass.objective(name, *scene.sources, **changes)
 
 
-# ---- ways without a weight --------------------------------------------------------------------------------------
+# ---- ways without a weight -----------------------------------------------------------------------
+
 
 def test_the_focus_pick_finds_the_sharp_half():
     sharp = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
@@ -118,8 +138,14 @@ def test_the_focus_pick_finds_the_sharp_half():
     assert not sharper(a, a).any(), "equal sources: the second"
 
 
-@pytest.mark.parametrize("a, b, sigma", [(np.zeros((4, 4)), np.zeros((4, 5)), 3), (np.zeros(4), np.zeros(4), 3),
-                                         (np.zeros((4, 4)), np.zeros((4, 4)), 0)])
+@pytest.mark.parametrize(
+    "a, b, sigma",
+    [
+        (np.zeros((4, 4)), np.zeros((4, 5)), 3),
+        (np.zeros(4), np.zeros(4), 3),
+        (np.zeros((4, 4)), np.zeros((4, 4)), 0),
+    ],
+)
 def test_the_focus_pick_refuses(a, b, sigma):
     with pytest.raises(ValueError, match="expected"):
         sharper(a, b, sigma)
@@ -132,8 +158,14 @@ def test_enfuse_is_named_where_it_is_missing(scene, monkeypatch):
         external.enfuse(*scene.sources)
 
 
-@pytest.mark.parametrize("script, sentence", [("echo broken >&2; exit 3", "got exit code 3: broken"),
-                                              ("sleep 5", "within 0.2 s"), ("exit 0", "exit code 0: it said nothing")])
+@pytest.mark.parametrize(
+    "script, sentence",
+    [
+        ("echo broken >&2; exit 3", "got exit code 3: broken"),
+        ("sleep 5", "within 0.2 s"),
+        ("exit 0", "exit code 0: it said nothing"),
+    ],
+)
 def test_enfuse_that_fails(scene, tmp_path, monkeypatch, script, sentence):
     program = tmp_path / "enfuse"
     program.write_text(f"#!/bin/sh\n{script}\n")
@@ -148,6 +180,8 @@ def test_enfuse_is_nearer_to_the_truth_than_the_mean(scene):
     a, b = scene.sources
     fused = external.enfuse(a, b)
     assert fused.shape == a.shape and fused.dtype == np.uint8
-    error = {name: metrics.compare(image, scene.reference, ["RMSE"])["RMSE"]
-             for name, image in {"enfuse": fused, "mean": get("average").fuse(a, b)}.items()}
+    error = {
+        name: metrics.compare(image, scene.reference, ["RMSE"])["RMSE"]
+        for name, image in {"enfuse": fused, "mean": get("average").fuse(a, b)}.items()
+    }
     assert error["enfuse"] < error["mean"]

@@ -1,4 +1,6 @@
-"""Every method from outside: one call, gray or colour, any size; and the numbers of the multi-focus paper."""
+"""Every method from outside: one call, gray or colour, any size; and the numbers of the multi-focus
+paper.
+"""
 
 import subprocess
 import sys
@@ -16,7 +18,9 @@ CLASSICAL = ["average", "maximum", "LP", "CvT", "LP+PSO", "LP+BA", "LP+exact", "
 
 def pair(shape, seed=0):
     rng = np.random.default_rng(seed)
-    return rng.integers(0, 256, shape).astype(np.uint8), rng.integers(0, 256, shape).astype(np.uint8)
+    return rng.integers(0, 256, shape).astype(np.uint8), rng.integers(0, 256, shape).astype(
+        np.uint8
+    )
 
 
 @pytest.mark.parametrize("name", CLASSICAL)
@@ -40,7 +44,9 @@ def test_one_coloured_source_keeps_its_chroma(name):
     gray, _ = pair((64, 80))
     colour = np.clip(pair((64, 80, 3), 1)[0] // 4 + 90, 0, 255).astype(np.uint8)
     fused = get(name).fuse(gray // 4 + 90, colour)
-    expected = images.with_chroma(get(name).fuse(gray // 4 + 90, images.luma(colour)), images.chroma(colour))
+    expected = images.with_chroma(
+        get(name).fuse(gray // 4 + 90, images.luma(colour)), images.chroma(colour)
+    )
     assert np.array_equal(fused, expected)
     assert images.is_colour(get(name).fuse(colour, gray))
 
@@ -49,7 +55,8 @@ def test_both_coloured_share_one_selection():
     photograph = BuiltIn().load("astronaut")
     a, b = photograph.a, photograph.b
     swapped = get("LP").fuse(a[..., ::-1], b[..., ::-1], rule=1)
-    # The luma of a swapped image differs, its selection hardly: channels fused alone would shift hues at edges.
+    # The luma of a swapped image differs, its selection hardly: channels fused alone would shift
+    # hues at edges.
     assert np.abs(swapped[..., ::-1].astype(int) - get("LP").fuse(a, b, rule=1)).mean() < 1
     gray = np.dstack([images.luma(a)] * 3), np.dstack([images.luma(b)] * 3)
     assert get("LP").fuse(*gray).ndim == 2, "three equal channels are gray"
@@ -57,21 +64,30 @@ def test_both_coloured_share_one_selection():
 
 def test_transforms_are_near_the_truth_where_the_mean_is_not():
     photograph = BuiltIn().load("camera")
-    error = {name: metrics.compare(get(name).fuse(photograph.a, photograph.b), photograph.reference, ["RMSE"])["RMSE"]
-             for name in ("average", "maximum", "LP", "CvT")}
+    error = {
+        name: metrics.compare(
+            get(name).fuse(photograph.a, photograph.b), photograph.reference, ["RMSE"]
+        )["RMSE"]
+        for name in ("average", "maximum", "LP", "CvT")
+    }
     assert max(error["LP"], error["CvT"]) < 0.35 * min(error["average"], error["maximum"])
 
 
 def test_a_search_finds_the_weight_that_fuses_best_by_its_own_objective():
     photograph = BuiltIn().load("brick")
-    found = {search: get(f"LP+{search}").fuse_with_info(photograph.a, photograph.b)[1] for search in ("PSO", "BA", "exact")}
+    found = {
+        search: get(f"LP+{search}").fuse_with_info(photograph.a, photograph.b)[1]
+        for search in ("PSO", "BA", "exact")
+    }
     for search in ("PSO", "BA"):
         assert found[search]["objective"] <= found["exact"]["objective"] + 1e-6
         assert found[search]["objective"] > found["exact"]["objective"] - 1e-3
         assert found[search]["evaluations"] == 1640
     same = get("LP").fuse(photograph.a, photograph.b, weight=found["exact"]["weight"])
     searched = get("LP+exact").fuse(photograph.a, photograph.b)
-    assert np.abs(same.astype(int) - searched).max() <= 1, "P + w D is the fusion at w but for rounding"
+    assert np.abs(same.astype(int) - searched).max() <= 1, (
+        "P + w D is the fusion at w but for rounding"
+    )
 
 
 def test_printed_form_searches_two_numbers():
@@ -82,8 +98,12 @@ def test_printed_form_searches_two_numbers():
 
 def test_curvelets_on_leopard_are_within_one_percent(fusion_data):
     leopard = MultiFocus(fusion_data / "mfif" / "gray_classic").load("leopard")
-    scores = metrics.evaluate(get("CvT").fuse(*leopard.sources), *leopard.sources, convention="multi-focus")
-    printed = published.table("multi-focus", "A-2").query("method == 'CvT'").set_index("metric")["value"]
+    scores = metrics.evaluate(
+        get("CvT").fuse(*leopard.sources), *leopard.sources, convention="multi-focus"
+    )
+    printed = (
+        published.table("multi-focus", "A-2").query("method == 'CvT'").set_index("metric")["value"]
+    )
     for name in ("MI", "EN", "Qabf"):
         assert abs(scores[name] / printed[name] - 1) < 0.01, name
 
@@ -115,12 +135,17 @@ def test_folder_of_fused_images_is_the_interface(tmp_path):
     assert (tmp_path / "run.json").is_file()
 
 
-# Leopard: the paper's Table A-2. MI of all three LP rows, EN of the first, Qabf of the first are the printed digits.
-@pytest.mark.parametrize("weight, mi, en", [(0.50, 10.3981, 7.4207), (0.52, 10.3814, 7.4207), (0.37, 10.5334, 7.4218)])
+# Leopard: the paper's Table A-2. MI of all three LP rows, EN of the first, Qabf of the first are
+# the printed digits.
+@pytest.mark.parametrize(
+    "weight, mi, en", [(0.50, 10.3981, 7.4207), (0.52, 10.3814, 7.4207), (0.37, 10.5334, 7.4218)]
+)
 def test_leopard_cells_to_four_decimals(fusion_data, weight, mi, en):
     leopard = MultiFocus(fusion_data / "mfif" / "gray_classic").load("leopard")
     fused = get("LP").fuse(*leopard.sources, weight=weight)
-    scores = metrics.evaluate(fused, *leopard.sources, names=["MI", "EN", "Qabf"], convention="multi-focus")
+    scores = metrics.evaluate(
+        fused, *leopard.sources, names=["MI", "EN", "Qabf"], convention="multi-focus"
+    )
     assert (round(scores["MI"], 4), round(scores["EN"], 4)) == (mi, en)
     if weight == 0.5:
         assert round(scores["Qabf"], 4) == 0.9313
@@ -129,17 +154,31 @@ def test_leopard_cells_to_four_decimals(fusion_data, weight, mi, en):
 def test_lab_edge_measure_to_four_decimals(fusion_data):
     lab = MultiFocus(fusion_data / "mfif" / "gray_classic").load("lab")
     fused = get("LP").fuse(*lab.sources)
-    assert round(metrics.evaluate(fused, *lab.sources, names=["Qabf"], convention="multi-focus")["Qabf"], 4) == 0.8978
+    assert (
+        round(
+            metrics.evaluate(fused, *lab.sources, names=["Qabf"], convention="multi-focus")["Qabf"],
+            4,
+        )
+        == 0.8978
+    )
 
 
 def test_gray_is_what_was_fused(tmp_path):
     """Chroma clips: the scored image is the fused Y, not the luma of what is shown."""
     rng = np.random.default_rng(5)
-    infrared, visible = rng.integers(0, 256, (40, 50)).astype(np.uint8), rng.integers(0, 256, (40, 50, 3)).astype(np.uint8)
+    infrared, visible = (
+        rng.integers(0, 256, (40, 50)).astype(np.uint8),
+        rng.integers(0, 256, (40, 50, 3)).astype(np.uint8),
+    )
     fuse_pairs(get("maximum"), [("one", infrared, visible)], tmp_path, progress=False)
-    gray, shown = images.read(tmp_path / "gray" / "one.png"), images.read(tmp_path / "color" / "one.png")
+    gray, shown = (
+        images.read(tmp_path / "gray" / "one.png"),
+        images.read(tmp_path / "color" / "one.png"),
+    )
     assert np.array_equal(gray, np.maximum(infrared, images.luma(visible)))
-    assert np.array_equal(shown, get("maximum").fuse(infrared, visible)) and not np.array_equal(gray, images.luma(shown))
+    assert np.array_equal(shown, get("maximum").fuse(infrared, visible)) and not np.array_equal(
+        gray, images.luma(shown)
+    )
 
 
 def test_compared_stands_for_the_whole_table():
@@ -152,7 +191,9 @@ def test_listing_methods_does_not_import_torch():
 
 
 def test_memory_changes_nothing_but_the_way():
-    """MoE-Fusion with as good as no memory, tile by tile, fuses to the same gray values but for the edge between two."""
+    """MoE-Fusion with as good as no memory, tile by tile, fuses to the same gray values but for the
+    edge between two.
+    """
     a, b = pair((211, 173))
     method = get("MoE-Fusion", device="cpu")
     difference = np.abs(method.fuse(a, b).astype(int) - method.fuse(a, b, memory=1e-3))

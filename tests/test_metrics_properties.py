@@ -1,4 +1,6 @@
-"""What must hold for every image: symmetry, bounds, identical images, growing noise, odd and tiny sizes."""
+"""What must hold for every image: symmetry, bounds, identical images, growing noise, odd and tiny
+sizes.
+"""
 
 import math
 import warnings
@@ -16,7 +18,9 @@ EDGE_SENSITIVE = {"Qabf"}  # its angle of pi / 2 where s_x is 0 belongs to the a
 
 
 def image(rng: np.random.Generator, shape: tuple[int, int], kind: str) -> np.ndarray:
-    """Gray images of the kinds that break metrics: noise, two levels, dark, saturated, smooth, constant."""
+    """Gray images of the kinds that break metrics: noise, two levels, dark, saturated, smooth,
+    constant.
+    """
     if kind == "constant":
         return np.full(shape, rng.integers(0, 256), np.uint8)
     if kind == "smooth":
@@ -71,8 +75,14 @@ def test_any_size_and_content_gives_a_number_or_a_reason(triple):
 @given(images())
 def test_equal_floats_and_integers_count_as_uint8(triple):
     whole = everything(*triple)
-    assert all(same(whole[key], value, 0) for key, value in everything(*(x.astype(float) for x in triple)).items())
-    assert all(same(whole[key], value, 0) for key, value in everything(*(x.astype(np.int32) for x in triple)).items())
+    assert all(
+        same(whole[key], value, 0)
+        for key, value in everything(*(x.astype(float) for x in triple)).items()
+    )
+    assert all(
+        same(whole[key], value, 0)
+        for key, value in everything(*(x.astype(np.int32) for x in triple)).items()
+    )
 
 
 @MANY
@@ -91,8 +101,10 @@ def test_pure_functions_take_floats_too(triple):
 def test_the_order_of_the_sources_does_not_matter(triple):
     fused, a, b = triple
     for convention in metrics.CONVENTIONS:
-        one, other = metrics.evaluate(fused, a, b, convention=convention), metrics.evaluate(
-            fused, b, a, convention=convention)
+        one, other = (
+            metrics.evaluate(fused, a, b, convention=convention),
+            metrics.evaluate(fused, b, a, convention=convention),
+        )
         assert all(same(one[name], other[name]) for name in one), convention
 
 
@@ -102,7 +114,9 @@ def test_a_full_reference_metric_is_symmetric(couple):
     fused, reference = couple
     one, other = metrics.compare(fused, reference), metrics.compare(reference, fused)
     assert all(same(one[name], other[name]) for name in ("MSE", "RMSE", "PSNR", "SSIM", "CC"))
-    assert same(metrics.mutual_information(fused, reference), metrics.mutual_information(reference, fused))
+    assert same(
+        metrics.mutual_information(fused, reference), metrics.mutual_information(reference, fused)
+    )
 
 
 @MANY
@@ -140,7 +154,15 @@ def test_large_images_are_cut_into_strips_without_a_trace(shape):
 @given(images())
 def test_bounds(triple):
     got = everything(*triple)
-    upper = {"EN": 8, "SD": 127.5, "SCD": 2, "CC": 1, "Qabf": 0.9998, "SF": 255 * math.sqrt(2), "AG": 255 * 2}
+    upper = {
+        "EN": 8,
+        "SD": 127.5,
+        "SCD": 2,
+        "CC": 1,
+        "Qabf": 0.9998,
+        "SF": 255 * math.sqrt(2),
+        "AG": 255 * 2,
+    }
     lower = {"SCD": -2, "CC": -1, "PSNR": -math.inf, "SSIM": -2}
     for key, value in got.items():
         if math.isnan(value):
@@ -188,7 +210,8 @@ def test_three_times_the_same_image(single):
     assert math.isnan(best) or best == pytest.approx(0.9747936, abs=1e-6)
     best = metrics.qabf_petrovic(x, x, x)
     assert math.isnan(best) or best < 0.9998
-    if min(x.shape) > 8 and x.std() > 40:  # without strong edges the least weights of flat pixels count as nothing kept
+    # without strong edges the least weights of flat pixels count as nothing kept
+    if min(x.shape) > 8 and x.std() > 40:
         assert best > 0.99
 
 
@@ -197,10 +220,14 @@ def test_three_times_the_same_image(single):
 def test_growing_noise_makes_every_full_reference_metric_worse(seed, height, width):
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
-    reference = (127 + 50 * np.sin(y / 5 + rng.uniform(0, 6)) + 20 * np.cos(x / 3 + rng.uniform(0, 6))).astype(np.uint8)
+    reference = (
+        127 + 50 * np.sin(y / 5 + rng.uniform(0, 6)) + 20 * np.cos(x / 3 + rng.uniform(0, 6))
+    ).astype(np.uint8)
     noise = rng.uniform(-1, 1, (height, width))
     scores = [
-        metrics.compare(np.clip(np.rint(reference + strength * noise), 0, 255).astype(np.uint8), reference)
+        metrics.compare(
+            np.clip(np.rint(reference + strength * noise), 0, 255).astype(np.uint8), reference
+        )
         for strength in (0, 4, 10, 20, 40)
     ]
     for weaker, stronger in zip(scores, scores[1:], strict=False):
@@ -211,13 +238,19 @@ def test_growing_noise_makes_every_full_reference_metric_worse(seed, height, wid
 
 
 @FEW
-@given(images(count=1, sides=(41, 60), kinds=st.sampled_from(["noise", "smooth"])), st.integers(0, 2**32 - 1))
+@given(
+    images(count=1, sides=(41, 60), kinds=st.sampled_from(["noise", "smooth"])),
+    st.integers(0, 2**32 - 1),
+)
 def test_exact_copying_is_punished_on_unit_range_only(single, seed):
-    """The tie rule: on [0, 1] a copied gradient counts as itself, at most sqrt(32); on 0..255 it saturates."""
+    """The tie rule: on [0, 1] a copied gradient counts as itself, at most sqrt(32); on 0..255 it
+    saturates.
+    """
     (x,) = single
     assert metrics.qabf_xydeas(x, x, x, white=1.0) < metrics.qabf_xydeas(x, x, x)
     rng = np.random.default_rng(seed)
     other = image(rng, x.shape, "noise")
     mixed = ((x.astype(int) + other) // 2).astype(np.uint8)
     assert metrics.qabf_xydeas(mixed, x, other, ties="one") == pytest.approx(
-        metrics.qabf_xydeas(mixed, x, other, ties="one", white=1.0), abs=0.05)
+        metrics.qabf_xydeas(mixed, x, other, ties="one", white=1.0), abs=0.05
+    )

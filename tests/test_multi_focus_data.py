@@ -12,7 +12,9 @@ def test_defocus_leaves_the_plane_of_focus_and_blurs_with_distance():
     image = rng.integers(0, 256, (60, 90)).astype(np.uint8)
     disparity = np.repeat(np.array([10.0, 20.0, 30.0]), 30)[None, :] * np.ones((60, 1))
     seen = defocus.focus(image, disparity, at=10, aperture=0.2, layers=3)
-    strips = [np.abs(seen[10:-10, x:x + 14] - image[10:-10, x:x + 14]).mean() for x in (4, 38, 70)]
+    strips = [
+        np.abs(seen[10:-10, x : x + 14] - image[10:-10, x : x + 14]).mean() for x in (4, 38, 70)
+    ]
     assert strips[0] < 1e-9 < strips[1] < strips[2]
 
 
@@ -21,9 +23,13 @@ def test_blurred_foreground_covers_sharp_background_but_not_the_reverse():
     image[:, 40:] = 200
     disparity = np.where(np.arange(80) < 40, 5.0, 25.0)[None, :] * np.ones((40, 1))
     far_sharp = defocus.focus(image, disparity, at=5, aperture=0.3, layers=2)
-    assert far_sharp[20, 37] > 110, "the blurred near half (200) bleeds over the sharp far half (100)"
+    assert far_sharp[20, 37] > 110, (
+        "the blurred near half (200) bleeds over the sharp far half (100)"
+    )
     near_sharp = defocus.focus(image, disparity, at=25, aperture=0.3, layers=2)
-    assert np.allclose(near_sharp[:, 40:], 200), "the sharp near half stops the blur of the far half"
+    assert np.allclose(near_sharp[:, 40:], 200), (
+        "the sharp near half stops the blur of the far half"
+    )
 
 
 def test_constant_image_stays_constant():
@@ -49,7 +55,9 @@ def test_half_blurred_pairs_hold_every_reference_pixel():
 
 def test_motorcycle_is_sharper_near_in_one_and_far_in_the_other():
     pair = multi_focus.BuiltIn().load("motorcycle")
-    error = [np.abs(images.luma(x).astype(float) - images.luma(pair.reference)) for x in (pair.a, pair.b)]
+    error = [
+        np.abs(images.luma(x).astype(float) - images.luma(pair.reference)) for x in (pair.a, pair.b)
+    ]
     machine, shelves = (slice(230, 360), slice(330, 480)), (slice(20, 130), slice(560, 690))
     assert error[0][machine].mean() < 0.4 * error[1][machine].mean()
     assert error[1][shelves].mean() < 0.4 * error[0][shelves].mean()
@@ -87,7 +95,9 @@ def test_bad_folders_are_one_sentence(tmp_path):
 
 
 def test_printed_pairs_are_known_by_their_pixels(fusion_data):
-    pairs = {pair.name: pair for pair in multi_focus.MultiFocus(fusion_data / "mfif" / "gray_classic")}
+    pairs = {
+        pair.name: pair for pair in multi_focus.MultiFocus(fusion_data / "mfif" / "gray_classic")
+    }
     assert {name for name, pair in pairs.items() if pair.printed_as} == {"lab", "leopard"}
     leopard = pairs["leopard"]
     assert leopard.sources[0] is leopard.b

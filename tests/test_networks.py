@@ -1,4 +1,6 @@
-"""The nine compared networks: the official outputs, equal faster forms, any size, the contract of ``fuse``."""
+"""The nine compared networks: the official outputs, equal faster forms, any size, the contract of
+``fuse``.
+"""
 
 import base64
 import io
@@ -58,7 +60,7 @@ def pair(h: int, w: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return tuple(draw.integers(0, 256, (h, w), dtype=np.uint8) for _ in range(2))
 
 
-# ---- generated weights: the official programs were run with them, so structure and names are proven without any file
+# ---- generated weights: the official programs were run with them, so structure and names are prove
 # ----
 
 
@@ -129,7 +131,9 @@ def rfn_nest_generated() -> rfn_nest.RFNNest:
             shape = shapes[name]
             scale = np.sqrt(2 / np.prod(shape[1:])) if len(shape) > 1 else 0.01
             z = np.random.RandomState(seed + i).standard_normal(shape) * scale
-            state[name] = torch.from_numpy((np.abs(z) if name == "conv_out.conv2d.weight" else z).astype(np.float32))
+            state[name] = torch.from_numpy(
+                (np.abs(z) if name == "conv_out.conv2d.weight" else z).astype(np.float32)
+            )
         return state
 
     state = rfn_nest.from_torch(fill_sorted(encoder, 1000), fill_sorted(fusion, 5000))
@@ -142,7 +146,9 @@ def piafusion_generated(flavour: str) -> piafusion.PIAFusion:
     if flavour == "tensorflow":
 
         def layer(name, k, i, o):
-            shapes.update({f"PIAFusion/{name}/kernel": (k, k, i, o), f"PIAFusion/{name}/bias": (o,)})
+            shapes.update(
+                {f"PIAFusion/{name}/kernel": (k, k, i, o), f"PIAFusion/{name}/bias": (o,)}
+            )
 
         for modality in ("ir", "vi"):
             layer(f"encoder/conv5x5_{modality}", 1, 1, 16)
@@ -150,7 +156,8 @@ def piafusion_generated(flavour: str) -> piafusion.PIAFusion:
             layer(f"encoder/Conv{k + 1}/conv3x3", 3, widths[k], widths[k + 1])
             layer(f"decoder/conv{k + 1}", 3, *decoder[k])
         layer("decoder/conv1x1", 1, 32, 1)
-        shapes["classifier/Classifier/dense/bias"] = (128,)  # the authors' file holds more than the network
+        # the authors' file holds more than the network
+        shapes["classifier/Classifier/dense/bias"] = (128,)
         state = piafusion.from_tensorflow(by_name(shapes))
     else:
 
@@ -172,12 +179,20 @@ def swinfuse_generated() -> swinfuse.SwinFuse:
     def pair_of(name, *weight):
         return {f"{name}.weight": weight, f"{name}.bias": weight[:1]}
 
-    shapes = pair_of("patch_embed.proj", 96, 1, 1, 1) | pair_of("patch_embed.norm", 96) | pair_of("norm", 96)
+    shapes = (
+        pair_of("patch_embed.proj", 96, 1, 1, 1)
+        | pair_of("patch_embed.norm", 96)
+        | pair_of("norm", 96)
+    )
     shapes |= pair_of("conv", 1, 96, 1, 1) | pair_of("norm_up", 192)
     for s, heads in ((1, 1), (2, 2), (3, 4)):
         for b in (0, 1):  # the second block never runs; the file holds six
             name = f"EN{s}_0.blocks.{b}"
-            shapes |= pair_of(f"{name}.norm1", 96) | pair_of(f"{name}.norm2", 96) | pair_of(f"{name}.attn.qkv", 288, 96)
+            shapes |= (
+                pair_of(f"{name}.norm1", 96)
+                | pair_of(f"{name}.norm2", 96)
+                | pair_of(f"{name}.attn.qkv", 288, 96)
+            )
             shapes |= (
                 pair_of(f"{name}.attn.proj", 96, 96)
                 | pair_of(f"{name}.mlp.fc1", 384, 96)
@@ -187,7 +202,9 @@ def swinfuse_generated() -> swinfuse.SwinFuse:
     state = by_name(shapes) | {"prelu.weight": torch.zeros(1)}
     state |= {f"EN1_0.blocks.{b}.attn.relative_position_index": torch.zeros(49, 49) for b in (0, 1)}
     state["EN1_0.blocks.1.attn_mask"] = torch.zeros(4, 49, 49)
-    return fill(swinfuse.SwinFuse(), Checkpoint(swinfuse.from_torch(state), "generated", {}, False)).eval()
+    return fill(
+        swinfuse.SwinFuse(), Checkpoint(swinfuse.from_torch(state), "generated", {}, False)
+    ).eval()
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +217,8 @@ def rfn():
 def test_rfn_nest_with_generated_weights(rfn, name):
     infrared, visible = (stored_input(f"{name}_{m}") for m in ("ir", "vi"))
     assert (
-        largest(grid(rfn(plane(infrared, 1), plane(visible, 1))), STORED[f"rfn_{name}"]) <= STORED["tolerance"]["rfn"]
+        largest(grid(rfn(plane(infrared, 1), plane(visible, 1))), STORED[f"rfn_{name}"])
+        <= STORED["tolerance"]["rfn"]
     )
     assert largest(rfn.fuse(infrared, visible)[::STEP, ::STEP], STORED[f"rfn_{name}_u8"]) <= 1
 
@@ -210,7 +228,9 @@ def test_rfn_nest_intermediates_with_generated_weights(rfn):
     infrared, visible = (rfn.encode(plane(stored_input(f"synth_{m}"), 1)) for m in ("ir", "vi"))
     for n in range(4):
         assert_statistics(infrared[n], STORED["rfn_statistics"][f"enc_ir{n + 1}"], 1e-4)
-        assert_statistics(rfn.fusion[n](infrared[n], visible[n]), STORED["rfn_statistics"][f"rfn{n + 1}"], 1e-4)
+        assert_statistics(
+            rfn.fusion[n](infrared[n], visible[n]), STORED["rfn_statistics"][f"rfn{n + 1}"], 1e-4
+        )
 
 
 @pytest.mark.parametrize("flavour", ["tensorflow", "torch"])
@@ -225,7 +245,9 @@ def test_piafusion_with_generated_weights(flavour):
     assert largest(grid(output), STORED[f"piafusion_{flavour}"]) <= STORED["tolerance"]["piafusion"]
     y = output.numpy().squeeze().astype(np.float64)
     expected = (
-        np.round((y - 16 / 255) * 1.164 * 255).clip(0, 255) if flavour == "tensorflow" else np.floor(y.clip(0, 1) * 255)
+        np.round((y - 16 / 255) * 1.164 * 255).clip(0, 255)
+        if flavour == "tensorflow"
+        else np.floor(y.clip(0, 1) * 255)
     )
     assert largest(network.fuse(infrared, visible), expected) <= 1
 
@@ -233,14 +255,16 @@ def test_piafusion_with_generated_weights(flavour):
 @torch.inference_mode()
 def test_swinfuse_with_generated_weights():
     network = swinfuse_generated()
-    infrared, visible = ((plane(stored_input(f"synth224_{m}"), 1) - 127.5) / 127.5 for m in ("ir", "vi"))
+    infrared, visible = (
+        (plane(stored_input(f"synth224_{m}"), 1) - 127.5) / 127.5 for m in ("ir", "vi")
+    )
     a, b = network.encode(infrared), network.encode(visible)
     fused, alone = network.decode(network.merge(a, b), (224, 224)), network.decode(b, (224, 224))
     assert largest(grid(fused), STORED["swinfuse_fused"]) <= STORED["tolerance"]["swinfuse"]
     assert largest(grid(alone), STORED["swinfuse_visible"]) <= STORED["tolerance"]["swinfuse"]
 
 
-# ---- real weights ----------------------------------------------------------------------------------------------
+# ---- real weights --------------------------------------------------------------------------------
 
 CASES = {  # of index A: method, variant, scale of the input
     "densefuse_gray": ("DenseFuse", "torch-gray", 1),
@@ -259,8 +283,8 @@ TARDAL = {
     "ct_train": "ct-batch",
     "ct_eval": "ct",
 }
-# The re-derivations of index B agreed to 1.8e-7 (YDTR), 5.4e-7 and 6e-8 (PIAFusion), 1.5e-5 (SwinFuse): ten times
-# that, at least.
+# The re-derivations of index B agreed to 1.8e-7 (YDTR), 5.4e-7 and 6e-8 (PIAFusion), 1.5e-5
+# (SwinFuse): ten times that, at least.
 TOLERANCE_B = {"ydtr": 2e-6, "tardal": 5e-6, "piafusion": 5e-6, "swinfuse": 1.5e-4 * 255 / 2}
 
 
@@ -281,7 +305,8 @@ def tno(fusion_data, index):
             if not path.is_file():
                 pytest.skip(f"{path.name} of TNO is not among the data")
             assert (
-                hashlib.sha256(path.read_bytes()).hexdigest() == index["A"]["sources"][name][f"{modality}_png_sha256"]
+                hashlib.sha256(path.read_bytes()).hexdigest()
+                == index["A"]["sources"][name][f"{modality}_png_sha256"]
             )
             found.append(images.read(path))
         return tuple(found)
@@ -289,7 +314,9 @@ def tno(fusion_data, index):
     return read
 
 
-def raw(network, method: str, infrared: np.ndarray, visible: np.ndarray, scale: float) -> np.ndarray:
+def raw(
+    network, method: str, infrared: np.ndarray, visible: np.ndarray, scale: float
+) -> np.ndarray:
     """Return what the network gives before any rounding."""
     a, b = plane(infrared, scale), plane(visible, scale)
     if method == "IFCNN":
@@ -300,7 +327,9 @@ def raw(network, method: str, infrared: np.ndarray, visible: np.ndarray, scale: 
 
 def assert_statistics(value: Tensor | np.ndarray, expected: dict, tolerance: float) -> None:
     value = np.asarray(value, np.float64)
-    assert list(value.shape) == expected["shape"] or list(value.squeeze().shape) == expected["shape"]
+    assert (
+        list(value.shape) == expected["shape"] or list(value.squeeze().shape) == expected["shape"]
+    )
     found = {
         "mean": value.mean(),
         "std": value.std(),
@@ -329,9 +358,14 @@ def test_index_a_small_images(case, image, fusion_weights, oracles, index):
 @pytest.mark.parametrize("image", ["tno01", "tno12", "tno25"])
 @pytest.mark.parametrize("case", CASES)
 def test_index_a_crops_of_full_images(case, image, fusion_weights, oracles, index, tno):
-    """The crop of the full output depends on its neighbourhood only: 8 pixels around for most, 31 for AUIF."""
+    """The crop of the full output depends on its neighbourhood only: 8 pixels around for most, 31
+    for AUIF.
+    """
     method, variant, scale = CASES[case]
-    network, expected = REGISTRY[method].load(variant, fusion_weights), np.load(oracles / f"{case}.npz")
+    network, expected = (
+        REGISTRY[method].load(variant, fusion_weights),
+        np.load(oracles / f"{case}.npz"),
+    )
     y, x, h, w = index["A"]["sources"][image]["crop_yxhw"]
     m = 32 if method == "AUIF" else 9
     cut = [source[y - m : y + h + m, x - m : x + w + m] for source in tno(image)]
@@ -344,10 +378,15 @@ def test_index_a_crops_of_full_images(case, image, fusion_weights, oracles, inde
 @pytest.mark.parametrize("case", CASES)
 def test_index_a_full_images(case, image, fusion_weights, oracles, index, tno):
     method, variant, scale = CASES[case]
-    network, expected = REGISTRY[method].load(variant, fusion_weights), np.load(oracles / f"{case}.npz")
+    network, expected = (
+        REGISTRY[method].load(variant, fusion_weights),
+        np.load(oracles / f"{case}.npz"),
+    )
     y, x, h, w = index["A"]["sources"][image]["crop_yxhw"]
     said = index["A"]["cases"][case]["outputs"][image]
-    assert_statistics(raw(network, method, *tno(image), scale), said, index["A"]["tolerances_max_abs"][case])
+    assert_statistics(
+        raw(network, method, *tno(image), scale), said, index["A"]["tolerances_max_abs"][case]
+    )
     fused = network.fuse(*tno(image))
     assert largest(fused[y : y + h, x : x + w], expected[f"{image}_crop_u8"]) <= 1
     assert fused.mean() == pytest.approx(said["u8_mean"], abs=1e-3)
@@ -362,11 +401,18 @@ def test_index_a_intermediates(fusion_weights, oracles, index):
             "auif_sum": ("base", "detail"),
         }.items():
             method, variant, scale = CASES[case]
-            network, said = REGISTRY[method].load(variant, fusion_weights), cases[case]["synth_intermediates"]
+            network, said = (
+                REGISTRY[method].load(variant, fusion_weights),
+                cases[case]["synth_intermediates"],
+            )
             both = {m: network.encode(plane(inputs[f"synth_{m}"], scale)) for m in ("ir", "vi")}
             for modality, features in both.items():
-                for name, value in zip(names or ("enc",), features if names else (features,), strict=True):
-                    assert_statistics(value, said[f"{name}_{modality}"], index["A"]["tolerances_max_abs"][case])
+                for name, value in zip(
+                    names or ("enc",), features if names else (features,), strict=True
+                ):
+                    assert_statistics(
+                        value, said[f"{name}_{modality}"], index["A"]["tolerances_max_abs"][case]
+                    )
             if names is None:
                 assert_statistics(network.merge(both["ir"], both["vi"]), said["fused_feat"], 1e-3)
 
@@ -374,15 +420,27 @@ def test_index_a_intermediates(fusion_weights, oracles, index):
 @pytest.mark.parametrize("form", ["fast", "naive"])
 def test_ydtr_synthetic(form, fusion_weights, oracles):
     expected = np.load(oracles / "ydtr_official.npz")
-    network = REGISTRY["YDTR"].load(folder=fusion_weights) if form == "fast" else ydtr_naive(fusion_weights)
+    network = (
+        REGISTRY["YDTR"].load(folder=fusion_weights)
+        if form == "fast"
+        else ydtr_naive(fusion_weights)
+    )
     output = raw(network, "YDTR", expected["synth_ir"], expected["synth_vi"], 255)
     assert largest(output, expected["synth_out"]) <= TOLERANCE_B["ydtr"]
-    assert largest(network.fuse(expected["synth_ir"], expected["synth_vi"]), np.floor(expected["synth_out"] * 255)) <= 1
+    assert (
+        largest(
+            network.fuse(expected["synth_ir"], expected["synth_vi"]),
+            np.floor(expected["synth_out"] * 255),
+        )
+        <= 1
+    )
 
 
 def ydtr_naive(folder: Path) -> ydtr.YDTR:
     state = torch.load(folder / "ydtr" / "model_10.pth", map_location="cpu", weights_only=True)
-    return fill(ydtr.YDTR("window"), Checkpoint(ydtr.from_torch_naive(state), "ydtr", {}, True)).eval()
+    return fill(
+        ydtr.YDTR("window"), Checkpoint(ydtr.from_torch_naive(state), "ydtr", {}, True)
+    ).eval()
 
 
 @full_size
@@ -392,7 +450,9 @@ def test_ydtr_full_image(image, fusion_weights, oracles, index, tno):
     output = raw(REGISTRY["YDTR"].load(folder=fusion_weights), "YDTR", *tno(image), 255)
     y, x = said["crop_yx"]
     assert (
-        largest(output[y : y + 64, x : x + 64], np.load(oracles / "ydtr_official.npz")[f"{image}_crop"])
+        largest(
+            output[y : y + 64, x : x + 64], np.load(oracles / "ydtr_official.npz")[f"{image}_crop"]
+        )
         <= TOLERANCE_B["ydtr"]
     )
     assert_statistics(output, said, TOLERANCE_B["ydtr"])
@@ -405,7 +465,11 @@ def test_tardal_synthetic(case, fusion_weights, oracles, index):
     network = REGISTRY["TarDAL"].load(TARDAL[case], fusion_weights)
     output = raw(network, "TarDAL", expected["synth_ir"], expected["synth_vi"], 255)
     assert largest(output, expected[f"{case}_synth"]) <= TOLERANCE_B["tardal"]
-    assert_statistics(output, index["B"]["cases"]["tardal_official.npz"]["stats"][case]["synth"], TOLERANCE_B["tardal"])
+    assert_statistics(
+        output,
+        index["B"]["cases"]["tardal_official.npz"]["stats"][case]["synth"],
+        TOLERANCE_B["tardal"],
+    )
     assert (
         largest(
             network.fuse(expected["synth_ir"], expected["synth_vi"]),
@@ -421,8 +485,13 @@ def test_tardal_crops_of_full_images(case, image, fusion_weights, oracles, index
     """With stored statistics a pixel sees 8 pixels around it."""
     y, x = index["B"]["cases"]["tardal_official.npz"]["stats"][case][image]["crop_yx"]
     cut = [source[y - 9 : y + 73, x - 9 : x + 73] for source in tno(image)]
-    output = raw(REGISTRY["TarDAL"].load(TARDAL[case], fusion_weights), "TarDAL", *cut, 255)[9:-9, 9:-9]
-    assert largest(output, np.load(oracles / "tardal_official.npz")[f"{case}_{image}_crop"]) <= TOLERANCE_B["tardal"]
+    output = raw(REGISTRY["TarDAL"].load(TARDAL[case], fusion_weights), "TarDAL", *cut, 255)[
+        9:-9, 9:-9
+    ]
+    assert (
+        largest(output, np.load(oracles / "tardal_official.npz")[f"{case}_{image}_crop"])
+        <= TOLERANCE_B["tardal"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -450,14 +519,22 @@ def test_piafusion_classifier(kind, fusion_weights, oracles):
     fill(network, load_checkpoint(f"piafusion-illumination-{kind}", fusion_weights))
     tiles = torch.from_numpy(expected["cls_tiles"])[:, None].expand(-1, 3, -1, -1).float() / 255
     with torch.inference_mode():
-        assert largest(network(tiles), expected["cls_tf_out" if kind == "tensorflow" else "cls_port_out"]) <= 6e-5
+        assert (
+            largest(
+                network(tiles), expected["cls_tf_out" if kind == "tensorflow" else "cls_port_out"]
+            )
+            <= 6e-5
+        )
 
 
 @full_size
 @pytest.mark.parametrize("flavour", ["tensorflow", "torch"])
 def test_piafusion_full_image(flavour, oracles, index, tno):
     infrared, visible = tno("tno25")
-    network, key = piafusion_generated(flavour), {"tensorflow": "tf_tno25", "torch": "port_tno25"}[flavour]
+    network, key = (
+        piafusion_generated(flavour),
+        {"tensorflow": "tf_tno25", "torch": "port_tno25"}[flavour],
+    )
     said = index["B"]["cases"]["piafusion_official.npz"]["stats"][key]
     with torch.inference_mode():
         luma = plane(visible) * 0.919 + 16 / 255 if flavour == "tensorflow" else plane(visible)
@@ -471,12 +548,22 @@ def test_piafusion_full_image(flavour, oracles, index, tno):
 @pytest.mark.parametrize("image", ["tno12", "tno25"])
 def test_swinfuse_tile_of_a_full_image(image, oracles, index, tno):
     """The crop lies in one tile, which is fused alone."""
-    network, said = swinfuse_generated(), index["B"]["cases"]["swinfuse_official.npz"]["stats"][image]
+    network, said = (
+        swinfuse_generated(),
+        index["B"]["cases"]["swinfuse_official.npz"]["stats"][image],
+    )
     y, x = said["crop_yx"]
     top, left = y // 224 * 224, x // 224 * 224
-    cut = [(plane(source, 1)[..., top : top + 224, left : left + 224] - 127.5) / 127.5 for source in tno(image)]
+    cut = [
+        (plane(source, 1)[..., top : top + 224, left : left + 224] - 127.5) / 127.5
+        for source in tno(image)
+    ]
     with torch.inference_mode():
-        output = ((network.tiled(*cut) / 2 + 0.5) * 255).numpy().squeeze()[y - top : y - top + 64, x - left :]
+        output = (
+            ((network.tiled(*cut) / 2 + 0.5) * 255)
+            .numpy()
+            .squeeze()[y - top : y - top + 64, x - left :]
+        )
     expected = np.load(oracles / "swinfuse_official.npz")[f"{image}_crop"][:, : output.shape[1]]
     assert largest(output[:, :64], expected) <= TOLERANCE_B["swinfuse"]
 
@@ -485,7 +572,10 @@ def test_swinfuse_tile_of_a_full_image(image, oracles, index, tno):
 def test_swinfuse_full_image(oracles, index, tno):
     said = index["B"]["cases"]["swinfuse_official.npz"]["stats"]["tno25"]
     with torch.inference_mode():
-        output = (swinfuse_generated().tiled(*((plane(x, 1) - 127.5) / 127.5 for x in tno("tno25"))) / 2 + 0.5) * 255
+        output = (
+            swinfuse_generated().tiled(*((plane(x, 1) - 127.5) / 127.5 for x in tno("tno25"))) / 2
+            + 0.5
+        ) * 255
     assert_statistics(output, said, TOLERANCE_B["swinfuse"])
 
 
@@ -503,25 +593,39 @@ def test_rfn_nest_small_images(rfn, image, oracles, index):
 @full_size
 def test_rfn_nest_tiled_as_the_authors_do(rfn, oracles, index, tno):
     infrared, visible = tno("tno25")
-    expected, (y, x, h, w) = np.load(oracles / "rfn_nest_structural.npz"), index["A"]["sources"]["tno25"]["crop_yxhw"]
+    expected, (y, x, h, w) = (
+        np.load(oracles / "rfn_nest_structural.npz"),
+        index["A"]["sources"]["tno25"]["crop_yxhw"],
+    )
     with torch.inference_mode():
         output = rfn.tiled(plane(infrared, 1), plane(visible, 1))
     tolerance = index["A"]["tolerances_max_abs"]["rfn_nest_structural"]
-    assert largest(output.numpy().squeeze()[y : y + h, x : x + w], expected["tno25_tiled_crop"]) <= tolerance
-    assert_statistics(output, index["A"]["cases"]["rfn_nest_structural"]["outputs"]["tno25_tiled"], tolerance)
+    assert (
+        largest(output.numpy().squeeze()[y : y + h, x : x + w], expected["tno25_tiled_crop"])
+        <= tolerance
+    )
+    assert_statistics(
+        output, index["A"]["cases"]["rfn_nest_structural"]["outputs"]["tno25_tiled"], tolerance
+    )
     rounded = layers.to_uint8_floor(layers.min_max_scale(output, margin=1e-5))
     assert largest(rounded[y : y + h, x : x + w], expected["tno25_tiled_crop_u8"]) <= 1
 
 
-# ---- equal forms, sizes, tiles -----------------------------------------------------------------------------------
+# ---- equal forms, sizes, tiles -------------------------------------------------------------------
 
 
 @given(h=st.integers(10, 33), w=st.integers(10, 33), seed=st.integers(0, 99))
 @settings(max_examples=25, deadline=None)
 def test_auif_one_filter_equals_two(h, w, seed):
     draw = torch.Generator().manual_seed(seed)
-    x, kernel = torch.randn(2, 1, h, w, generator=draw).double(), torch.randn(64, 1, 3, 3, generator=draw).double()
-    both, once = auif.apply_kernel_and_adjoint(x, kernel), auif.kernel_and_adjoint_at_once(x, kernel)
+    x, kernel = (
+        torch.randn(2, 1, h, w, generator=draw).double(),
+        torch.randn(64, 1, 3, 3, generator=draw).double(),
+    )
+    both, once = (
+        auif.apply_kernel_and_adjoint(x, kernel),
+        auif.kernel_and_adjoint_at_once(x, kernel),
+    )
     assert torch.allclose(both, once, rtol=0, atol=1e-11 * float(both.abs().max()))
 
 
@@ -530,7 +634,10 @@ def test_auif_one_filter_equals_two(h, w, seed):
 def test_ydtr_without_keys_equals_naive(h, w, seed):
     torch.manual_seed(seed)
     naive = ydtr.YDTR("window").eval()
-    fast = fill(ydtr.YDTR("value"), Checkpoint(ydtr.without_keys(naive.state_dict() | {}), "naive", {}, False)).eval()
+    fast = fill(
+        ydtr.YDTR("value"),
+        Checkpoint(ydtr.without_keys(naive.state_dict() | {}), "naive", {}, False),
+    ).eval()
     a, b = (plane(x) for x in pair(h, w, seed))
     with torch.inference_mode():
         assert torch.allclose(naive(a, b), fast(a, b), atol=2e-6)
@@ -544,7 +651,9 @@ def test_ydtr_queries_and_keys_have_no_gradient():
     attention = naive.blocks[0].attn
     # Softmax over one key: only rounding is left of the gradient.
     assert (
-        float(attention.qkv.weight.grad[:128].abs().max()) < 1e-6 < float(attention.qkv.weight.grad[128:].abs().max())
+        float(attention.qkv.weight.grad[:128].abs().max())
+        < 1e-6
+        < float(attention.qkv.weight.grad[128:].abs().max())
     )
     assert not any("qkv" in name or "table" in name for name, _ in network.named_parameters())
 
@@ -552,7 +661,9 @@ def test_ydtr_queries_and_keys_have_no_gradient():
 @given(h=st.integers(1, 5), w=st.integers(1, 5), size=st.integers(1, 7), b=st.integers(1, 3))
 @settings(max_examples=20, deadline=None)
 def test_windows_there_and_back(h, w, size, b):
-    x = torch.arange(b * 3 * h * w * size * size, dtype=torch.float32).reshape(b, 3, h * size, w * size)
+    x = torch.arange(b * 3 * h * w * size * size, dtype=torch.float32).reshape(
+        b, 3, h * size, w * size
+    )
     tokens = layers.to_windows(x, size)
     assert tokens.shape == (b * h * w, size * size, 3)
     assert torch.equal(tokens[0, :, 0], x[0, 0, :size, :size].flatten())
@@ -573,7 +684,9 @@ def test_bands_change_nothing(name, reach, shape, monkeypatch):
 
 @pytest.mark.parametrize(("name", "reach"), [("DenseFuse", 8), ("DIDFuse", 6), ("IFCNN", 5)])
 def test_reach_is_what_a_network_sees(name, reach):
-    """A changed pixel changes the output ``reach`` pixels away at most, and that far where every weight counts."""
+    """A changed pixel changes the output ``reach`` pixels away at most, and that far where every
+    weight counts.
+    """
     network = REGISTRY[name].build()
     a, b = (plane(x).expand(-1, 3 if name == "IFCNN" else 1, -1, -1) for x in pair(41, 41))
     changed = a.clone()
@@ -598,7 +711,9 @@ def test_swinfuse_tiles_of_any_size(shape):
                 h, w = part[0].shape[-2:]
                 for whole, piece in zip(tile, part, strict=True):
                     whole[..., :h, :w] = piece
-                assert torch.allclose(output[..., y : y + 14, x : x + 14], network(*tile)[..., :h, :w], atol=1e-5)
+                assert torch.allclose(
+                    output[..., y : y + 14, x : x + 14], network(*tile)[..., :h, :w], atol=1e-5
+                )
 
 
 def test_rfn_nest_tiles_overlap_and_average(rfn):
@@ -619,7 +734,9 @@ def test_rfn_nest_tiles_overlap_and_average(rfn):
     small = rfn_nest.RFNNest(tile_above=40)
     small.load_state_dict(rfn.state_dict())
     infrared, visible = pair(41, 50)
-    assert np.array_equal(small.fuse(infrared, visible), layers.to_uint8_floor(layers.min_max_scale(output, 1e-5)))
+    assert np.array_equal(
+        small.fuse(infrared, visible), layers.to_uint8_floor(layers.min_max_scale(output, 1e-5))
+    )
     assert not np.array_equal(small.fuse(infrared, visible), rfn.fuse(infrared, visible))
     assert not np.array_equal(rfn.fuse(visible, infrared), rfn.fuse(infrared, visible))
 
@@ -633,7 +750,9 @@ def test_tardal_batch_statistics_are_of_one_image():
     assert float(y.mean((0, 2, 3)).abs().max()) < 1e-6 and torch.allclose(
         y.var((0, 2, 3), correction=0), torch.ones(3), atol=1e-3
     )
-    assert torch.equal(unit.running_mean, torch.zeros(3)), "fusing must not change the stored statistics"
+    assert torch.equal(unit.running_mean, torch.zeros(3)), (
+        "fusing must not change the stored statistics"
+    )
 
 
 def test_densefuse_l1_weights_where_both_features_are_zero():
@@ -651,17 +770,20 @@ def test_piafusion_colour():
         network = REGISTRY["PIAFusion"].build(flavour)
         infrared, visible = pair(20, 23)
         gray = network.fuse(infrared, visible)
-        assert np.array_equal(network.fuse(infrared, np.repeat(visible[..., None], 3, axis=2)), gray)
+        assert np.array_equal(
+            network.fuse(infrared, np.repeat(visible[..., None], 3, axis=2)), gray
+        )
         colour = np.random.default_rng(1).integers(0, 256, (20, 23, 3), dtype=np.uint8)
         fused = network.fuse(infrared, colour)
         assert fused.shape == colour.shape and fused.dtype == np.uint8
-        # Chroma is the visible image's: where no channel was clipped, R - B moves with its own R - B.
+        # Chroma is the visible image's: where no channel was clipped, R - B moves with its own R -
+        # B.
         free = ((fused > 0) & (fused < 255)).all(axis=2)
         difference = [x[..., 0].astype(float) - x[..., 2] for x in (fused, colour)]
         assert np.corrcoef(difference[0][free], difference[1][free])[0, 1] > 0.95
 
 
-# ---- the contract of every method ----------------------------------------------------------------------------------
+# ---- the contract of every method ----------------------------------------------------------------
 
 EVERY = [(name, variant) for name, method in REGISTRY.items() for variant in method.variants]
 
@@ -679,14 +801,18 @@ def test_registry_names_and_defaults():
         "TarDAL",
     ]
     defaults = {name: method.variant() for name, method in REGISTRY.items()}
-    assert defaults["DenseFuse"] == "tensorflow-1e2-addition" and defaults["IFCNN"] == "max-imagenet"
+    assert (
+        defaults["DenseFuse"] == "tensorflow-1e2-addition" and defaults["IFCNN"] == "max-imagenet"
+    )
     assert defaults["DIDFuse"] == defaults["AUIF"] == "sum" and defaults["TarDAL"] == "dt"
     for name, variant in EVERY:
         entry = CHECKPOINTS[REGISTRY[name].variants[variant].checkpoint]
         assert entry.method == name and REGISTRY[name].variants[variant].says
     for name, method in REGISTRY.items():
         first = next(key for key, entry in CHECKPOINTS.items() if entry.method == name)
-        assert first == method.variants[method.variant()].checkpoint, "the method's name means the default's checkpoint"
+        assert first == method.variants[method.variant()].checkpoint, (
+            "the method's name means the default's checkpoint"
+        )
 
 
 @pytest.mark.parametrize(
@@ -734,9 +860,9 @@ def test_fuse_keeps_the_contract(name, variant):
         "three equal channels are gray"
     )
     again = REGISTRY[name].build(variant)
-    assert all(torch.equal(value, again.state_dict()[key]) for key, value in network.state_dict().items()), (
-        "same seed, same weights"
-    )
+    assert all(
+        torch.equal(value, again.state_dict()[key]) for key, value in network.state_dict().items()
+    ), "same seed, same weights"
 
 
 @pytest.mark.parametrize("name", REGISTRY)
@@ -745,7 +871,9 @@ def test_fuse_of_constant_images_is_finite(name):
     if name == "SwinFuse":
         network.tile = 21
     for a, b in [(0, 0), (255, 255), (0, 255)]:
-        assert network.fuse(np.full((16, 21), a, np.uint8), np.full((16, 21), b, np.uint8)).shape == (16, 21)
+        assert network.fuse(
+            np.full((16, 21), a, np.uint8), np.full((16, 21), b, np.uint8)
+        ).shape == (16, 21)
 
 
 @pytest.mark.parametrize("name", REGISTRY)
@@ -788,7 +916,8 @@ def test_smallest_image(name, smallest):
     if name == "SwinFuse":
         network.tile = 7
     if name == "TarDAL":
-        assert network.fuse(*pair(1, 2)).shape == (1, 2)  # statistics of a single pixel do not exist
+        # statistics of a single pixel do not exist
+        assert network.fuse(*pair(1, 2)).shape == (1, 2)
     else:
         assert network.fuse(*pair(smallest, smallest)).shape == (smallest, smallest)
     if smallest > 1:

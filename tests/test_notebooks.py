@@ -1,4 +1,6 @@
-"""What every notebook promises: parameters, size, committed outputs, and no secrets of a machine."""
+"""What every notebook promises: parameters, size, committed outputs, and no secrets of a
+machine.
+"""
 
 import ast
 import base64
@@ -56,13 +58,17 @@ def test_committed_executed_and_small(path):
         assert output["output_type"] != "error" and output.get("name") != "stderr"
         for kind, data in output.get("data", {}).items():
             if kind.startswith("image/"):
-                assert len(base64.b64decode("".join(data))) <= 60_000, f"a figure of {path.name} is too large"
+                assert len(base64.b64decode("".join(data))) <= 60_000, (
+                    f"a figure of {path.name} is too large"
+                )
 
 
 @each
 def test_no_path_of_a_machine_in_what_is_committed(path):
     text = path.read_text()
-    assert str(runs.root()) not in text and str(Path.home()) + "/" not in text and "/tmp/" not in text
+    assert (
+        str(runs.root()) not in text and str(Path.home()) + "/" not in text and "/tmp/" not in text
+    )
 
 
 @pytest.mark.parametrize("profile", graph.profiles())
@@ -70,8 +76,17 @@ def test_workflow_passes_only_what_notebooks_have(profile, tmp_path):
     for node in graph.expand(profile, tmp_path, dry=True):
         runs.check_parameters(node.notebook, node.parameters)
         if profile == "smoke":
-            of_others = {name for name, value in node.parameters.items() if str(tmp_path) in str(value)}
-            assert set(node.parameters) - of_others <= {"seed", "device", "threads", "data", "weights", "dataset"}
+            of_others = {
+                name for name, value in node.parameters.items() if str(tmp_path) in str(value)
+            }
+            assert set(node.parameters) - of_others <= {
+                "seed",
+                "device",
+                "threads",
+                "data",
+                "weights",
+                "dataset",
+            }
 
 
 def test_every_notebook_is_in_the_workflow():
@@ -82,14 +97,24 @@ def test_every_notebook_is_in_the_workflow():
 def test_comparison_with_tolerance():
     import importlib.util
 
-    spec = importlib.util.spec_from_file_location("notebook_conftest", NOTEBOOKS[0].parent / "conftest.py")
+    spec = importlib.util.spec_from_file_location(
+        "notebook_conftest", NOTEBOOKS[0].parent / "conftest.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.same("a  1.00000 b 2e3", "a 1.0005 b 2000")
-    assert module.same("a 0.65 1.0", "a 0.66 1.1"), "one value may be rounded to either side on another processor"
-    assert not module.same("a 1.0", "a 1.2") and not module.same("a 1.00", "a 1.02") and not module.same("a 1.0", "b 1.0")
+    assert module.same("a 0.65 1.0", "a 0.66 1.1"), (
+        "one value may be rounded to either side on another processor"
+    )
+    assert (
+        not module.same("a 1.0", "a 1.2")
+        and not module.same("a 1.00", "a 1.02")
+        and not module.same("a 1.0", "b 1.0")
+    )
     assert not module.same("a 10", "a 11")
     assert not module.same("1 2", "1 2 3")
     reference = [{"data": {"text/plain": "x 1.0"}}, {"text": "y"}]
     assert module.adopt(reference, [{"data": {"text/plain": "x   1.0001"}}, {"text": "z"}]) == [
-        {"data": {"text/plain": "x 1.0"}}, {"text": "z"}]
+        {"data": {"text/plain": "x 1.0"}},
+        {"text": "z"},
+    ]

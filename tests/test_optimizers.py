@@ -1,4 +1,6 @@
-"""The low-pass objective against the naive evaluation, swarms against the exact sweep, degenerate images, bad input."""
+"""The low-pass objective against the naive evaluation, swarms against the exact sweep, degenerate
+images, bad input.
+"""
 
 import os
 from itertools import product
@@ -16,7 +18,9 @@ from fusionlib.transforms import Curvelet, LaplacianPyramid
 
 WEIGHTS = [0.0, 0.137, 0.37, 0.5, 0.52, 0.861, 1.0]
 DATA = os.environ.get("FUSION_DATA")
-needs_data = pytest.mark.skipif(not DATA, reason="FUSION_DATA is not set: no real multi-focus pairs")
+needs_data = pytest.mark.skipif(
+    not DATA, reason="FUSION_DATA is not set: no real multi-focus pairs"
+)
 
 
 def scene(shape=(72, 81), seed=0) -> tuple[np.ndarray, np.ndarray]:
@@ -25,7 +29,9 @@ def scene(shape=(72, 81), seed=0) -> tuple[np.ndarray, np.ndarray]:
     sharp = gaussian_filter(rng.normal(size=shape), 1) * 90 + np.linspace(40, 190, shape[1])
     blurred = gaussian_filter(sharp, 3)
     left = np.arange(shape[1]) < shape[1] // 2
-    return images.to_uint8(np.where(left, sharp, blurred)), images.to_uint8(np.where(left, blurred, sharp) - 7.3)
+    return images.to_uint8(np.where(left, sharp, blurred)), images.to_uint8(
+        np.where(left, blurred, sharp) - 7.3
+    )
 
 
 def real_pair(name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -35,17 +41,29 @@ def real_pair(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def transforms(shape):
-    return [LaplacianPyramid(3), LaplacianPyramid(2, "reflect"), Curvelet(shape), Curvelet(shape, finest="wavelets"),
-            Curvelet(shape, real=False)]
+    return [
+        LaplacianPyramid(3),
+        LaplacianPyramid(2, "reflect"),
+        Curvelet(shape),
+        Curvelet(shape, finest="wavelets"),
+        Curvelet(shape, real=False),
+    ]
 
 
 def naive(image, a, b) -> dict[str, float]:
     """Write eqs. (14) to (16) down directly; the entropy of the image rounded to 8 bits."""
     counts = np.bincount(images.to_uint8(image).ravel(), minlength=256)
     p = counts[counts > 0] / image.size
-    return {"CC": np.mean([np.corrcoef(source.ravel(), image.ravel())[0, 1] for source in (a, b)]),
-            "EN": -(p * np.log2(p)).sum(),
-            "RMSE": np.mean([np.sqrt(((source - image) ** 2).mean()) for source in (a.astype(float), b.astype(float))])}
+    return {
+        "CC": np.mean([np.corrcoef(source.ravel(), image.ravel())[0, 1] for source in (a, b)]),
+        "EN": -(p * np.log2(p)).sum(),
+        "RMSE": np.mean(
+            [
+                np.sqrt(((source - image) ** 2).mean())
+                for source in (a.astype(float), b.astype(float))
+            ]
+        ),
+    }
 
 
 def value(terms) -> float:
@@ -54,10 +72,13 @@ def value(terms) -> float:
 
 def fuse(transform, a, b, w, **options) -> np.ndarray:
     bands_a, bands_b = transform.forward(a), transform.forward(b)
-    return np.real(transform.inverse(transform.fuse(bands_a, bands_b, base="weighted", weight=w, **options)))
+    return np.real(
+        transform.inverse(transform.fuse(bands_a, bands_b, base="weighted", weight=w, **options))
+    )
 
 
-# ---- the objective --------------------------------------------------------------------------------------------
+# ---- the objective -------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("kind", range(5))
 def test_the_objective_equals_the_naive_evaluation(kind):
@@ -70,15 +91,23 @@ def test_the_objective_equals_the_naive_evaluation(kind):
         expected, got = naive(image, a, b), objective.terms(w)
         for name in ("CC", "RMSE"):
             assert got[name] == pytest.approx(expected[name], abs=1e-10)
-        # The same pixels in the same bins, but for those that lie on a half level up to rounding error (w = 0, 0.5, 1).
+        # The same pixels in the same bins, but for those that lie on a half level up to rounding
+        # error (w = 0, 0.5, 1).
         close = int((np.abs(image % 1 - 0.5) < 1e-11).sum())
         assert got["EN"] == pytest.approx(expected["EN"], abs=1e-10 + close * 20 / image.size)
         assert w in (0, 0.5, 1) or close == 0
         assert objective(w) == pytest.approx(value(expected), abs=1e-6)
 
 
-@pytest.mark.parametrize("options", [{"rule": 1}, {"rule": "salience", "area": 5}, {"rule": 3, "area": 5},
-                                     {"rule": lambda a, b: np.full(a.shape, 0.3)}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rule": 1},
+        {"rule": "salience", "area": 5},
+        {"rule": 3, "area": 5},
+        {"rule": lambda a, b: np.full(a.shape, 0.3)},
+    ],
+)
 def test_rule_and_area_reach_the_transform(options):
     a, b = scene()
     transform = LaplacianPyramid(2)
@@ -91,13 +120,17 @@ def test_rule_and_area_reach_the_transform(options):
 def test_against_the_metrics_of_the_rounded_image(kind):
     a, b = scene()
     transform = transforms(a.shape)[kind]
-    plain, quantized = LowPassObjective(a, b, transform), LowPassObjective(a, b, transform, quantize=True)
+    plain, quantized = (
+        LowPassObjective(a, b, transform),
+        LowPassObjective(a, b, transform, quantize=True),
+    )
     for w in WEIGHTS:
         scores = metrics.evaluate(plain.fused(w), a, b, ["CC", "EN", "RMSE"], "multi-focus")
         assert quantized(w) == pytest.approx(value(scores), abs=1e-11)
         assert quantized.terms(w) == pytest.approx(scores, abs=1e-11)
         assert plain.terms(w)["EN"] == pytest.approx(scores["EN"], abs=1e-11)
-        # Rounding adds 1/12 to the squared error of a few gray levels, and hardly anything to the correlation.
+        # Rounding adds 1/12 to the squared error of a few gray levels, and hardly anything to the
+        # correlation.
         assert plain(w) == pytest.approx(value(scores), abs=3e-4)
     assert np.array_equal(quantized(np.array([0.2, 0.4])), [quantized(0.2), quantized(0.4)])
 
@@ -116,7 +149,8 @@ def test_the_entropy_is_exact_at_any_weight(seed, w, spread):
 def test_half_levels_round_up_on_both_sides_of_a_step():
     objective = LowPassObjective(*scene((24, 24)), LaplacianPyramid(2))
     objective.p = np.tile([10.0, 11.0, 30.0, 40.5], (24, 6))
-    objective.d = np.tile([1.0, -1.0, 0.0, -1.0], (24, 6))  # half a level exactly at w = 0.5, 0.5, never, 0
+    # half a level exactly at w = 0.5, 0.5, never, 0
+    objective.d = np.tile([1.0, -1.0, 0.0, -1.0], (24, 6))
     for w in (0, 1e-9, 0.5 - 1e-9, 0.5, 0.5 + 1e-9, 1):
         expected = naive(objective.p + w * objective.d, *objective.sources)["EN"]
         assert objective.entropy(w) == pytest.approx(expected, abs=1e-12)
@@ -124,6 +158,7 @@ def test_half_levels_round_up_on_both_sides_of_a_step():
 
 def test_large_events_are_handled_in_parts(monkeypatch):
     from fusionlib.optimizers import steps as module
+
     p, d = np.random.default_rng(0).normal(100, 50, (2, 30, 40))
     others = tuple(np.random.default_rng(1).integers(0, 256, (2, 30, 40), dtype=np.uint8))
     monkeypatch.setattr(module, "AT_ONCE", 10**9)
@@ -146,7 +181,12 @@ def test_vectors_pairs_and_the_count_of_evaluations():
     pairs = np.array([[0.05, 0.45], [0.5, 0.5], [0.9, 0.1], [0, 0]])
     np.testing.assert_allclose(objective(pairs), [*values, objective(0.5)], rtol=1e-14)
     assert isinstance(objective(0.5), float)
-    assert [objective.weight(x) for x in (0.3, [0.3], [0.2, 0.6], [0, 0])] == [0.3, 0.3, pytest.approx(0.25), 0.5]
+    assert [objective.weight(x) for x in (0.3, [0.3], [0.2, 0.6], [0, 0])] == [
+        0.3,
+        0.3,
+        pytest.approx(0.25),
+        0.5,
+    ]
 
 
 def test_other_alphas_share_the_work():
@@ -157,7 +197,9 @@ def test_other_alphas_share_the_work():
     assert objective.alphas == (0.25, 0.25, 0.5)
 
 
-@pytest.mark.parametrize("transform", [LaplacianPyramid(3), LaplacianPyramid(3, "reflect"), Curvelet((40, 48))])
+@pytest.mark.parametrize(
+    "transform", [LaplacianPyramid(3), LaplacianPyramid(3, "reflect"), Curvelet((40, 48))]
+)
 def test_identical_and_constant_images_are_defined(transform):
     a = scene((40, 48))[0]
     flat, other = np.full((40, 48), 50, np.uint8), np.full((40, 48), 90, np.uint8)
@@ -175,7 +217,8 @@ def test_identical_and_constant_images_are_defined(transform):
     assert (LowPassObjective(flat, other, transform).terms(np.array([0.2, 0.6]))["CC"] == 0).all()
 
 
-# ---- the searches ---------------------------------------------------------------------------------------------
+# ---- the searches --------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("search", [particle_swarm, bat])
 def test_a_smooth_maximum_is_found_in_one_and_two_dimensions(search):
@@ -186,7 +229,12 @@ def test_a_smooth_maximum_is_found_in_one_and_two_dimensions(search):
     assert (np.diff(result.history) >= 0).all()
     assert result.value == result.history[-1] == -((result.x - 0.3) ** 2)
     assert result.positions.shape == (41, 40, 1)
-    two = search(lambda x: -((x - [1.5, -2]) ** 2).sum(axis=1), bounds=((0, 2), (-3, 0)), iterations=80, seed=2)
+    two = search(
+        lambda x: -((x - [1.5, -2]) ** 2).sum(axis=1),
+        bounds=((0, 2), (-3, 0)),
+        iterations=80,
+        seed=2,
+    )
     np.testing.assert_allclose(two.x, [1.5, -2], atol=0.1)
     low, high = two.positions.min(axis=(0, 1)), two.positions.max(axis=(0, 1))
     assert (low >= [0, -3]).all()
@@ -198,6 +246,7 @@ def test_a_smooth_maximum_is_found_in_one_and_two_dimensions(search):
 def test_the_seed_decides(search, form):
     def f(w):
         return np.sin(9 * w)
+
     first, again, other = (search(f, seed=seed, form=form) for seed in (7, 7, 8))
     assert (first.x, first.value) == (again.x, again.value)
     assert np.array_equal(first.positions, again.positions)
@@ -249,26 +298,35 @@ def test_no_swarm_exceeds_the_sweep_on_real_pairs(name):
     a, b = real_pair(name)
     objective = LowPassObjective(a, b, LaplacianPyramid())
     best = sweep(objective).value
-    gaps = [best - search(objective, seed=seed).value for seed in range(5) for search in (particle_swarm, bat)]
+    gaps = [
+        best - search(objective, seed=seed).value
+        for seed in range(5)
+        for search in (particle_swarm, bat)
+    ]
     assert min(gaps) >= -1e-6
     assert max(gaps) < 1e-3
 
 
 @needs_data
-@pytest.mark.parametrize(("name", "rounding"), [("leopard", 1e-4), ("lab", 1e-4), ("clock", 1e-3)])  # clock is clipped
+# clock is clipped
+@pytest.mark.parametrize(("name", "rounding"), [("leopard", 1e-4), ("lab", 1e-4), ("clock", 1e-3)])
 def test_the_objective_equals_the_metrics_of_the_naive_fusion_on_real_pairs(name, rounding):
     a, b = real_pair(name)
     w = 0.3701
     rounded = images.to_uint8(fuse(LaplacianPyramid(), a, b, w))
     scores = metrics.evaluate(rounded, a, b, ["CC", "EN", "RMSE"], "multi-focus")
-    plain, quantized = (LowPassObjective(a, b, LaplacianPyramid(), quantize=kind) for kind in (False, True))
+    plain, quantized = (
+        LowPassObjective(a, b, LaplacianPyramid(), quantize=kind) for kind in (False, True)
+    )
     assert plain(w) == pytest.approx(value(scores), abs=rounding)
     assert quantized(w) == pytest.approx(value(scores), abs=1e-11)
     assert plain.terms(w)["EN"] == pytest.approx(scores["EN"], abs=1e-11)
 
 
 @needs_data
-@pytest.mark.parametrize(("w", "mi", "en"), [(0.50, 10.3981, 7.4207), (0.52, 10.3814, 7.4207), (0.37, 10.5334, 7.4218)])
+@pytest.mark.parametrize(
+    ("w", "mi", "en"), [(0.50, 10.3981, 7.4207), (0.52, 10.3814, 7.4207), (0.37, 10.5334, 7.4218)]
+)
 def test_the_printed_leopard_cells(w, mi, en):
     a, b = real_pair("leopard")
     fused = LowPassObjective(a, b, LaplacianPyramid()).fused(w)
@@ -279,25 +337,84 @@ def test_the_printed_leopard_cells(w, mi, en):
 A, B = scene((32, 32))
 
 
-@pytest.mark.parametrize(("make", "error", "words"), [
-    (lambda: LowPassObjective(A, B[:20], LaplacianPyramid(2)), ValueError, "a and b: expected one size"),
-    (lambda: LowPassObjective(A / 255, B, LaplacianPyramid(2)), TypeError, "a: expected uint8"),
-    (lambda: LowPassObjective(*2 * [np.dstack([A, B, A])], LaplacianPyramid(2)), ValueError, "gray image"),
-    (lambda: LowPassObjective(A, B, LaplacianPyramid(2), alphas=(1, 2)), ValueError, "alphas: expected three"),
-    (lambda: LowPassObjective(A, B, LaplacianPyramid(2), rule=7), ValueError, "rule: expected 1 to 4"),
-    (lambda: LowPassObjective(A, B, LaplacianPyramid(2))(1.2), ValueError, r"w: expected weights in \[0, 1\], got 1.2"),
-    (lambda: LowPassObjective(A, B, LaplacianPyramid(2))(np.nan), ValueError, "w: expected weights"),
-    (lambda: LowPassObjective(A, B, LaplacianPyramid(2))(np.zeros((3, 3))), ValueError, "w: expected a weight"),
-    (lambda: particle_swarm(np.sin, form="fixed"), ValueError, "form: expected one of repaired, printed, got 'fixed'"),
-    (lambda: bat(np.sin, form="fixed"), ValueError, "form: expected one of repaired, printed, got 'fixed'"),
-    (lambda: bat(np.sin, bounds=(0, 1)), ValueError, "bounds: expected a sequence of pairs"),
-    (lambda: bat(np.sin, bounds=((1, 1),)), ValueError, "bounds: expected a sequence of pairs"),
-    (lambda: particle_swarm(np.sin, population=0), ValueError, "population: expected an integer of at least 1, got 0"),
-    (lambda: particle_swarm(np.sin, iterations=-1), ValueError, "iterations: expected an integer of at least 0"),
-    (lambda: particle_swarm(lambda w: w * np.nan), ValueError, "f: expected finite values, got nan at"),
-    (lambda: bat(lambda w: np.where(w > 0.5, np.inf, w)), ValueError, "f: expected finite values, got inf at"),
-    (lambda: bat(lambda w: 1.0), ValueError, r"f: expected 40 values for 40 candidates, got shape \(\)"),
-])
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (
+            lambda: LowPassObjective(A, B[:20], LaplacianPyramid(2)),
+            ValueError,
+            "a and b: expected one size",
+        ),
+        (lambda: LowPassObjective(A / 255, B, LaplacianPyramid(2)), TypeError, "a: expected uint8"),
+        (
+            lambda: LowPassObjective(*2 * [np.dstack([A, B, A])], LaplacianPyramid(2)),
+            ValueError,
+            "gray image",
+        ),
+        (
+            lambda: LowPassObjective(A, B, LaplacianPyramid(2), alphas=(1, 2)),
+            ValueError,
+            "alphas: expected three",
+        ),
+        (
+            lambda: LowPassObjective(A, B, LaplacianPyramid(2), rule=7),
+            ValueError,
+            "rule: expected 1 to 4",
+        ),
+        (
+            lambda: LowPassObjective(A, B, LaplacianPyramid(2))(1.2),
+            ValueError,
+            r"w: expected weights in \[0, 1\], got 1.2",
+        ),
+        (
+            lambda: LowPassObjective(A, B, LaplacianPyramid(2))(np.nan),
+            ValueError,
+            "w: expected weights",
+        ),
+        (
+            lambda: LowPassObjective(A, B, LaplacianPyramid(2))(np.zeros((3, 3))),
+            ValueError,
+            "w: expected a weight",
+        ),
+        (
+            lambda: particle_swarm(np.sin, form="fixed"),
+            ValueError,
+            "form: expected one of repaired, printed, got 'fixed'",
+        ),
+        (
+            lambda: bat(np.sin, form="fixed"),
+            ValueError,
+            "form: expected one of repaired, printed, got 'fixed'",
+        ),
+        (lambda: bat(np.sin, bounds=(0, 1)), ValueError, "bounds: expected a sequence of pairs"),
+        (lambda: bat(np.sin, bounds=((1, 1),)), ValueError, "bounds: expected a sequence of pairs"),
+        (
+            lambda: particle_swarm(np.sin, population=0),
+            ValueError,
+            "population: expected an integer of at least 1, got 0",
+        ),
+        (
+            lambda: particle_swarm(np.sin, iterations=-1),
+            ValueError,
+            "iterations: expected an integer of at least 0",
+        ),
+        (
+            lambda: particle_swarm(lambda w: w * np.nan),
+            ValueError,
+            "f: expected finite values, got nan at",
+        ),
+        (
+            lambda: bat(lambda w: np.where(w > 0.5, np.inf, w)),
+            ValueError,
+            "f: expected finite values, got inf at",
+        ),
+        (
+            lambda: bat(lambda w: 1.0),
+            ValueError,
+            r"f: expected 40 values for 40 candidates, got shape \(\)",
+        ),
+    ],
+)
 def test_bad_input_is_one_sentence(make, error, words):
     with pytest.raises(error, match=words) as caught:
         make()

@@ -12,9 +12,15 @@ def test_a_clear_difference():
     test = results.paired(x, y)
     low, high = test.interval
     assert low < -1 < high < 0 and low < test.difference < high
-    assert test.p < 1e-6 and (test.n, test.lower, test.higher) == (30, 30, 0) and test.verdict() == "lower"
+    assert (
+        test.p < 1e-6
+        and (test.n, test.lower, test.higher) == (30, 30, 0)
+        and test.verdict() == "lower"
+    )
     other = results.paired(y, x)
-    assert other.difference == -test.difference and other.p == test.p and other.verdict() == "higher"
+    assert (
+        other.difference == -test.difference and other.p == test.p and other.verdict() == "higher"
+    )
 
 
 def test_p_is_that_of_the_signed_ranks():
@@ -34,9 +40,13 @@ def test_one_that_test_and_interval_judge_differently():
     # Many small gains and one large loss: the ranks see a gain, the mean does not.
     x = np.append(np.full(25, -0.1) - 0.01 * np.arange(25), 8.0)
     test = results.paired(x, np.zeros(26))
-    assert test.p < 0.05 and test.interval[0] < 0 < test.interval[1] and test.verdict() == "undecided"
+    assert (
+        test.p < 0.05 and test.interval[0] < 0 < test.interval[1] and test.verdict() == "undecided"
+    )
 
 
 def test_lengths_must_agree():
-    with pytest.raises(ValueError, match=r"expected two arrays of one length, got shapes \(2,\) and \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"expected two arrays of one length, got shapes \(2,\) and \(3,\)"
+    ):
         results.paired([1, 2], [1, 2, 3])

@@ -14,15 +14,21 @@ from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.datasets.scenes import scene, write_scenes
 from fusionlib.experiments import comparison, protocol
 
-ORACLE = json.loads((Path(__file__).parent / "oracles" / "metrics_vectors.json").read_text(encoding="utf-8"))
+ORACLE = json.loads(
+    (Path(__file__).parent / "oracles" / "metrics_vectors.json").read_text(encoding="utf-8")
+)
 EIGHT = ("EN", "SF", "SD", "MI", "VIF", "AG", "SCD", "Qabf")
 
 
 def printed(values, method="fusion", decimals=4):
     """Rows as a paper prints them."""
     text = {name: f"{value:.{decimals}f}" for name, value in values.items()}
-    return pd.DataFrame([{"method": method, "metric": name, "value": float(number), "printed": number}
-                         for name, number in text.items()])
+    return pd.DataFrame(
+        [
+            {"method": method, "metric": name, "value": float(number), "printed": number}
+            for name, number in text.items()
+        ]
+    )
 
 
 def candidate(folder, fused, a, b, **labels):
@@ -30,36 +36,64 @@ def candidate(folder, fused, a, b, **labels):
         for name, picture in pictures.items():
             images.write(folder / kind / f"{name}.png", picture)
     known = {"method": "fusion", "variant": "", "resolution": "native"} | labels
-    return protocol.Candidate(**known, fused=folder / "fused", infrared=folder / "a", visible=folder / "b")
+    return protocol.Candidate(
+        **known, fused=folder / "fused", infrared=folder / "a", visible=folder / "b"
+    )
 
 
 @pytest.fixture(scope="module")
 def vectors(tmp_path_factory):
-    """The synthetic triplets with defined values, as a folder, and the means of the values that evaluators gave."""
+    """The synthetic triplets with defined values, as a folder, and the means of the values that
+    evaluators gave.
+    """
     chosen = ("v0_small", "v1_odd_max", "v3_flat_regions")
     made = {name: three for name, three in triplets().items() if name in chosen}
     folders = [{name: three[i] for name, three in made.items()} for i in (2, 0, 1)]
     found = ORACLE["triplets"]
-    given = {evaluator: {metric: np.mean([float(found[name]["values"][evaluator][metric]) for name in chosen])
-                         for metric in EIGHT if metric in found[chosen[0]]["values"][evaluator]}
-             for evaluator in ("moe_table_convention", "cddfuse_py_float64", "vifb_octave")}
+    given = {
+        evaluator: {
+            metric: np.mean([float(found[name]["values"][evaluator][metric]) for name in chosen])
+            for metric in EIGHT
+            if metric in found[chosen[0]]["values"][evaluator]
+        }
+        for evaluator in ("moe_table_convention", "cddfuse_py_float64", "vifb_octave")
+    }
     return candidate(tmp_path_factory.mktemp("vectors"), *folders), given
 
 
 @pytest.fixture(scope="module")
 def pairs():
-    return [Pair(f"scene-{seed}", one.infrared, one.visible) for seed in (0, 2) for one in [scene(seed, (72, 96))]]
+    return [
+        Pair(f"scene-{seed}", one.infrared, one.visible)
+        for seed in (0, 2)
+        for one in [scene(seed, (72, 96))]
+    ]
 
 
-# ---- the finder ---------------------------------------------------------------------------------------------------
+# ---- the finder ----------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("evaluator, convention", [
-    ("moe_table_convention", "moe-fusion"), ("cddfuse_py_float64", "cddfuse"), ("vifb_octave", "vifb")])
+
+@pytest.mark.parametrize(
+    "evaluator, convention",
+    [
+        ("moe_table_convention", "moe-fusion"),
+        ("cddfuse_py_float64", "cddfuse"),
+        ("vifb_octave", "vifb"),
+    ],
+)
 def test_it_finds_the_convention_of_other_evaluators_numbers(vectors, evaluator, convention):
     folder, given = vectors
     found = protocol.find(printed(given[evaluator]), [folder], progress=False)
-    assert found.loc[0, "convention"] == convention and found.loc[0, "agree"] == 1 and found.loc[0, "gap"] < 1e-2
-    assert (found["agree"][1:] < 1).all() and len(found) == len(metrics.CONVENTIONS) and found.loc[0, "n_images"] == 3
+    assert (
+        found.loc[0, "convention"] == convention
+        and found.loc[0, "agree"] == 1
+        and found.loc[0, "gap"] < 1e-2
+    )
+    assert (
+        (found["agree"][1:] < 1).all()
+        and len(found) == len(metrics.CONVENTIONS)
+        and found.loc[0, "n_images"] == 3
+    )
     assert protocol.together(found).loc[0, "convention"] == convention
 
 
@@ -67,7 +101,9 @@ def test_without_agreement_the_smallest_gap_comes_first(vectors):
     """Other images: nothing agrees to four decimals, the convention still shows by its size."""
     folder, given = vectors
     off = {name: 1.02 * value for name, value in given["moe_table_convention"].items()}
-    found = protocol.find(printed(off), [folder], ["standard", "moe-fusion", "multi-focus"], progress=False)
+    found = protocol.find(
+        printed(off), [folder], ["standard", "moe-fusion", "multi-focus"], progress=False
+    )
     assert list(found["agree"]) == [0, 0, 0] and found.loc[0, "convention"] == "moe-fusion"
     assert found.loc[0, "gap"] == pytest.approx(0.0196, abs=1e-3)
     assert found.iloc[-1]["convention"] == "multi-focus" and found.iloc[-1]["lacking"] > 0
@@ -80,37 +116,116 @@ def test_it_finds_variant_and_resolution(tmp_path, pairs, true):
     candidates = protocol.candidates(lp, pairs, tmp_path, ["native", "resize-back"], progress=False)
     assert len(candidates) == 4
     folder = candidates[true]
-    scores = [metrics.evaluate(*(images.read(home / f"{pair.name}.png") for home in (folder.fused, folder.infrared, folder.visible)),
-                               names=EIGHT) for pair in pairs]
+    scores = [
+        metrics.evaluate(
+            *(
+                images.read(home / f"{pair.name}.png")
+                for home in (folder.fused, folder.infrared, folder.visible)
+            ),
+            names=EIGHT,
+        )
+        for pair in pairs
+    ]
     rows = printed(pd.DataFrame(scores).mean(), "LP")
     best = protocol.find(rows, candidates, ["standard", "moe-fusion"], progress=False).iloc[0]
-    assert (best["variant"], best["resolution"], best["convention"]) == (folder.variant, folder.resolution, "moe-fusion")
+    assert (best["variant"], best["resolution"], best["convention"]) == (
+        folder.variant,
+        folder.resolution,
+        "moe-fusion",
+    )
     assert best["agree"] == 1
 
 
 def test_it_finds_the_variant_of_densefuse(tmp_path, pairs, fusion_weights):
     """The images of two variants with official weights; the row is that of the second."""
     pytest.importorskip("torch")
-    two = [methods.get("DenseFuse", variant, str(fusion_weights), "cpu")
-           for variant in ("tensorflow-1e2-addition", "tensorflow-1e2-l1")]
+    two = [
+        methods.get("DenseFuse", variant, str(fusion_weights), "cpu")
+        for variant in ("tensorflow-1e2-addition", "tensorflow-1e2-l1")
+    ]
     candidates = protocol.candidates(two, pairs, tmp_path, ["native"], progress=False)
     for row, wanted in enumerate(two):
-        scores = [metrics.evaluate(wanted.fuse(pair.infrared, images.luma(pair.visible)), pair.infrared,
-                                   images.luma(pair.visible), EIGHT) for pair in pairs]
-        found = protocol.find(printed(pd.DataFrame(scores).mean(), "DenseFuse"), candidates, progress=False)
+        scores = [
+            metrics.evaluate(
+                wanted.fuse(pair.infrared, images.luma(pair.visible)),
+                pair.infrared,
+                images.luma(pair.visible),
+                EIGHT,
+            )
+            for pair in pairs
+        ]
+        found = protocol.find(
+            printed(pd.DataFrame(scores).mean(), "DenseFuse"), candidates, progress=False
+        )
         assert found.loc[0, "variant"] == wanted.variant == candidates[row].variant
-        assert found.loc[0, "convention"] == "moe-fusion" and found.loc[0, "agree"] == 1 and found.loc[1, "agree"] < 1
+        assert (
+            found.loc[0, "convention"] == "moe-fusion"
+            and found.loc[0, "agree"] == 1
+            and found.loc[1, "agree"] < 1
+        )
 
 
 def test_all_rows_of_a_paper_share_convention_and_resolution():
-    found = pd.DataFrame([
-        {"method": "A", "convention": "x", "resolution": "native", "variant": "1", "values": 8, "lacking": 0, "agree": 1.0, "gap": 0.0},
-        {"method": "A", "convention": "y", "resolution": "native", "variant": "1", "values": 8, "lacking": 0, "agree": 0.5, "gap": 0.1},
-        {"method": "A", "convention": "y", "resolution": "native", "variant": "2", "values": 8, "lacking": 0, "agree": 0.0, "gap": 0.9},
-        {"method": "B", "convention": "y", "resolution": "native", "variant": "2", "values": 8, "lacking": 0, "agree": 1.0, "gap": 0.0},
-        {"method": "B", "convention": "x", "resolution": "native", "variant": "2", "values": 8, "lacking": 0, "agree": 0.125, "gap": 0.3}])
+    found = pd.DataFrame(
+        [
+            {
+                "method": "A",
+                "convention": "x",
+                "resolution": "native",
+                "variant": "1",
+                "values": 8,
+                "lacking": 0,
+                "agree": 1.0,
+                "gap": 0.0,
+            },
+            {
+                "method": "A",
+                "convention": "y",
+                "resolution": "native",
+                "variant": "1",
+                "values": 8,
+                "lacking": 0,
+                "agree": 0.5,
+                "gap": 0.1,
+            },
+            {
+                "method": "A",
+                "convention": "y",
+                "resolution": "native",
+                "variant": "2",
+                "values": 8,
+                "lacking": 0,
+                "agree": 0.0,
+                "gap": 0.9,
+            },
+            {
+                "method": "B",
+                "convention": "y",
+                "resolution": "native",
+                "variant": "2",
+                "values": 8,
+                "lacking": 0,
+                "agree": 1.0,
+                "gap": 0.0,
+            },
+            {
+                "method": "B",
+                "convention": "x",
+                "resolution": "native",
+                "variant": "2",
+                "values": 8,
+                "lacking": 0,
+                "agree": 0.125,
+                "gap": 0.3,
+            },
+        ]
+    )
     both = protocol.together(found)
-    assert list(both["convention"]) == ["y", "x"] and both.loc[0, "agree"] == 0.75 and both.loc[0, "variants"] == "A 1, B 2"
+    assert (
+        list(both["convention"]) == ["y", "x"]
+        and both.loc[0, "agree"] == 0.75
+        and both.loc[0, "variants"] == "A 1, B 2"
+    )
     assert both.loc[0, "gap"] == 0.1  # of the variants that were chosen
 
 
@@ -123,22 +238,33 @@ def test_bad_input_is_one_sentence(vectors):
         protocol.find(pd.concat([rows, rows]), [folder])
     with pytest.raises(ValueError, match="expected some of other, got fusion"):
         protocol.find(rows.assign(method="other"), [folder])
-    with pytest.raises(ValueError, match="expected one of native, 640x480, resize-back, got 'full'"):
+    with pytest.raises(
+        ValueError, match="expected one of native, 640x480, resize-back, got 'full'"
+    ):
         protocol.write_sources([], folder.fused, "full")
 
 
-# ---- resolutions and resuming -------------------------------------------------------------------------------------
+# ---- resolutions and resuming --------------------------------------------------------------------
 
-@pytest.mark.parametrize("resolution, scored", [("native", (72, 96)), ("640x480", (480, 640)), ("resize-back", (72, 96))])
+
+@pytest.mark.parametrize(
+    "resolution, scored", [("native", (72, 96)), ("640x480", (480, 640)), ("resize-back", (72, 96))]
+)
 def test_size_of_what_is_scored(tmp_path, pairs, resolution, scored):
     sources = protocol.write_sources(pairs[:1], tmp_path / "sources", resolution)
-    assert protocol.fuse(methods.get("average"), pairs[:1], sources, tmp_path / "average", resolution, progress=False)
+    assert protocol.fuse(
+        methods.get("average"), pairs[:1], sources, tmp_path / "average", resolution, progress=False
+    )
     name = sources.names[0]
     gray = images.read(tmp_path / "average" / "gray" / f"{name}.png")
-    a, b = (images.read(folder / f"{name}.png").astype(float) for folder in (sources.infrared, sources.visible))
+    a, b = (
+        images.read(folder / f"{name}.png").astype(float)
+        for folder in (sources.infrared, sources.visible)
+    )
     assert gray.shape == a.shape == b.shape == scored
     assert images.read(tmp_path / "average" / "color" / f"{name}.png").shape == (*scored, 3)
-    # An average of resized sources is theirs wherever it is taken, but for rounding, and what resizing twice loses.
+    # An average of resized sources is theirs wherever it is taken, but for rounding, and what
+    # resizing twice loses.
     off = np.abs(gray - (a + b) / 2)
     assert off.max() <= 0.5 if resolution != "resize-back" else 0 < off.mean() < 4
 
@@ -148,7 +274,10 @@ def test_the_gray_image_is_what_the_method_gives(tmp_path, pairs):
     sources = protocol.write_sources(pairs, tmp_path / "sources")
     protocol.fuse(methods.get("infrared"), pairs, sources, tmp_path / "infrared", progress=False)
     for pair in pairs:
-        gray, colour = (images.read(tmp_path / "infrared" / kind / f"{pair.name}.png") for kind in ("gray", "color"))
+        gray, colour = (
+            images.read(tmp_path / "infrared" / kind / f"{pair.name}.png")
+            for kind in ("gray", "color")
+        )
         assert (gray == pair.infrared).all() and (images.luma(colour) != gray).any()
 
 
@@ -201,7 +330,8 @@ def test_a_folder_of_pairs_is_read_as_often_as_needed(tmp_path):
     data = write_scenes(tmp_path / "data", [0, 1, 2], (40, 48))
     pairs = comparison.pairs(str(data), 2)
     assert [pair.name for pair in pairs] == [pair.name for pair in pairs] and len(list(pairs)) == 2
-    listed = comparison.pairs(str(data), 1, "val", "M3FD")  # a set of the catalogue, in this project's own layout
+    # a set of the catalogue, in this project's own layout
+    listed = comparison.pairs(str(data), 1, "val", "M3FD")
     assert [pair.name for pair in listed] == ["00002_night"]
 
 
@@ -214,11 +344,17 @@ def test_unreadable_pairs_are_left_out_and_named(tmp_path):
     every = comparison.pairs(str(tmp_path))
     pairs, problems = comparison.readable(every)
     assert [pair.name for pair in pairs] == [files[0].stem, files[3].stem]
-    assert [path.name in problem for path, problem in zip(files[1:3], problems, strict=True)] == [True, True]
+    assert [path.name in problem for path, problem in zip(files[1:3], problems, strict=True)] == [
+        True,
+        True,
+    ]
     assert comparison.readable(pairs) == (pairs, [])
 
 
 def test_the_report_names_what_was_left_out():
-    run = {"problems": ["a.png: expected an image"], "status": {"LP": "", "Mine": "failed: no image", "YDTR": "no weights: get them"}}
+    run = {
+        "problems": ["a.png: expected an image"],
+        "status": {"LP": "", "Mine": "failed: no image", "YDTR": "no weights: get them"},
+    }
     assert report.left_out(run) == ["a.png: expected an image", "Mine failed: no image"]
     assert report.left_out({"status": "draft"}) == []

@@ -1,4 +1,6 @@
-"""The printed numbers: complete, in the schema, as printed; bad files and questions refused in one sentence."""
+"""The printed numbers: complete, in the schema, as printed; bad files and questions refused in one
+sentence.
+"""
 
 import numpy as np
 import pandas as pd
@@ -6,8 +8,16 @@ import pytest
 
 from fusionlib import audit, published
 
-COUNTS = {("moe-fusion", "1"): 240, ("moe-fusion", "2"): 96, ("moe-fusion", "3"): 48, ("moe-fusion", "text"): 9,
-          ("multi-focus", "1"): 11, ("multi-focus", "A-1"): 60, ("multi-focus", "A-2"): 60, ("multi-focus", "A-3"): 48}
+COUNTS = {
+    ("moe-fusion", "1"): 240,
+    ("moe-fusion", "2"): 96,
+    ("moe-fusion", "3"): 48,
+    ("moe-fusion", "text"): 9,
+    ("multi-focus", "1"): 11,
+    ("multi-focus", "A-1"): 60,
+    ("multi-focus", "A-2"): 60,
+    ("multi-focus", "A-3"): 48,
+}
 
 # Read from the page by eye: paper, table, dataset, method, variant, metric, as printed.
 BY_EYE = """
@@ -61,30 +71,45 @@ def test_every_printed_number_is_there(paper, number):
 
 @pytest.mark.parametrize("paper", published.PAPERS)
 def test_all_is_the_sum_of_the_tables(paper):
-    assert len(published.table(paper, "all")) == sum(n for (p, _), n in COUNTS.items() if p == paper)
+    assert len(published.table(paper, "all")) == sum(
+        n for (p, _), n in COUNTS.items() if p == paper
+    )
 
 
 @pytest.mark.parametrize("line", BY_EYE.strip().splitlines())
 def test_numbers_read_by_eye(line):
     paper, number, dataset, method, variant, metric, printed = (
-        "" if word == "-" else word.replace("_", " ") for word in line.split())
+        "" if word == "-" else word.replace("_", " ") for word in line.split()
+    )
     rows = published.table(paper, number)
-    cell = rows[(rows["dataset"] == dataset) & (rows["method"] == method) & (rows["variant"] == variant)
-                & (rows["metric"] == metric)]
+    cell = rows[
+        (rows["dataset"] == dataset)
+        & (rows["method"] == method)
+        & (rows["variant"] == variant)
+        & (rows["metric"] == metric)
+    ]
     assert list(cell["printed"]) == [printed]
     assert list(cell["value"]) == [float(printed)]
 
 
 def test_number_may_be_an_integer():
-    pd.testing.assert_frame_equal(published.table("moe-fusion", 3), published.table("moe-fusion", "3"))
+    pd.testing.assert_frame_equal(
+        published.table("moe-fusion", 3), published.table("moe-fusion", "3")
+    )
 
 
 def test_grids_are_full():
     one = published.table("moe-fusion", 1)
     assert one.groupby(["dataset", "method"]).size().eq(8).all() and one["method"].nunique() == 10
-    assert dict(one.groupby("dataset")["n_images"].first()) == {"M3FD": 300, "FLIR-aligned": 1013, "LLVIP": 3463}
+    assert dict(one.groupby("dataset")["n_images"].first()) == {
+        "M3FD": 300,
+        "FLIR-aligned": 1013,
+        "LLVIP": 3463,
+    }
     two = published.table("moe-fusion", 2)
-    assert set(two["variant"]) == {"full", "w/o MoLE", "w/o MoGE", "Att-Local"} and set(two["method"]) == {"MoE-Fusion"}
+    assert set(two["variant"]) == {"full", "w/o MoLE", "w/o MoGE", "Att-Local"} and set(
+        two["method"]
+    ) == {"MoE-Fusion"}
     three = published.table("moe-fusion", 3)
     assert {"Visible", "Infrared"} | set(one["method"]) == set(three["method"])
     for number, n_images in (("A-1", 1), ("A-2", 1), ("A-3", 93)):
@@ -117,7 +142,9 @@ def test_flagged_numbers():
     assert (published.table("moe-fusion", "all")["status"] == "printed").all()
 
 
-@pytest.mark.parametrize(("printed", "places", "half"), [("0.897", 3, 5e-4), ("0.8970", 4, 5e-5), ("1", 0, 0.5)])
+@pytest.mark.parametrize(
+    ("printed", "places", "half"), [("0.897", 3, 5e-4), ("0.8970", 4, 5e-5), ("1", 0, 0.5)]
+)
 def test_precision_of_print(printed, places, half):
     assert published.decimals(printed) == places
     assert published.half_unit(printed) == pytest.approx(half)
@@ -126,7 +153,9 @@ def test_precision_of_print(printed, places, half):
 def test_claims_are_complete():
     claims = published.claims()
     assert tuple(claims.columns) == published.CLAIM_COLUMNS
-    assert set(claims["kind"]) == set(published.KINDS) and set(claims["paper"]) == set(published.PAPERS)
+    assert set(claims["kind"]) == set(published.KINDS) and set(claims["paper"]) == set(
+        published.PAPERS
+    )
     assert claims["id"].is_unique and len(claims) >= 70
 
 
@@ -137,11 +166,14 @@ def test_claimed():
         published.claimed("first")
 
 
-@pytest.mark.parametrize(("paper", "number", "message"), [
-    ("moe", 1, "paper: expected one of moe-fusion, multi-focus, got 'moe'"),
-    ("moe-fusion", 4, "table: moe-fusion has the tables 1, 2, 3, text, got 4"),
-    ("multi-focus", "A-4", "table: multi-focus has the tables 1, A-1, A-2, A-3, got 'A-4'"),
-])
+@pytest.mark.parametrize(
+    ("paper", "number", "message"),
+    [
+        ("moe", 1, "paper: expected one of moe-fusion, multi-focus, got 'moe'"),
+        ("moe-fusion", 4, "table: moe-fusion has the tables 1, 2, 3, text, got 4"),
+        ("multi-focus", "A-4", "table: multi-focus has the tables 1, A-1, A-2, A-3, got 'A-4'"),
+    ],
+)
 def test_unknown_paper_or_table(paper, number, message):
     with pytest.raises(ValueError, match=message):
         published.table(paper, number)
@@ -155,17 +187,26 @@ def test_missing_folder(tmp_path):
 FIRST = "moe-fusion,1,M3FD,evaluation,300,DenseFuse,,EN,moe-fusion,6.4134,,,,printed,6.4134\n"
 
 
-@pytest.mark.parametrize(("new", "message"), [
-    (FIRST.replace("printed,6.4134", "printed,6.4143"), "line 2: value: expected the printed 6.4143, got 6.4134"),
-    (FIRST.replace("6.4134,,,,", "x,,,,"), "line 2: value: expected a number"),
-    (FIRST.replace("printed,6.4134", "printed,-"), "line 2: printed: expected a decimal number, got '-'"),
-    (FIRST.replace("6.4134,,", "6.4134,4,"), "line 2: rank: expected 1, 2, 3"),
-    (FIRST.replace("300", "many"), "line 2: n_images: expected a whole number"),
-    (FIRST.replace(",printed,", ",wrong,"), "line 2: status: expected"),
-    (FIRST.replace(",EN,", ",,"), "line 2: metric: expected a text"),
-    (FIRST.replace("moe-fusion,1", "multi-focus,1"), "line 2: paper: expected moe-fusion"),
-    (FIRST + FIRST, "line 3: this printed number is entered a second time"),
-])
+@pytest.mark.parametrize(
+    ("new", "message"),
+    [
+        (
+            FIRST.replace("printed,6.4134", "printed,6.4143"),
+            "line 2: value: expected the printed 6.4143, got 6.4134",
+        ),
+        (FIRST.replace("6.4134,,,,", "x,,,,"), "line 2: value: expected a number"),
+        (
+            FIRST.replace("printed,6.4134", "printed,-"),
+            "line 2: printed: expected a decimal number, got '-'",
+        ),
+        (FIRST.replace("6.4134,,", "6.4134,4,"), "line 2: rank: expected 1, 2, 3"),
+        (FIRST.replace("300", "many"), "line 2: n_images: expected a whole number"),
+        (FIRST.replace(",printed,", ",wrong,"), "line 2: status: expected"),
+        (FIRST.replace(",EN,", ",,"), "line 2: metric: expected a text"),
+        (FIRST.replace("moe-fusion,1", "multi-focus,1"), "line 2: paper: expected moe-fusion"),
+        (FIRST + FIRST, "line 3: this printed number is entered a second time"),
+    ],
+)
 def test_schema_refuses(folder, new, message):
     path = folder / "moe-fusion.csv"
     text = path.read_text(encoding="utf-8")
@@ -182,12 +223,15 @@ def test_broken_file(folder, content):
         published.table("multi-focus", "A-1", folder)
 
 
-@pytest.mark.parametrize(("old", "new", "message"), [
-    ("moe-marks,moe-fusion", "moe-marks,other", "has the paper 'other'"),
-    ("moe-marks,", "moe-spread,", "expected one row per id"),
-    (",recomputable,marks,", ",recomputable,,", "needs an id, a claim, and a check or a note"),
-    (",recomputable,marks,", ",certain,marks,", "the kind 'certain'"),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("moe-marks,moe-fusion", "moe-marks,other", "has the paper 'other'"),
+        ("moe-marks,", "moe-spread,", "expected one row per id"),
+        (",recomputable,marks,", ",recomputable,,", "needs an id, a claim, and a check or a note"),
+        (",recomputable,marks,", ",certain,marks,", "the kind 'certain'"),
+    ],
+)
 def test_broken_claims(folder, old, new, message):
     path = folder / "claims.csv"
     text = path.read_text(encoding="utf-8")

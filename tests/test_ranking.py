@@ -1,4 +1,6 @@
-"""Places, Friedman ranks and what follows them, rank correlation; the comparison of many methods around them."""
+"""Places, Friedman ranks and what follows them, rank correlation; the comparison of many methods
+around them.
+"""
 
 import numpy as np
 import pandas as pd
@@ -17,10 +19,14 @@ def values(rng, images=12, names="abcd", shift=0.0, ties=False):
     return pd.DataFrame(table.round(0) if ties else table, columns=list(names))
 
 
-# ---- places ------------------------------------------------------------------------------------------------------
+# ---- places --------------------------------------------------------------------------------------
+
 
 def test_equal_numbers_as_printed_share_the_better_place():
-    means = pd.DataFrame({"EN": [7.00004, 7.00001, 6.5, 6.0, np.nan], "MSE": [3.0, 1.0, 2.0, 4.0, 1.0]}, index=list("abcde"))
+    means = pd.DataFrame(
+        {"EN": [7.00004, 7.00001, 6.5, 6.0, np.nan], "MSE": [3.0, 1.0, 2.0, 4.0, 1.0]},
+        index=list("abcde"),
+    )
     place = ranking.places(means)
     assert list(place["EN"].iloc[:4]) == [1, 1, 3, 4] and place["EN"].isna().iloc[4]
     assert list(place["MSE"]) == [4, 1, 3, 5, 1]  # the smaller the better
@@ -41,20 +47,30 @@ def test_places_do_not_depend_on_scale_or_order(seed, factor):
 
 
 def test_standing_says_by_how_much_a_method_is_not_first():
-    means = pd.DataFrame({"EN": [3.0, 2.0, 1.0, 9.0], "SF": [3.0, 1.0, 2.0, np.nan]}, index=["A", "B", "C", "lacking"])
-    assert ranking.standing(means, "A") == "A: mean rank 1.00 over 2 metrics among 3 methods, first."
-    assert ranking.standing(means, "C").endswith("2.50 over 2 metrics among 3 methods, 1.50 behind A (1.00).")
+    means = pd.DataFrame(
+        {"EN": [3.0, 2.0, 1.0, 9.0], "SF": [3.0, 1.0, 2.0, np.nan]},
+        index=["A", "B", "C", "lacking"],
+    )
+    assert (
+        ranking.standing(means, "A") == "A: mean rank 1.00 over 2 metrics among 3 methods, first."
+    )
+    assert ranking.standing(means, "C").endswith(
+        "2.50 over 2 metrics among 3 methods, 1.50 behind A (1.00)."
+    )
     assert ranking.standing(means, "lacking") == "" == ranking.standing(means.loc[["A"]], "A")
 
 
-# ---- Friedman and Nemenyi -------------------------------------------------------------------------------------------
+# ---- Friedman and Nemenyi ------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("ties", [False, True])
 def test_friedman_is_scipys(ties):
     table = values(np.random.default_rng(0), shift=0.5, ties=ties)
     found = ranking.friedman(table)
     known = stats.friedmanchisquare(*table.to_numpy().T)
-    assert found.statistic == pytest.approx(known.statistic) and found.p == pytest.approx(known.pvalue)
+    assert found.statistic == pytest.approx(known.statistic) and found.p == pytest.approx(
+        known.pvalue
+    )
     assert found.mean.sum() == pytest.approx(len(table.columns) * (len(table.columns) + 1) / 2)
     assert found.mean.index[0] == "d"  # the largest values
 
@@ -66,9 +82,15 @@ def test_smaller_is_better_turns_the_order_round():
 
 
 def test_critical_difference_is_demsars():
-    """Demsar 2006, table 5(a): q = 2.569 for 4 methods at 5 %; his example, 14 data sets, has 1.25."""
-    assert ranking.critical_difference(4, 14) == pytest.approx(2.569 * np.sqrt(4 * 5 / (6 * 14)), abs=1e-3)
-    assert ranking.critical_difference(10, 30) == pytest.approx(3.164 * np.sqrt(10 * 11 / (6 * 30)), abs=2e-3)
+    """Demsar 2006, table 5(a): q = 2.569 for 4 methods at 5 %; his example, 14 data sets, has
+    1.25.
+    """
+    assert ranking.critical_difference(4, 14) == pytest.approx(
+        2.569 * np.sqrt(4 * 5 / (6 * 14)), abs=1e-3
+    )
+    assert ranking.critical_difference(10, 30) == pytest.approx(
+        3.164 * np.sqrt(10 * 11 / (6 * 30)), abs=2e-3
+    )
 
 
 def test_groups_are_the_largest_runs():
@@ -89,11 +111,16 @@ def test_nothing_to_tell_apart_and_nothing_at_all():
 
 def test_an_undefined_value_ranks_last():
     table = pd.DataFrame({"a": [np.nan, np.nan], "b": [1.0, 2.0], "c": [2.0, 1.0]})
-    assert ranking.friedman(table).mean["a"] == 3 and ranking.friedman(table, smaller=True).mean["a"] == 3
+    assert (
+        ranking.friedman(table).mean["a"] == 3
+        and ranking.friedman(table, smaller=True).mean["a"] == 3
+    )
 
 
 def test_the_test_sees_a_difference_and_not_more():
-    """Of 200 comparisons without any difference about 5 % are called one; with a large one all are."""
+    """Of 200 comparisons without any difference about 5 % are called one; with a large one all
+    are.
+    """
     rng = np.random.default_rng(2)
     false = np.mean([ranking.friedman(values(rng)).p < 0.05 for _ in range(200)])
     true = np.mean([ranking.friedman(values(rng, shift=1.5)).p < 0.05 for _ in range(20)])
@@ -101,15 +128,23 @@ def test_the_test_sees_a_difference_and_not_more():
 
 
 def test_over_metrics_weighs_metrics_alike():
-    frame = pd.DataFrame([(image, method, metric, value) for image in "xy" for metric, scale in (("EN", 1), ("MI", 1000))
-                          for method, value in (("a", 3 * scale), ("b", 2 * scale), ("c", scale))],
-                         columns=["image", "method", "metric", "value"])
+    frame = pd.DataFrame(
+        [
+            (image, method, metric, value)
+            for image in "xy"
+            for metric, scale in (("EN", 1), ("MI", 1000))
+            for method, value in (("a", 3 * scale), ("b", 2 * scale), ("c", scale))
+        ],
+        columns=["image", "method", "metric", "value"],
+    )
     assert ranking.over_metrics(frame).loc["x"].to_dict() == {"a": 1, "b": 2, "c": 3}
-    turned = frame.assign(metric=frame["metric"].replace("MI", "MSE"))  # the same values, but small is good
+    # the same values, but small is good
+    turned = frame.assign(metric=frame["metric"].replace("MI", "MSE"))
     assert ranking.over_metrics(turned).loc["x"].to_dict() == {"a": 2, "b": 2, "c": 2}
 
 
-# ---- Holm, Wilcoxon, order ----------------------------------------------------------------------------------------
+# ---- Holm, Wilcoxon, order -----------------------------------------------------------------------
+
 
 def test_holm_by_hand():
     assert ranking.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
@@ -119,13 +154,17 @@ def test_holm_by_hand():
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_keeps_the_order_between_p_and_bonferroni(p):
     adjusted = ranking.holm(p)
-    assert (adjusted >= np.array(p) - 1e-12).all() and (adjusted <= np.minimum(1, len(p) * np.array(p)) + 1e-12).all()
+    assert (adjusted >= np.array(p) - 1e-12).all() and (
+        adjusted <= np.minimum(1, len(p) * np.array(p)) + 1e-12
+    ).all()
     assert (np.diff(adjusted[np.argsort(p, kind="stable")]) >= -1e-12).all()
 
 
 def test_against_the_control():
     rng = np.random.default_rng(3)
-    table = pd.DataFrame({"ours": rng.normal(size=20) + 3, "worse": rng.normal(size=20), "equal": 0.0})
+    table = pd.DataFrame(
+        {"ours": rng.normal(size=20) + 3, "worse": rng.normal(size=20), "equal": 0.0}
+    )
     table["equal"] = table["ours"] + rng.permutation([1e-3, -1e-3] * 10)
     found = ranking.against(table, "ours")
     assert found["verdict"].to_dict() == {"worse": "better", "equal": "not shown"}
@@ -137,22 +176,37 @@ def test_against_the_control():
 
 
 def test_agreement_of_orders():
-    one = pd.DataFrame({"EN": [1.0, 2.0, 3.0, 4.0], "SD": [1.0, 2.0, 3.0, np.nan]}, index=list("abcd"))
+    one = pd.DataFrame(
+        {"EN": [1.0, 2.0, 3.0, 4.0], "SD": [1.0, 2.0, 3.0, np.nan]}, index=list("abcd")
+    )
     found = ranking.agreement(one, one.iloc[::-1] * 2)
-    assert found.loc["EN", ["methods", "kendall", "spearman"]].tolist() == [4, 1, 1] and found.loc["SD", "methods"] == 3
+    assert (
+        found.loc["EN", ["methods", "kendall", "spearman"]].tolist() == [4, 1, 1]
+        and found.loc["SD", "methods"] == 3
+    )
     assert ranking.agreement(one, -one)["kendall"].tolist() == [-1, -1]
-    assert np.isnan(ranking.agreement(one, one.loc[["a", "b"]])["kendall"]).all()  # two methods have no order to speak of
+    # two methods have no order to speak of
+    assert np.isnan(ranking.agreement(one, one.loc[["a", "b"]])["kendall"]).all()
 
 
 def test_gamed_names_the_best_trivial_row():
-    means = pd.DataFrame({"EN": [5.0, 6.0, 7.0, 4.0], "SCD": [np.nan, np.nan, 1.0, 2.0]},
-                         index=["infrared", "average", "DenseFuse", "AUIF"])
+    means = pd.DataFrame(
+        {"EN": [5.0, 6.0, 7.0, 4.0], "SCD": [np.nan, np.nan, 1.0, 2.0]},
+        index=["infrared", "average", "DenseFuse", "AUIF"],
+    )
     found = ranking.gamed(means, comparison.TRIVIAL)
-    assert found.loc["EN"].to_dict() == {"row": "average", "value": 6.0, "place": 2, "ahead_of": 1, "methods": 2}
+    assert found.loc["EN"].to_dict() == {
+        "row": "average",
+        "value": 6.0,
+        "place": 2,
+        "ahead_of": 1,
+        "methods": 2,
+    }
     assert "SCD" not in found.index
 
 
-# ---- figures ------------------------------------------------------------------------------------------------------
+# ---- figures -------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("count", [1, 2, 5, 14])
 def test_every_method_is_on_the_critical_difference_plot(count):
@@ -164,7 +218,8 @@ def test_every_method_is_on_the_critical_difference_plot(count):
     figures_ranking.plt.close(figure)
 
 
-# ---- many methods --------------------------------------------------------------------------------------------------
+# ---- many methods --------------------------------------------------------------------------------
+
 
 class Broken:
     """A method's function that fails on the second pair."""
@@ -182,35 +237,56 @@ class Broken:
 def test_one_method_fails_and_the_others_go_on(tmp_path):
     pairs = comparison.pairs(limit=2, size=(40, 48))
     sources = protocol.write_sources(pairs, tmp_path / "sources")
-    chosen = {"broken": methods.Method("broken", Broken()), "SwinFuse": comparison.get("SwinFuse", str(tmp_path)),
-              "infrared": comparison.get("infrared")}
+    chosen = {
+        "broken": methods.Method("broken", Broken()),
+        "SwinFuse": comparison.get("SwinFuse", str(tmp_path)),
+        "infrared": comparison.get("infrared"),
+    }
     status = comparison.fuse(chosen, pairs, sources, tmp_path / "fused", progress=False)
     assert status["broken"] == "failed: RuntimeError: out of memory" and status["infrared"] == ""
     assert status["SwinFuse"].startswith("no weights: ")
-    scores, problems = comparison.score(["infrared"], sources, tmp_path / "fused", ["EN", "SCD"], ["moe-fusion"], progress=False)
+    scores, problems = comparison.score(
+        ["infrared"], sources, tmp_path / "fused", ["EN", "SCD"], ["moe-fusion"], progress=False
+    )
     assert not problems and len(scores) == 4
-    # The copy is exact, although the coloured image had to clip: SCD of a copied source has no value.
+    # The copy is exact, although the coloured image had to clip: SCD of a copied source has no
+    # value.
     assert scores[scores["metric"] == "SCD"]["value"].isna().all()
 
 
 def test_generated_pairs_are_held_out_and_repeatable():
     one, two = comparison.pairs(limit=2), comparison.pairs(limit=2)
-    assert [pair.name for pair in one] == ["scene-1000", "scene-1001"] and one[0].infrared.shape == (96, 128)
+    assert [pair.name for pair in one] == ["scene-1000", "scene-1001"] and one[
+        0
+    ].infrared.shape == (96, 128)
     assert (one[1].visible == two[1].visible).all() and len(comparison.pairs()) == 8
 
 
 def test_only_the_papers_own_images_carry_the_name_of_its_split():
-    assert comparison.split_of("LLVIP", "test") == comparison.split_of("FLIR-aligned", "test") == "evaluation"
-    assert comparison.split_of("M3FD", "test") == "test" and comparison.split_of("LLVIP", "train") == "train"
+    assert (
+        comparison.split_of("LLVIP", "test")
+        == comparison.split_of("FLIR-aligned", "test")
+        == "evaluation"
+    )
+    assert (
+        comparison.split_of("M3FD", "test") == "test"
+        and comparison.split_of("LLVIP", "train") == "train"
+    )
     table = published.table("moe-fusion", 1)
-    assert {dataset for dataset, _ in comparison.EVALUATED} < set(table["dataset"]) and set(table["split"]) == {"evaluation"}
+    assert {dataset for dataset, _ in comparison.EVALUATED} < set(table["dataset"]) and set(
+        table["split"]
+    ) == {"evaluation"}
 
 
 def test_overlap_of_training_and_test():
     chosen = {name: comparison.get(name) for name in ("average", "DIDFuse", "YDTR", "TarDAL")}
     on_roadscene = comparison.overlap(chosen, "roadscene")["overlap"]  # made of frames of FLIR
-    assert on_roadscene.to_dict() == {"average": "none known", "DIDFuse": "same data set", "YDTR": "not known",
-                                      "TarDAL": "none known"}
+    assert on_roadscene.to_dict() == {
+        "average": "none known",
+        "DIDFuse": "same data set",
+        "YDTR": "not known",
+        "TarDAL": "none known",
+    }
     assert comparison.overlap(chosen, "M3FD").loc["TarDAL", "overlap"] == "same data set"
     assert set(comparison.overlap(chosen, "my own")["overlap"]) == {"none known", "not known"}
     assert set(comparison.TRAINED_ON) == set(methods.COMPARED)

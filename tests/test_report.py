@@ -18,15 +18,43 @@ METRICS = list(dict.fromkeys(PRINTED["metric"]))
 METHODS = list(dict.fromkeys(PRINTED["method"]))
 
 
-def scores(dataset, methods, value=lambda method, metric, image: 1.0, table="1", images=3, seed=0, variant=""):
-    return results.rows(pd.DataFrame([
-        {"method": method, "metric": metric, "image": str(image), "value": value(method, metric, image)}
-        for method in methods for metric in METRICS for image in range(images)]), paper="moe-fusion", table=table,
-        dataset=dataset, n_images=1, convention="moe-fusion", seed=seed, variant=variant)
+def scores(
+    dataset,
+    methods,
+    value=lambda method, metric, image: 1.0,
+    table="1",
+    images=3,
+    seed=0,
+    variant="",
+):
+    return results.rows(
+        pd.DataFrame(
+            [
+                {
+                    "method": method,
+                    "metric": metric,
+                    "image": str(image),
+                    "value": value(method, metric, image),
+                }
+                for method in methods
+                for metric in METRICS
+                for image in range(images)
+            ]
+        ),
+        paper="moe-fusion",
+        table=table,
+        dataset=dataset,
+        n_images=1,
+        convention="moe-fusion",
+        seed=seed,
+        variant=variant,
+    )
 
 
 def node(folder, name, gives, rows=None, drawn=(), wanted=True, error=""):
-    """Leave behind what a node leaves, and return its plan; without ``rows``, ``drawn`` and ``error`` it has not run."""
+    """Leave behind what a node leaves, and return its plan; without ``rows``, ``drawn`` and
+    ``error`` it has not run.
+    """
     if rows is not None or drawn:
         run = runs.Run(name, folder / name, {})
         for word in drawn:
@@ -47,14 +75,29 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reports") / "smoke"
     folder.mkdir()
     rng = np.random.default_rng(0)
-    random = scores("scenes", [*METHODS[:8], "MoE-Fusion", "average"], lambda *_: float(rng.uniform(0, 9)))
-    plan = [node(folder, "comparison", ["table-1"], random, ["ranks"]),
-            node(folder, "ablations", ["table-2"], scores("scenes", ["MoE-Fusion"], table="2", variant="full")),
-            node(folder, "detection", ["table-3"]),
-            node(folder, "gallery", ["figure-1", "figure-3"], drawn=["figure-1"]),
-            node(folder, "sweeps", ["figure-7", "figure-8"], drawn=["figure-7", "figure-8"]),
-            node(folder, "experts", ["figure-6"], drawn=["figure-6"], error="experts: cell 2 failed: ValueError: <no> gate"),
-            node(folder, "later", ["figure-B-1"], wanted=False)]
+    random = scores(
+        "scenes", [*METHODS[:8], "MoE-Fusion", "average"], lambda *_: float(rng.uniform(0, 9))
+    )
+    plan = [
+        node(folder, "comparison", ["table-1"], random, ["ranks"]),
+        node(
+            folder,
+            "ablations",
+            ["table-2"],
+            scores("scenes", ["MoE-Fusion"], table="2", variant="full"),
+        ),
+        node(folder, "detection", ["table-3"]),
+        node(folder, "gallery", ["figure-1", "figure-3"], drawn=["figure-1"]),
+        node(folder, "sweeps", ["figure-7", "figure-8"], drawn=["figure-7", "figure-8"]),
+        node(
+            folder,
+            "experts",
+            ["figure-6"],
+            drawn=["figure-6"],
+            error="experts: cell 2 failed: ValueError: <no> gate",
+        ),
+        node(folder, "later", ["figure-B-1"], wanted=False),
+    ]
     (folder / "nodes.json").write_text(json.dumps(plan))
     report.write(folder)
     return folder
@@ -63,47 +106,82 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def state(folder):
     every = report.nodes(folder)
-    return {entry["word"]: entry for entry in report.artefacts(every, report.tables_of(folder, every))}
+    return {
+        entry["word"]: entry for entry in report.artefacts(every, report.tables_of(folder, every))
+    }
 
 
-# --- What is there ---------------------------------------------------------------------------------------------------
+# --- What is there --------------------------------------------------------------------------------
 
 
 def test_the_list_is_complete():
     words = [word for word, *_ in report.ARTEFACTS if word]
     assert len(words) == len(set(words))
-    assert {f"figure-{k}" for k in range(1, 9)} | {f"table-{k}" for k in (1, 2, 3, "A-1", "A-2", "A-3")} | {
-        f"figure-B-{k}" for k in range(1, 5)} | {"figure-2-pyramid", "figure-3-curvelet"} == set(words)
-    given = {word for entry in yaml.safe_load((graph.HERE / "nodes.yaml").read_text()).values() for word in entry["gives"]}
-    assert {word for word in given if re.match("(table|figure)-", word)} <= set(words), "a node gives what the report omits"
+    assert {f"figure-{k}" for k in range(1, 9)} | {
+        f"table-{k}" for k in (1, 2, 3, "A-1", "A-2", "A-3")
+    } | {f"figure-B-{k}" for k in range(1, 5)} | {"figure-2-pyramid", "figure-3-curvelet"} == set(
+        words
+    )
+    given = {
+        word
+        for entry in yaml.safe_load((graph.HERE / "nodes.yaml").read_text()).values()
+        for word in entry["gives"]
+    }
+    assert {word for word in given if re.match("(table|figure)-", word)} <= set(words), (
+        "a node gives what the report omits"
+    )
 
 
-@pytest.mark.parametrize(("word", "status", "reason"), [
-    ("table-1", "present", ""), ("table-2", "present", ""), ("table-3", "not run", "detection did not run"),
-    ("figure-1", "present", ""), ("figure-3", "not run", "gallery finished without it"), ("figure-7", "present", ""),
-    ("figure-6", "failed", "ValueError: <no> gate"), ("figure-B-1", "not run", "ONLY did not ask"),
-    ("figure-2", "not run", "no notebook of this profile gives it")])
+@pytest.mark.parametrize(
+    ("word", "status", "reason"),
+    [
+        ("table-1", "present", ""),
+        ("table-2", "present", ""),
+        ("table-3", "not run", "detection did not run"),
+        ("figure-1", "present", ""),
+        ("figure-3", "not run", "gallery finished without it"),
+        ("figure-7", "present", ""),
+        ("figure-6", "failed", "ValueError: <no> gate"),
+        ("figure-B-1", "not run", "ONLY did not ask"),
+        ("figure-2", "not run", "no notebook of this profile gives it"),
+    ],
+)
 def test_each_says_whether_it_is_there(state, word, status, reason):
     assert state[word]["status"] == status and reason in state[word]["reason"]
 
 
 def test_what_waited_for_a_failed_node_says_so(tmp_path):
-    plan = [node(tmp_path, "training", ["training"], error="boom"),
-            node(tmp_path, "table-1", ["table-1"]) | {"after": ["training"]}]
+    plan = [
+        node(tmp_path, "training", ["training"], error="boom"),
+        node(tmp_path, "table-1", ["table-1"]) | {"after": ["training"]},
+    ]
     (tmp_path / "nodes.json").write_text(json.dumps(plan))
-    entry = next(one for one in report.artefacts(report.nodes(tmp_path), []) if one["word"] == "table-1")
-    assert (entry["status"], entry["reason"]) == ("not run", "table-1 did not run: it needs training, which failed")
+    entry = next(
+        one for one in report.artefacts(report.nodes(tmp_path), []) if one["word"] == "table-1"
+    )
+    assert (entry["status"], entry["reason"]) == (
+        "not run",
+        "table-1 did not run: it needs training, which failed",
+    )
 
 
 def test_one_failed_node_of_several_is_named(tmp_path):
-    plan = [node(tmp_path, "one", ["figure-7"], drawn=["figure-7"]), node(tmp_path, "two", ["figure-7"], error="boom")]
+    plan = [
+        node(tmp_path, "one", ["figure-7"], drawn=["figure-7"]),
+        node(tmp_path, "two", ["figure-7"], error="boom"),
+    ]
     (tmp_path / "nodes.json").write_text(json.dumps(plan))
-    entry = next(one for one in report.artefacts(report.nodes(tmp_path), []) if one["word"] == "figure-7")
+    entry = next(
+        one for one in report.artefacts(report.nodes(tmp_path), []) if one["word"] == "figure-7"
+    )
     assert entry["status"] == "present" and entry["reason"] == "without two, which failed"
 
 
 def test_a_notebook_that_was_cut_off_does_not_stop_the_report(tmp_path):
-    plan = [node(tmp_path, "one", ["figure-7"], drawn=["figure-7"]), node(tmp_path, "two", ["figure-8"], error="No space left")]
+    plan = [
+        node(tmp_path, "one", ["figure-7"], drawn=["figure-7"]),
+        node(tmp_path, "two", ["figure-8"], error="No space left"),
+    ]
     (tmp_path / "nodes.json").write_text(json.dumps(plan))
     (tmp_path / "two" / "notebook.ipynb").write_text('{\n "cells": [\n  {\n   "cell_type": "m')
     page = report.write(tmp_path).read_text()
@@ -111,16 +189,23 @@ def test_a_notebook_that_was_cut_off_does_not_stop_the_report(tmp_path):
 
 
 def test_half_a_picture_does_not_stop_the_report(tmp_path):
-    (tmp_path / "nodes.json").write_text(json.dumps([node(tmp_path, "one", ["figure-7"], drawn=["figure-7", "other"])]))
+    (tmp_path / "nodes.json").write_text(
+        json.dumps([node(tmp_path, "one", ["figure-7"], drawn=["figure-7", "other"])])
+    )
     home = tmp_path / "one" / "figures"
     half = (home / "other.png").read_bytes()[:500]
     (home / "other.png").write_bytes(half)
-    (home / ".figure-7-x1y2.png").write_bytes(half)  # what a kill -9 leaves of a file that is being written
+    # what a kill -9 leaves of a file that is being written
+    (home / ".figure-7-x1y2.png").write_bytes(half)
     page = report.write(tmp_path).read_text()
-    assert page.count("data:image") == 1 and "other.png cannot be read (" in page and "x1y2" not in page
+    assert (
+        page.count("data:image") == 1
+        and "other.png cannot be read (" in page
+        and "x1y2" not in page
+    )
 
 
-# --- The page --------------------------------------------------------------------------------------------------------
+# --- The page -------------------------------------------------------------------------------------
 
 
 def test_the_page_stands_alone_and_its_links_lead_somewhere(folder):
@@ -141,7 +226,11 @@ def test_pictures_beyond_the_budget_are_linked(folder):
     assert len(sources) == 4 and all((folder / source).is_file() for source in sources)
     size = len(report.embedded(folder / "gallery" / "figures" / "figure-1.png"))
     report.embed(every, folder, budget=3 * size + size // 2)
-    inside = {picture["name"]: picture["source"].startswith("data:") for one in every for picture in one["pictures"]}
+    inside = {
+        picture["name"]: picture["source"].startswith("data:")
+        for one in every
+        for picture in one["pictures"]
+    }
     assert not inside["ranks"] and inside["figure-1"], "figures of the papers come first"
 
 
@@ -150,17 +239,23 @@ def test_an_empty_folder_is_refused(tmp_path):
         report.write(tmp_path)
 
 
-# --- The tables ------------------------------------------------------------------------------------------------------
+# --- The tables -----------------------------------------------------------------------------------
 
 
 def test_printed_grids_mark_what_the_paper_marks():
     for number in (1, 2, 3):
         printed = published.table("moe-fusion", number)
-        entry = layout.table(f"table-{number}", results.rows(pd.DataFrame({"metric": [], "value": []})))
+        entry = layout.table(
+            f"table-{number}", results.rows(pd.DataFrame({"metric": [], "value": []}))
+        )
         row = layout.TABLES[f"table-{number}"].row
         assert [grid.printed for grid in entry["grids"]] == [True] * printed["dataset"].nunique()
-        cells = {(grid.title.split(",")[0], line["name"], metric): cell for grid in entry["grids"] for line in grid.lines
-                 for metric, cell in zip(grid.metrics, line["cells"], strict=True)}
+        cells = {
+            (grid.title.split(",")[0], line["name"], metric): cell
+            for grid in entry["grids"]
+            for line in grid.lines
+            for metric, cell in zip(grid.metrics, line["cells"], strict=True)
+        }
         assert len(cells) == len(printed)
         for one in printed.itertuples():
             cell = cells[one.dataset, getattr(one, row), one.metric]
@@ -173,25 +268,43 @@ def test_our_grid(folder):
     entry = layout.table("table-1", results.load(folder))
     grid = entry["grids"][-1]
     assert not grid.printed and grid.title == "scenes, 3 pairs"
-    assert [line["name"] for line in grid.lines] == [*METHODS, "average"], "the order of print, then what print lacks"
+    assert [line["name"] for line in grid.lines] == [*METHODS, "average"], (
+        "the order of print, then what print lacks"
+    )
     extra = {line["name"] for line in grid.lines if line["extra"]}
     assert extra == {"average", METHODS[8]}
     for line in grid.lines:
         assert not line["extra"] or all(cell["place"] == 0 for cell in line["cells"])
-    means = results.load(folder).query("paper == 'moe-fusion' and table == '1' and method != 'average'").groupby(
-        ["metric", "method"])["value"].mean()
-    for metric, column in zip(grid.metrics, zip(*(line["cells"] for line in grid.lines), strict=True), strict=True):
-        first = [line["name"] for line, cell in zip(grid.lines, column, strict=True) if cell["place"] == 1]
+    means = (
+        results.load(folder)
+        .query("paper == 'moe-fusion' and table == '1' and method != 'average'")
+        .groupby(["metric", "method"])["value"]
+        .mean()
+    )
+    for metric, column in zip(
+        grid.metrics, zip(*(line["cells"] for line in grid.lines), strict=True), strict=True
+    ):
+        first = [
+            line["name"]
+            for line, cell in zip(grid.lines, column, strict=True)
+            if cell["place"] == 1
+        ]
         assert first == [means[metric].idxmax()]
 
 
 def test_the_same_images_get_a_difference_and_others_none():
-    same = PRINTED[PRINTED["dataset"] == "LLVIP"].drop(columns=["printed", "rank"]).assign(status="")
+    same = (
+        PRINTED[PRINTED["dataset"] == "LLVIP"].drop(columns=["printed", "rank"]).assign(status="")
+    )
     other = scores("scenes", METHODS)
     joined = layout.table("table-1", pd.concat([same, other]))["joined"]
     joined = joined.set_index("dataset")
-    assert (joined.loc["LLVIP", "verdict"] == "equal").all() and (joined.loc["LLVIP", "difference"] == 0).all()
-    assert (joined.loc["M3FD", "verdict"] == "other images").all() and joined.loc["M3FD", "difference"].isna().all()
+    assert (joined.loc["LLVIP", "verdict"] == "equal").all() and (
+        joined.loc["LLVIP", "difference"] == 0
+    ).all()
+    assert (joined.loc["M3FD", "verdict"] == "other images").all() and joined.loc[
+        "M3FD", "difference"
+    ].isna().all()
     fewer = layout.table("table-1", same.assign(n_images=3462))["joined"]
     assert set(fewer["verdict"]) == {"other images"}
 
@@ -206,7 +319,9 @@ def test_rows_of_another_table_or_convention_do_not_mix_in():
 
 
 def test_seeds_are_averaged_and_are_not_images():
-    frame = pd.concat([scores("scenes", METHODS, lambda *_, s=seed: float(s), seed=seed) for seed in (1, 2)])
+    frame = pd.concat(
+        [scores("scenes", METHODS, lambda *_, s=seed: float(s), seed=seed) for seed in (1, 2)]
+    )
     mean = results.comparable(frame, PRINTED)
     assert set(mean["n_images"]) == {3} and set(mean["value"]) == {1.5}
 
@@ -221,7 +336,8 @@ def test_counts_are_of_printed_numbers(folder):
     every = report.nodes(folder)
     tables = report.tables_of(folder, every)
     assert sum(layout.counts(tables).values()) == sum(
-        len(published.table(layout.TABLES[entry["key"]].paper, entry["number"])) for entry in tables)
+        len(published.table(layout.TABLES[entry["key"]].paper, entry["number"])) for entry in tables
+    )
     two = pd.concat([scores("scenes", METHODS), scores("streets", METHODS)])
     assert layout.counts([layout.table("table-1", two)]) == {"other images": len(PRINTED)}
 
@@ -232,8 +348,14 @@ def test_latex_is_a_table_of_booktabs(folder, key):
     columns = len(re.search(r"\\begin\{tabular\}\{(\w+)\}", text)[1])
     lines = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert all(line.count("&") == columns - 1 for line in lines if "multicolumn" not in line)
-    assert [text.count(rule) for rule in (r"\toprule", r"\bottomrule", r"\end{tabular}")] == [1, 1, 1]
-    assert text.count("{") == text.count("}") and "–" not in text and not re.search(r"(?<!\\)_", text)
+    assert [text.count(rule) for rule in (r"\toprule", r"\bottomrule", r"\end{tabular}")] == [
+        1,
+        1,
+        1,
+    ]
+    assert (
+        text.count("{") == text.count("}") and "–" not in text and not re.search(r"(?<!\\)_", text)
+    )
 
 
 def test_csv_holds_the_comparison(folder):

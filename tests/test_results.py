@@ -8,8 +8,20 @@ from fusionlib import published, results
 
 
 def printed(**changes):
-    row = {"paper": "p", "table": "1", "dataset": "leopard", "split": "", "n_images": 1, "method": "LP", "variant": "",
-           "metric": "MI", "convention": "c", "value": 10.3981, "printed": "10.3981", "status": "printed"}
+    row = {
+        "paper": "p",
+        "table": "1",
+        "dataset": "leopard",
+        "split": "",
+        "n_images": 1,
+        "method": "LP",
+        "variant": "",
+        "metric": "MI",
+        "convention": "c",
+        "value": 10.3981,
+        "printed": "10.3981",
+        "status": "printed",
+    }
     return pd.DataFrame([{**row, **changes}])
 
 
@@ -18,8 +30,10 @@ def ours(value, **changes):
     return results.rows(frame, **{"dataset": "leopard", "n_images": 1, "method": "LP", **changes})
 
 
-@pytest.mark.parametrize("value, verdict, difference", [
-    (10.39806, "equal", 0.0), (10.4, "close", 0.0019), (10.8, "differs", 0.4019)])
+@pytest.mark.parametrize(
+    "value, verdict, difference",
+    [(10.39806, "equal", 0.0), (10.4, "close", 0.0019), (10.8, "differs", 0.4019)],
+)
 def test_same_images_get_a_difference(value, verdict, difference):
     line = results.beside(printed(), ours(value)).iloc[0]
     assert line["verdict"] == verdict and line["difference"] == pytest.approx(difference, abs=1e-9)
@@ -28,14 +42,26 @@ def test_same_images_get_a_difference(value, verdict, difference):
 @pytest.mark.parametrize("changes", [{"dataset": "mine"}, {"n_images": 2}, {"split": "test"}])
 def test_other_images_get_none(changes):
     line = results.beside(printed(), ours(10.3981, **changes)).iloc[0]
-    assert line["verdict"] == "other images" and np.isnan(line["difference"]) and line["ours"] == 10.3981
+    assert (
+        line["verdict"] == "other images"
+        and np.isnan(line["difference"])
+        and line["ours"] == 10.3981
+    )
 
 
 def test_other_verdicts():
     assert results.beside(printed(), ours(1.0, method="CvT")).iloc[0]["verdict"] == "not run"
     assert results.beside(printed(), ours(np.nan)).iloc[0]["verdict"] == "not checkable"
-    assert results.beside(printed(), ours(10.0, status=results.APPROXIMATE)).iloc[0]["verdict"] == "approximate"
-    assert results.beside(printed(metric="seconds"), ours(3.0).assign(metric="seconds")).iloc[0]["verdict"] == "other machine"
+    assert (
+        results.beside(printed(), ours(10.0, status=results.APPROXIMATE)).iloc[0]["verdict"]
+        == "approximate"
+    )
+    assert (
+        results.beside(printed(metric="seconds"), ours(3.0).assign(metric="seconds")).iloc[0][
+            "verdict"
+        ]
+        == "other machine"
+    )
     line = results.beside(printed(status="contradicts mf-psnr"), ours(42.0)).iloc[0]
     assert line["verdict"] == "contradiction" and np.isnan(line["difference"])
 
@@ -46,8 +72,18 @@ def test_a_printed_number_is_met_at_its_own_precision():
 
 
 def test_mean_counts_what_is_defined_and_keeps_the_reason():
-    frame = results.rows(pd.DataFrame({"metric": "MI", "value": [1.0, 2.0, np.nan], "image": list("abc"),
-                                       "status": ["", "constructed reference", ""]}), method="LP", dataset="d")
+    frame = results.rows(
+        pd.DataFrame(
+            {
+                "metric": "MI",
+                "value": [1.0, 2.0, np.nan],
+                "image": list("abc"),
+                "status": ["", "constructed reference", ""],
+            }
+        ),
+        method="LP",
+        dataset="d",
+    )
     mean = results.mean(frame).iloc[0]
     assert (mean["value"], mean["n_images"], mean["status"]) == (1.5, 2, "constructed reference")
 
@@ -61,8 +97,12 @@ def test_interval_covers_the_mean_and_shrinks():
 
 
 def test_rows_of_the_papers_own_pair_stand_for_its_table():
-    frame = pd.concat([ours(10.0, paper="multi-focus", dataset="classic").assign(printed_as="leopard"),
-                       ours(2.0, paper="multi-focus", dataset="classic").assign(printed_as="")])
+    frame = pd.concat(
+        [
+            ours(10.0, paper="multi-focus", dataset="classic").assign(printed_as="leopard"),
+            ours(2.0, paper="multi-focus", dataset="classic").assign(printed_as=""),
+        ]
+    )
     leopard = results.comparable(frame, published.table("multi-focus", "A-2"))
     assert leopard["dataset"].tolist() == ["leopard"] and leopard["value"].tolist() == [10.0]
     everything = results.comparable(frame, published.table("multi-focus", "A-3"))

@@ -1,4 +1,6 @@
-"""Fusion rules: what each does by hand on small arrays, symmetry, linearity in the weight, bad input."""
+"""Fusion rules: what each does by hand on small arrays, symmetry, linearity in the weight, bad
+input.
+"""
 
 import numpy as np
 import pytest
@@ -46,7 +48,8 @@ def test_consistency_removes_a_lone_pixel():
 
 
 def test_salience_averages_alike_sources_and_selects_unlike_ones():
-    # Equal up to a small scale: match near 1, both near one half; opposite signs: match -1, the stronger alone.
+    # Equal up to a small scale: match near 1, both near one half; opposite signs: match -1, the
+    # stronger alone.
     near = rules.select(1.01 * A, A, "salience", 3)
     np.testing.assert_allclose(near, 0.5, atol=1e-3)
     assert (near >= 0.5).all()
@@ -60,7 +63,8 @@ def test_salience_averages_alike_sources_and_selects_unlike_ones():
 def test_weights_of_the_two_sources_sum_to_one(rule, seed, area):
     a, b = np.random.default_rng(seed).normal(size=(2, 9, 12))
     total = rules.select(a, b, rule, area).astype(float) + rules.select(b, a, rule, area)
-    inside = total if rule != 3 else total[area:-area, area:-area]  # near borders missing votes go to the second source
+    # near borders missing votes go to the second source
+    inside = total if rule != 3 else total[area:-area, area:-area]
     np.testing.assert_allclose(inside, 1, atol=1e-12)
 
 
@@ -87,7 +91,9 @@ def test_gradient_base_follows_the_sharper_source():
 def test_the_fused_image_is_linear_in_the_weight_of_the_base(rule):
     pyramid = LaplacianPyramid(2)
     a, b = pyramid.forward(A), pyramid.forward(B)
-    images = [pyramid.inverse(rules.fuse(a, b, rule, 3, "weighted", weight)) for weight in (0, 1, 0.37)]
+    images = [
+        pyramid.inverse(rules.fuse(a, b, rule, 3, "weighted", weight)) for weight in (0, 1, 0.37)
+    ]
     np.testing.assert_allclose(images[2], 0.63 * images[0] + 0.37 * images[1], atol=1e-14)
 
 
@@ -96,7 +102,9 @@ def test_one_selection_serves_several_channels():
     a, b = pyramid.forward(A), pyramid.forward(B)
     for high_a, high_b in zip(a.high, b.high, strict=True):
         weight = rules.select(high_a, high_b, 3, 3)
-        assert np.array_equal(rules.mix(weight, 2 * high_a, 2 * high_b), 2 * rules.mix(weight, high_a, high_b))
+        assert np.array_equal(
+            rules.mix(weight, 2 * high_a, 2 * high_b), 2 * rules.mix(weight, high_a, high_b)
+        )
 
 
 def test_fuse_walks_nested_bands():
@@ -106,16 +114,35 @@ def test_fuse_walks_nested_bands():
     assert [x.max() for x in fused.arrays()] == [3, 2, -2, 10]
 
 
-@pytest.mark.parametrize(("make", "error", "words"), [
-    (lambda: rules.select(A, B[:5]), ValueError, "bands: expected one shape"),
-    (lambda: rules.select(A, B, 5), ValueError, "rule: expected 1 to 4"),
-    (lambda: rules.select(A, B, "largest"), ValueError, "rule: expected 1 to 4, magnitude, .* got 'largest'"),
-    (lambda: rules.select(A, B, 3, 4), ValueError, "area: expected an odd positive integer, got 4"),
-    (lambda: rules.select(A, B, 3, 3.0), ValueError, "area"),
-    (lambda: rules.select(A * 1j, B, 4), TypeError, "signed comparison"),
-    (lambda: rules.base(A, B, "median"), ValueError, "base: expected one of average, .* got 'median'"),
-    (lambda: rules.base(A, B, "weighted", np.nan), ValueError, "weight: expected a finite number, got nan"),
-])
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: rules.select(A, B[:5]), ValueError, "bands: expected one shape"),
+        (lambda: rules.select(A, B, 5), ValueError, "rule: expected 1 to 4"),
+        (
+            lambda: rules.select(A, B, "largest"),
+            ValueError,
+            "rule: expected 1 to 4, magnitude, .* got 'largest'",
+        ),
+        (
+            lambda: rules.select(A, B, 3, 4),
+            ValueError,
+            "area: expected an odd positive integer, got 4",
+        ),
+        (lambda: rules.select(A, B, 3, 3.0), ValueError, "area"),
+        (lambda: rules.select(A * 1j, B, 4), TypeError, "signed comparison"),
+        (
+            lambda: rules.base(A, B, "median"),
+            ValueError,
+            "base: expected one of average, .* got 'median'",
+        ),
+        (
+            lambda: rules.base(A, B, "weighted", np.nan),
+            ValueError,
+            "weight: expected a finite number, got nan",
+        ),
+    ],
+)
 def test_bad_input_is_one_sentence(make, error, words):
     with pytest.raises(error, match=words) as caught:
         make()

@@ -14,11 +14,17 @@ import pytest
 from fusionlib import runs
 
 
-def notebook(path, *cells, parameters="output: str = ''\nn: int = 3  # how many\nrate: float = 0.5\nname: str = 'x'"):
+def notebook(
+    path,
+    *cells,
+    parameters="output: str = ''\nn: int = 3  # how many\nrate: float = 0.5\nname: str = 'x'",
+):
     made = nbformat.v4.new_notebook()
     made.cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})]
     made.cells += [nbformat.v4.new_code_cell(textwrap.dedent(cell)) for cell in cells]
-    made.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    made.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(made, path)
     return path
@@ -31,7 +37,11 @@ def test_record_and_what_load_refuses(tmp_path):
     run = runs.Run("t", tmp_path, {"seed": 3})
     run.finish(pd.DataFrame({"value": [1.5]}), data={"x": "abc"})
     record = runs.load(tmp_path, {"seed": 3})
-    assert record["data"] == {"x": "abc"} and record["environment"]["packages"]["numpy"] and record["seconds"] >= 0
+    assert (
+        record["data"] == {"x": "abc"}
+        and record["environment"]["packages"]["numpy"]
+        and record["seconds"] >= 0
+    )
     with pytest.raises(ValueError, match="expected a run with seed = 4, it has 3"):
         runs.load(tmp_path, {"seed": 4})
     (tmp_path / "results.csv").write_text("value\n2.5\n")
@@ -54,8 +64,12 @@ def test_starting_again_takes_the_old_record_away(tmp_path):
 def test_parameters_are_checked_before_anything_runs(tmp_path):
     path = notebook(tmp_path / "n.ipynb", FINISH)
     runs.check_parameters(path, {"n": 4, "rate": 1})
-    for bad, words in [({"m": 1}, "no parameter named m; there are output, n"), ({"n": "4"}, "expected int like 3, got str"),
-                       ({"n": True}, "expected int"), ({"name": 2}, "expected str")]:
+    for bad, words in [
+        ({"m": 1}, "no parameter named m; there are output, n"),
+        ({"n": "4"}, "expected int like 3, got str"),
+        ({"n": True}, "expected int"),
+        ({"name": 2}, "expected str"),
+    ]:
         with pytest.raises(ValueError, match=words):
             runs.check_parameters(path, bad)
     with pytest.raises(FileNotFoundError, match="expected a notebook"):
@@ -79,11 +93,15 @@ def test_a_failing_cell_leaves_its_traceback_and_no_record(tmp_path):
 
 
 def test_a_folder_is_held_by_one_and_let_go_when_killed(tmp_path):
-    code = (f"import time; from fusionlib import runs\n"
-            f"with runs.lock({str(tmp_path)!r}, 'x'): print('held', flush=True); time.sleep(60)")
+    code = (
+        "import time; from fusionlib import runs\n"
+        f"with runs.lock({str(tmp_path)!r}, 'x'): print('held', flush=True); time.sleep(60)"
+    )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(RuntimeError, match=f"x: already being worked on by process {holder.pid}, since"):
+    with pytest.raises(
+        RuntimeError, match=f"x: already being worked on by process {holder.pid}, since"
+    ):
         with runs.lock(tmp_path, "x"):
             pass
     holder.kill()
@@ -95,7 +113,10 @@ def test_a_folder_is_held_by_one_and_let_go_when_killed(tmp_path):
 def test_child_ends_when_its_parent_is_killed(tmp_path):
     if sys.platform != "linux":
         pytest.skip("the parent-death signal is Linux only")
-    child = "import os, time; from fusionlib import runs; runs.end_with_parent(); print(os.getpid(), flush=True); time.sleep(60)"
+    child = (
+        "import os, time; from fusionlib import runs; runs.end_with_parent(); print(os.getpid(),"
+        " flush=True); time.sleep(60)"
+    )
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     started = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
     pid = int(started.stdout.readline())
@@ -116,7 +137,12 @@ def test_child_ends_when_its_parent_is_killed(tmp_path):
 def test_library_hash_follows_imports(tmp_path, monkeypatch):
     package = tmp_path / "fusionlib"
     package.mkdir()
-    for name, text in {"__init__": "", "a": "from fusionlib import b", "b": "x = 1", "c": "y = 1"}.items():
+    for name, text in {
+        "__init__": "",
+        "a": "from fusionlib import b",
+        "b": "x = 1",
+        "c": "y = 1",
+    }.items():
         (package / f"{name}.py").write_text(text)
     monkeypatch.setattr(runs, "root", lambda: tmp_path)
     path = notebook(tmp_path / "n.ipynb", "%matplotlib inline\nfrom fusionlib.a import b")
@@ -127,12 +153,19 @@ def test_library_hash_follows_imports(tmp_path, monkeypatch):
     assert runs.library_hash(path) != before, "b is imported through a"
 
 
-@pytest.mark.parametrize("line", ["from .b import x", "from . import b", "from ..room.b import x", "from ..room import b"])
+@pytest.mark.parametrize(
+    "line",
+    ["from .b import x", "from . import b", "from ..room.b import x", "from ..room import b"],
+)
 def test_library_hash_follows_relative_imports(tmp_path, monkeypatch, line):
     room = tmp_path / "fusionlib" / "room"
     room.mkdir(parents=True)
-    for path, text in {room.parent / "__init__.py": "", room / "__init__.py": "", room / "a.py": line,
-                       room / "b.py": "x = 1"}.items():
+    for path, text in {
+        room.parent / "__init__.py": "",
+        room / "__init__.py": "",
+        room / "a.py": line,
+        room / "b.py": "x = 1",
+    }.items():
         path.write_text(text)
     monkeypatch.setattr(runs, "root", lambda: tmp_path)
     path = notebook(tmp_path / "n.ipynb", "from fusionlib.room.a import x")

@@ -1,4 +1,6 @@
-"""Scoring folders as a new user would: mixed suffixes and sizes, colour, 16 bits, damage and gaps."""
+"""Scoring folders as a new user would: mixed suffixes and sizes, colour, 16 bits, damage and
+gaps.
+"""
 
 import math
 import os
@@ -51,7 +53,9 @@ def test_several_conventions_several_processes_and_a_reference(folders):
     against = one[one["against"] == "reference"]
     assert set(against["convention"]) == {"multi-focus"}
     assert set(against["metric"]) == {"CC", "MSE", "RMSE", "PSNR", "SSIM"}
-    both = one.query("convention == 'multi-focus' and metric == 'CC' and image == 'n0'").set_index("against")["value"]
+    both = one.query("convention == 'multi-focus' and metric == 'CC' and image == 'n0'").set_index(
+        "against"
+    )["value"]
     assert both["reference"] != both["sources"]
 
 
@@ -72,7 +76,18 @@ def test_undefined_values_keep_their_reason(folders):
 def test_everything_that_cannot_be_scored_is_named_and_the_rest_goes_on(folders):
     fused = folders / "fused"
     gray = picture(40)
-    for stem in ("rgba", "sixteen", "palette", "colour", "corrupt", "small", "empty", "twice", "alone", "float"):
+    for stem in (
+        "rgba",
+        "sixteen",
+        "palette",
+        "colour",
+        "corrupt",
+        "small",
+        "empty",
+        "twice",
+        "alone",
+        "float",
+    ):
         if stem != "alone":
             images.write(folders / "a" / f"{stem}.png", gray)
             images.write(folders / "b" / f"{stem}.png", 255 - gray)
@@ -94,25 +109,40 @@ def test_everything_that_cannot_be_scored_is_named_and_the_rest_goes_on(folders)
 
     for processes in (1, 2):
         frame, problems = score(folders, names=["EN", "Qabf"], processes=processes)
-        assert sorted(frame["image"].unique()) == ["colour", "n0", "n1", "n2", "palette", "rgba", "sixteen"]
+        assert sorted(frame["image"].unique()) == [
+            "colour",
+            "n0",
+            "n1",
+            "n2",
+            "palette",
+            "rgba",
+            "sixteen",
+        ]
         for stem in ("corrupt", "small", "empty", "twice", "alone", "n3", "float"):
             assert sum(stem in sentence for sentence in problems) >= 1, stem
         assert all("\n" not in sentence and str(folders) in sentence for sentence in problems)
-        assert not any(stem in sentence for sentence in problems for stem in ("rgba", "sixteen", "palette", "colour"))
+        assert not any(
+            stem in sentence
+            for sentence in problems
+            for stem in ("rgba", "sixteen", "palette", "colour")
+        )
     entropy = frame[frame["metric"] == "EN"].set_index("image")["value"]
     assert entropy["rgba"] == entropy["colour"] == metrics.entropy(images.luma(rgb))
     assert entropy["sixteen"] == entropy["palette"] == metrics.entropy(gray)
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    ({"names": ["QABF"]}, ["'QABF'", "did you mean 'Qabf'?"]),
-    ({"names": ["VIF"], "convention": ["vifb", "multi-focus"]}, ["'VIF'", "exists in"]),
-    ({"names": ["SSIM"], "convention": "multi-focus"}, ["'SSIM'", "against a reference only"]),
-    ({"convention": ["standard", "standart"]}, ["'standart'", "did you mean 'standard'?"]),
-    ({"convention": []}, ["at least one"]),
-    ({"processes": 0}, ["processes", "0"]),
-    ({"processes": 1.5}, ["processes", "1.5"]),
-])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"names": ["QABF"]}, ["'QABF'", "did you mean 'Qabf'?"]),
+        ({"names": ["VIF"], "convention": ["vifb", "multi-focus"]}, ["'VIF'", "exists in"]),
+        ({"names": ["SSIM"], "convention": "multi-focus"}, ["'SSIM'", "against a reference only"]),
+        ({"convention": ["standard", "standart"]}, ["'standart'", "did you mean 'standard'?"]),
+        ({"convention": []}, ["at least one"]),
+        ({"processes": 0}, ["processes", "0"]),
+        ({"processes": 1.5}, ["processes", "1.5"]),
+    ],
+)
 def test_what_nobody_defines_is_refused_before_any_image_is_read(folders, options, words):
     for name in ("a", "b", "fused"):
         for path in (folders / name).iterdir():

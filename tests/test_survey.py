@@ -15,7 +15,7 @@ from fusionlib.datasets.scenes import scene, write_scenes
 def square(inside, outside, box=(20, 12, 16, 24), size=(60, 70)):
     image = np.full(size, outside, np.uint8)
     x, y, w, h = box
-    image[y:y + h, x:x + w] = inside
+    image[y : y + h, x : x + w] = inside
     return image, np.array([box], float)
 
 
@@ -52,10 +52,19 @@ def test_contrast_refuses():
 def test_contrasts_of_a_class():
     image, boxes = square(90, 60)
     boxes = np.concatenate([boxes, boxes, [[50, 40, 4, 9]]])
-    pair = Pair("a", image, np.stack([255 - image // 2] * 3, axis=2), boxes, ["person", "car", "person"])
+    pair = Pair(
+        "a", image, np.stack([255 - image // 2] * 3, axis=2), boxes, ["person", "car", "person"]
+    )
     found = survey.contrasts([pair, Pair("b", image, image)])
-    assert found["pair"].tolist() == ["a"] and found.loc[0, ["infrared", "visible"]].tolist() == [30, 15]
-    assert survey.contrasts([Pair("b", image, image)]).columns.tolist() == ["pair", "infrared", "visible"]
+    assert found["pair"].tolist() == ["a"] and found.loc[0, ["infrared", "visible"]].tolist() == [
+        30,
+        15,
+    ]
+    assert survey.contrasts([Pair("b", image, image)]).columns.tolist() == [
+        "pair",
+        "infrared",
+        "visible",
+    ]
 
 
 def test_contents_and_conditions(tmp_path):
@@ -64,11 +73,17 @@ def test_contents_and_conditions(tmp_path):
     found = survey.contents(pairs)
     made = [scene(seed, (40, 56)) for seed in range(6)]
     assert found["person"].tolist() == [one.labels.count("person") for one in made] + [0]
-    assert found["height"].tolist() == [40] * 6 + [33] and found["colour"].tolist() == [True] * 6 + [False]
+    assert found["height"].tolist() == [40] * 6 + [33] and found["colour"].tolist() == [
+        True
+    ] * 6 + [False]
     assert found["annotated"].tolist() == [True] * 6 + [False]
-    assert survey.conditions(tmp_path, found.index) == [one.condition for one in made] + [survey.UNSTATED]
+    assert survey.conditions(tmp_path, found.index) == [one.condition for one in made] + [
+        survey.UNSTATED
+    ]
     assert survey.conditions(tmp_path / "ir", ["a"]) == [survey.UNSTATED]
-    (tmp_path / "annotations.json").write_text(json.dumps({"images": [{"file_name": "a.png", "time": "dawn"}]}))
+    (tmp_path / "annotations.json").write_text(
+        json.dumps({"images": [{"file_name": "a.png", "time": "dawn"}]})
+    )
     assert survey.conditions(tmp_path, ["a", "b"]) == ["dawn", survey.UNSTATED]
 
 
@@ -91,7 +106,9 @@ def test_soft_map_without_boxes():
 
 def test_generated_persons_stand_out_where_the_light_says(tmp_path):
     """The claim of notebook 10 on few scenes: infrared at night, visible by day."""
-    made = [scene(seed, (96, 128), condition) for condition in ("day", "night") for seed in range(6)]
+    made = [
+        scene(seed, (96, 128), condition) for condition in ("day", "night") for seed in range(6)
+    ]
     pairs = [Pair(one.condition, one.infrared, one.visible, one.boxes, one.labels) for one in made]
     medians = survey.contrasts(pairs).groupby("pair").median()
     assert medians.loc["night", "infrared"] > 2 * medians.loc["night", "visible"]

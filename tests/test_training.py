@@ -1,4 +1,6 @@
-"""Training: what it computes does not depend on interruptions or processes, bad input is one sentence, and it learns."""
+"""Training: what it computes does not depend on interruptions or processes, bad input is one
+sentence, and it learns.
+"""
 
 import errno
 import itertools
@@ -24,11 +26,30 @@ from fusionlib.datasets.scenes import CLASSES, scene, write_scenes
 from fusionlib.experiments import held_out
 from fusionlib.methods.learned import ARTEFACT
 from fusionlib.networks import mixture
-from fusionlib.training import OFFICIAL, SMOKE, Settings, attention_maps, load, loop, open_pairs, samples, train
+from fusionlib.training import (
+    OFFICIAL,
+    SMOKE,
+    Settings,
+    attention_maps,
+    load,
+    loop,
+    open_pairs,
+    samples,
+    train,
+)
 from fusionlib.training import __main__ as command_line
 
-TINY = Settings(scenes=(6, 2), size=(32, 48), model={"width": 2, "gate_grid": [[2, 3], [2, 3]]},
-                detector={"size": "small"}, batch=2, epochs=2, detector_epochs=1, lr=1e-3, save_every=2)
+TINY = Settings(
+    scenes=(6, 2),
+    size=(32, 48),
+    model={"width": 2, "gate_grid": [[2, 3], [2, 3]]},
+    detector={"size": "small"},
+    batch=2,
+    epochs=2,
+    detector_epochs=1,
+    lr=1e-3,
+    save_every=2,
+)
 REPOSITORY = Path(__file__).parents[1]
 
 
@@ -49,17 +70,41 @@ def unbroken(pairs, tmp_path_factory):
 
 def same(one, two):
     mine, theirs = one.state_dict(), two.state_dict()
-    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+    return mine.keys() == theirs.keys() and all(
+        torch.equal(mine[name], theirs[name]) for name in mine
+    )
 
 
-# ---- settings ---------------------------------------------------------------------------------------------------
+# ---- settings ------------------------------------------------------------------------------------
+
 
 def test_defaults_are_the_papers_recipe():
     """Section 4.1: Adam, 1e-4, 24 epochs, batch 4, alpha 10; the official extras are a preset."""
     s = Settings()
-    assert (s.lr, s.epochs, s.batch, s.alpha, s.repeat, s.weight_decay, s.clip, s.lr_steps) == (1e-4, 24, 4, 10, 1, 0, None, ())
-    assert (s.attention, s.detector_epochs, s.precision, s.decay, s.warm_up, s.model) == ("joint", 0, "float32", "steps", 0, {})
-    assert (OFFICIAL.weight_decay, OFFICIAL.lr_steps, OFFICIAL.clip, OFFICIAL.repeat) == (1e-4, (16, 22), 35, 3)
+    assert (s.lr, s.epochs, s.batch, s.alpha, s.repeat, s.weight_decay, s.clip, s.lr_steps) == (
+        1e-4,
+        24,
+        4,
+        10,
+        1,
+        0,
+        None,
+        (),
+    )
+    assert (s.attention, s.detector_epochs, s.precision, s.decay, s.warm_up, s.model) == (
+        "joint",
+        0,
+        "float32",
+        "steps",
+        0,
+        {},
+    )
+    assert (OFFICIAL.weight_decay, OFFICIAL.lr_steps, OFFICIAL.clip, OFFICIAL.repeat) == (
+        1e-4,
+        (16, 22),
+        35,
+        3,
+    )
 
 
 @pytest.mark.parametrize("s", [Settings(), OFFICIAL, SMOKE, TINY])
@@ -67,15 +112,21 @@ def test_settings_survive_json(s):
     assert Settings.of(json.loads(json.dumps(s.dict()))).dict() == s.dict()
 
 
-@pytest.mark.parametrize(("values", "message"), [
-    ({"learning_rate": 1}, "settings: expected keys out of data, .*, got 'learning_rate'"),
-    ({"batch": 0}, "batch: expected a whole number of at least 1, got 0"),
-    ({"epochs": 2.5}, "epochs: expected a whole number of at least 0, got 2.5"),
-    ({"lr": float("nan")}, "lr: expected a number of at least 0.0, got nan"),
-    ({"alpha": "10"}, "alpha: expected a number"),
-    ({"precision": "half"}, "precision: expected one of 'float32', 'bfloat16', 'float16', got 'half'"),
-    ({"attention": "frozen"}, "attention: 'frozen' expects trained detectors"),
-])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"learning_rate": 1}, "settings: expected keys out of data, .*, got 'learning_rate'"),
+        ({"batch": 0}, "batch: expected a whole number of at least 1, got 0"),
+        ({"epochs": 2.5}, "epochs: expected a whole number of at least 0, got 2.5"),
+        ({"lr": float("nan")}, "lr: expected a number of at least 0.0, got nan"),
+        ({"alpha": "10"}, "alpha: expected a number"),
+        (
+            {"precision": "half"},
+            "precision: expected one of 'float32', 'bfloat16', 'float16', got 'half'",
+        ),
+        ({"attention": "frozen"}, "attention: 'frozen' expects trained detectors"),
+    ],
+)
 def test_bad_settings(values, message):
     with pytest.raises(ValueError, match=message):
         Settings.of(values)
@@ -90,36 +141,63 @@ def test_learning_rates():
         return optimizer.param_groups[0]["lr"]
 
     steps = replace(OFFICIAL, detector_epochs=2)
-    assert [rate(steps, e, 3) for e in (0, 2, 17, 18, 23, 24, 25)] == pytest.approx([2, 2, 2, 0.2, 0.2, 0.02, 0.02])
+    assert [rate(steps, e, 3) for e in (0, 2, 17, 18, 23, 24, 25)] == pytest.approx(
+        [2, 2, 2, 0.2, 0.2, 0.02, 0.02]
+    )
     half = Settings(decay="cosine", epochs=4, detector_epochs=1, warm_up=5)
     course = [rate(half, e, s) for e in range(1, 5) for s in range(10)]
     assert course[:5] == sorted(course[:5]) and course[5:] == sorted(course[5:], reverse=True)
     assert course[0] == pytest.approx(0.4) and course[-1] < 0.11 and rate(half, 0, 9) < 0.15
 
 
-# ---- samples ----------------------------------------------------------------------------------------------------
+# ---- samples -------------------------------------------------------------------------------------
+
 
 @hypothesis_settings(max_examples=50, deadline=None)
-@given(count=st.integers(1, 30), batch=st.integers(1, 8), repeat=st.integers(1, 3), seed=st.integers(0, 9), epoch=st.integers(0, 9))
+@given(
+    count=st.integers(1, 30),
+    batch=st.integers(1, 8),
+    repeat=st.integers(1, 3),
+    seed=st.integers(0, 9),
+    epoch=st.integers(0, 9),
+)
 def test_every_pair_has_its_turn(count, batch, repeat, seed, epoch):
     batches = samples.order(count, batch, repeat, seed, epoch)
     assert all(len(one) == batch for one in batches) and len(batches) == -(-count * repeat // batch)
     shown = np.bincount([number for one in batches for number, _ in one], minlength=count)
     assert shown.min() >= repeat and shown.sum() - count * repeat < batch
     keys = [key for one in batches for _, key in one]
-    assert len(set(keys)) == len(keys) and batches == samples.order(count, batch, repeat, seed, epoch)
+    assert len(set(keys)) == len(keys) and batches == samples.order(
+        count, batch, repeat, seed, epoch
+    )
 
 
 @hypothesis_settings(max_examples=60, deadline=None)
-@given(x=st.integers(0, 40), y=st.integers(0, 20), w=st.integers(2, 20), h=st.integers(2, 20), key=st.integers(0, 10**6))
+@given(
+    x=st.integers(0, 40),
+    y=st.integers(0, 20),
+    w=st.integers(2, 20),
+    h=st.integers(2, 20),
+    key=st.integers(0, 10**6),
+)
 def test_boxes_follow_their_pixels(x, y, w, h, key):
-    """Wherever a crop and a flip put an object, its box is around it; cut to pieces, it is dropped."""
+    """Wherever a crop and a flip put an object, its box is around it; cut to pieces, it is
+    dropped.
+    """
     image = np.zeros((40, 60), np.uint8)
-    image[y:y + h, x:x + w] = 255
-    pair = Pair("p", image, np.dstack([image, image // 2, image // 3]), np.array([[x, y, w, h]], float), ["car"])
+    image[y : y + h, x : x + w] = 255
+    pair = Pair(
+        "p",
+        image,
+        np.dstack([image, image // 2, image // 3]),
+        np.array([[x, y, w, h]], float),
+        ["car"],
+    )
     maps = [torch.full((2, 10, 15), 0.25)]
     sample = samples.Samples([pair], CLASSES, True, True, (25, 33), True, maps)[0, (key,)]
-    assert sample["planes"].shape == (7, 25, 33) and torch.equal(sample["planes"][0], sample["planes"][2])
+    assert sample["planes"].shape == (7, 25, 33) and torch.equal(
+        sample["planes"][0], sample["planes"][2]
+    )
     assert (sample["planes"][-2:] == 0.25).all()
     rows, columns = np.nonzero(sample["planes"][0].numpy())
     boxes = sample["target"]["boxes"]
@@ -130,24 +208,49 @@ def test_boxes_follow_their_pixels(x, y, w, h, key):
 
 
 def test_noise_belongs_to_the_sample():
-    """Gates and box samplers draw from a generator of the sample, the same in any batch and process."""
+    """Gates and box samplers draw from a generator of the sample, the same in any batch and
+    process.
+    """
     keys = [(0, 1, 2, place) for place in range(4)]
     draws = [torch.randn(3, generator=samples.noise(key)) for key in keys]
-    assert all(torch.equal(torch.randn(3, generator=samples.noise(key)), draw) for key, draw in zip(keys, draws, strict=True))
+    assert all(
+        torch.equal(torch.randn(3, generator=samples.noise(key)), draw)
+        for key, draw in zip(keys, draws, strict=True)
+    )
     assert len({tuple(draw.tolist()) for draw in draws}) == 4
 
 
-# ---- a training -------------------------------------------------------------------------------------------------
+# ---- a training ----------------------------------------------------------------------------------
+
 
 def test_log_has_a_line_an_epoch(unbroken):
     _, model, log = unbroken
-    assert log["phase"].tolist() == ["detectors", "joint", "joint"] and log["epoch"].tolist() == [1, 2, 3]
+    assert log["phase"].tolist() == ["detectors", "joint", "joint"] and log["epoch"].tolist() == [
+        1,
+        2,
+        3,
+    ]
     joint = log.iloc[1:]
-    for name in ("loss", "fusion", "pixel", "gradient", "load", "importance", "detection_infrared", "detection_visible",
-                 "ap_infrared", "ap_visible", "seconds", "images_per_second"):
+    for name in (
+        "loss",
+        "fusion",
+        "pixel",
+        "gradient",
+        "load",
+        "importance",
+        "detection_infrared",
+        "detection_visible",
+        "ap_infrared",
+        "ap_visible",
+        "seconds",
+        "images_per_second",
+    ):
         assert np.isfinite(joint[name]).all(), name
     for gate in ("foreground", "background", "global"):
-        assert joint[[f"{gate}_load_{i}" for i in range(4)]].sum(axis=1).to_numpy() == pytest.approx(2)  # two of four
+        # two of four
+        assert joint[[f"{gate}_load_{i}" for i in range(4)]].sum(
+            axis=1
+        ).to_numpy() == pytest.approx(2)
         assert joint[f"{gate}_entropy"].between(0, np.log(2) + 1e-9).all()
     for name in ("visible", "one_modality"):
         assert joint[[f"foreground_{name}", f"background_{name}"]].stack().between(0, 1).all()
@@ -160,18 +263,25 @@ def test_log_has_a_line_an_epoch(unbroken):
 
 
 def test_nothing_global_is_drawn(unbroken, pairs, tmp_path):
-    """Same settings, same weights, whatever the state of global generators, which stays untouched."""
+    """Same settings, same weights, whatever the state of global generators, which stays
+    untouched.
+    """
     torch.manual_seed(99)
     before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()
     again = train(replace(TINY, save_every=0, workers=1), tmp_path, pairs, progress=False)
-    assert torch.equal(before, torch.get_rng_state()) and (numpy_before == np.random.get_state()[1]).all()
+    assert (
+        torch.equal(before, torch.get_rng_state())
+        and (numpy_before == np.random.get_state()[1]).all()
+    )
     assert same(again, unbroken[1])
 
 
 def test_finished_training_is_loaded(unbroken, pairs):
     folder, model, _ = unbroken
     assert same(train(TINY, folder, pairs, progress=False), model)
-    assert same(load(folder), model) and same(load(folder / "model.safetensors", device="cpu"), model)
+    assert same(load(folder), model) and same(
+        load(folder / "model.safetensors", device="cpu"), model
+    )
     assert sum(path.stat().st_size for path in folder.glob("model.*")) < 3e6
 
 
@@ -179,42 +289,90 @@ def test_finished_training_is_loaded(unbroken, pairs):
 def test_fuse_any_size(unbroken, size):
     model = unbroken[1]
     rng = np.random.default_rng(1)
-    infrared, colour = rng.integers(0, 256, size, np.uint8), rng.integers(0, 256, (*size, 3), np.uint8)
+    infrared, colour = (
+        rng.integers(0, 256, size, np.uint8),
+        rng.integers(0, 256, (*size, 3), np.uint8),
+    )
     fused = model.fuse(infrared, images.luma(colour))
     assert fused.shape == size and fused.dtype == np.uint8
-    assert np.array_equal(fused, model.fuse(infrared, colour)) and np.array_equal(fused, model.fuse(infrared, images.luma(colour)))
+    assert np.array_equal(fused, model.fuse(infrared, colour)) and np.array_equal(
+        fused, model.fuse(infrared, images.luma(colour))
+    )
     result, maps = model.predict_pair(infrared, colour)
-    assert maps.shape == (1, 2, *size) and result.expert_outputs["foreground"].shape == (1, 4, 2, *size)
+    assert maps.shape == (1, 2, *size) and result.expert_outputs["foreground"].shape == (
+        1,
+        4,
+        2,
+        *size,
+    )
     assert np.array_equal(fused, images.to_uint8(result.fused[0, 0].double().numpy() * 255))
 
 
 def test_frozen_detectors_stay(unbroken, pairs, tmp_path):
-    """Detectors of an earlier training, looked up once, handed over or not: the same fusion network."""
+    """Detectors of an earlier training, looked up once, handed over or not: the same fusion
+    network.
+    """
     folder, joint, _ = unbroken
-    frozen = replace(TINY, detectors_from=str(folder), attention="frozen", detector_epochs=0, epochs=1, crop=(24, 32), flip=True)
+    frozen = replace(
+        TINY,
+        detectors_from=str(folder),
+        attention="frozen",
+        detector_epochs=0,
+        epochs=1,
+        crop=(24, 32),
+        flip=True,
+    )
     maps = attention_maps(load(folder), pairs)
     one = train(frozen, tmp_path / "one", pairs, progress=False)
     two = train(frozen, tmp_path / "two", pairs, maps=maps, progress=False)
-    assert same(one, two) and same(one.detectors, joint.detectors) and not same(one.fusion, joint.fusion)
+    assert (
+        same(one, two)
+        and same(one.detectors, joint.detectors)
+        and not same(one.fusion, joint.fusion)
+    )
     assert maps[0].shape == (2, 8, 12) and one.record["backbones"] == {"detectors": str(folder)}
     assert set(pd.read_csv(tmp_path / "one" / "log.csv")["phase"]) == {"frozen"}
 
 
-@pytest.mark.parametrize("change", [
-    {"model": {"width": 2, "gate_grid": [[2, 3], [2, 3]], "reading": "official"}, "weight_decay": 1e-4, "clip": 0.5},
-    {"model": {"width": 2, "gate_grid": [[2, 3], [2, 3]], "local": "none", "decoder": "single"}},
-    {"model": {"width": 2, "gate_grid": [[2, 3], [2, 3]], "visible_channels": 3}},
-    {"pixel_loss": "official", "importance_loss": True, "gate_lr": 1e-5, "detector": {"size": "small", "shared": True}},
-    {"precision": "bfloat16", "decay": "cosine", "warm_up": 2},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {
+            "model": {"width": 2, "gate_grid": [[2, 3], [2, 3]], "reading": "official"},
+            "weight_decay": 1e-4,
+            "clip": 0.5,
+        },
+        {
+            "model": {
+                "width": 2,
+                "gate_grid": [[2, 3], [2, 3]],
+                "local": "none",
+                "decoder": "single",
+            }
+        },
+        {"model": {"width": 2, "gate_grid": [[2, 3], [2, 3]], "visible_channels": 3}},
+        {
+            "pixel_loss": "official",
+            "importance_loss": True,
+            "gate_lr": 1e-5,
+            "detector": {"size": "small", "shared": True},
+        },
+        {"precision": "bfloat16", "decay": "cosine", "warm_up": 2},
+    ],
+)
 def test_variants_train(change, pairs, tmp_path):
     """Every variant takes its steps, is saved, and comes back."""
     settings = replace(TINY, detector_epochs=0, epochs=1, ap_every=9, **change)
     model = train(settings, tmp_path, pairs[:2], held_out=[], progress=False)
     log = pd.read_csv(tmp_path / "log.csv")
-    assert np.isfinite(log[["loss", "fusion", "detection_infrared"]]).all(axis=None) and "ap_infrared" not in log
+    assert (
+        np.isfinite(log[["loss", "fusion", "detection_infrared"]]).all(axis=None)
+        and "ap_infrared" not in log
+    )
     infrared, visible = pairs[0].infrared, pairs[0].visible
-    assert np.array_equal(load(tmp_path, "cpu").fuse(infrared, visible), model.fuse(infrared, visible))
+    assert np.array_equal(
+        load(tmp_path, "cpu").fuse(infrared, visible), model.fuse(infrared, visible)
+    )
 
 
 def test_no_boxes_says_what_happens_instead(pairs, tmp_path, capsys):
@@ -222,7 +380,11 @@ def test_no_boxes_says_what_happens_instead(pairs, tmp_path, capsys):
     model = train(replace(TINY, epochs=1), tmp_path / "uniform", bare, progress=False)
     said = capsys.readouterr().out
     assert "no boxes, so no detector is trained, and the attention is 0.5 everywhere" in said
-    assert model.record["note"] in said and model.detectors is None and model.record["attention"] == "uniform"
+    assert (
+        model.record["note"] in said
+        and model.detectors is None
+        and model.record["attention"] == "uniform"
+    )
     _, maps = load(tmp_path / "uniform").predict_pair(bare[0].infrared, bare[0].visible)
     assert (maps == 0.5).all()
 
@@ -231,13 +393,18 @@ def test_scenes_in_a_folder_train_like_those_in_memory(pairs, tmp_path):
     write_scenes(tmp_path / "data", range(6), (32, 48), evaluation=1 / 3)
     settings = replace(TINY, data=str(tmp_path / "data"), size=None, epochs=1, detector_epochs=0)
     train(settings, tmp_path / "a", progress=False)
-    packed = [replace(pair, visible=np.ascontiguousarray(pair.visible)) for pair in pairs]  # as files are read
+    # as files are read
+    packed = [replace(pair, visible=np.ascontiguousarray(pair.visible)) for pair in pairs]
     train(replace(settings, data=""), tmp_path / "b", packed[:4], packed[4:], progress=False)
-    one, two = (pd.read_csv(tmp_path / name / "log.csv").drop(columns=["seconds", "images_per_second"]) for name in "ab")
+    one, two = (
+        pd.read_csv(tmp_path / name / "log.csv").drop(columns=["seconds", "images_per_second"])
+        for name in "ab"
+    )
     pd.testing.assert_frame_equal(one, two)
 
 
-# ---- interruptions ----------------------------------------------------------------------------------------------
+# ---- interruptions -------------------------------------------------------------------------------
+
 
 class Trap(list):
     """Pairs that do something when they are read for the n-th time."""
@@ -256,7 +423,10 @@ class Trap(list):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_loses_nothing(number, unbroken, pairs, tmp_path):
     trapped = Trap(pairs, 10, lambda: os.kill(os.getpid(), number))
-    with pytest.raises(KeyboardInterrupt, match="epoch 2, step .*: stopped as asked; all is saved, train again to go on"):
+    with pytest.raises(
+        KeyboardInterrupt,
+        match="epoch 2, step .*: stopped as asked; all is saved, train again to go on",
+    ):
         train(TINY, tmp_path, trapped, progress=False)
     assert not (tmp_path / "model.safetensors").exists()
     with pytest.raises(FileNotFoundError, match="model.safetensors: expected a checkpoint"):
@@ -301,7 +471,8 @@ def start(name, die_at_rename=None):
         rename, count = os.replace, itertools.count(1)
         def replace(source, destination):
             number = next(count)
-            if number == die_at_rename:  # between writing a file and giving it its name, or right after
+            # between writing a file and giving it its name, or right after
+            if number == die_at_rename:
                 if chance.random() < 0.5:
                     rename(source, destination)
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -332,7 +503,11 @@ for run in itertools.count():
             code = ended(child)
         if code == -signal.SIGKILL:
             state = f"{folder}/killed{run}/state.pt"
-            kills.append([run, os.path.exists(state) and [torch.load(state, weights_only=True)[k] for k in ("epoch", "step")]])
+            reached = None
+            if os.path.exists(state):
+                saved = torch.load(state, weights_only=True)
+                reached = [saved["epoch"], saved["step"]]
+            kills.append([run, reached])
         else:
             assert code == 0, code
     assert ended(start(f"killed{run}")) == 0
@@ -343,47 +518,101 @@ print(json.dumps(kills))
 
 
 def test_ten_kills_change_nothing(tmp_path):
-    """SIGKILL at random moments, also inside epochs and around the renaming of a checkpoint; then the same weights."""
+    """SIGKILL at random moments, also inside epochs and around the renaming of a checkpoint; then
+    the same weights.
+    """
     settings = replace(TINY, epochs=3, save_every=2)
-    done = subprocess.run([sys.executable, "-c", KILLED, json.dumps(settings.dict()), str(tmp_path)], text=True,
-                          capture_output=True, cwd=REPOSITORY, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=280)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, json.dumps(settings.dict()), str(tmp_path)],
+        text=True,
+        capture_output=True,
+        cwd=REPOSITORY,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=280,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     kills = json.loads(done.stdout.splitlines()[-1])
     assert len(kills) == 10
     expected = load(tmp_path / "unbroken")
-    log = pd.read_csv(tmp_path / "unbroken" / "log.csv").drop(columns=["seconds", "images_per_second"])
+    log = pd.read_csv(tmp_path / "unbroken" / "log.csv").drop(
+        columns=["seconds", "images_per_second"]
+    )
     for run in range(kills[-1][0] + 1):
         assert same(load(tmp_path / f"killed{run}"), expected)
-        found = pd.read_csv(tmp_path / f"killed{run}" / "log.csv").drop(columns=["seconds", "images_per_second"])
+        found = pd.read_csv(tmp_path / f"killed{run}" / "log.csv").drop(
+            columns=["seconds", "images_per_second"]
+        )
         pd.testing.assert_frame_equal(found, log)
 
 
 def test_two_processes_compute_what_one_does(pairs, tmp_path):
-    """Two gloo processes with half the batch each: the losses of one process to 1e-5, its loads, its box AP."""
+    """Two gloo processes with half the batch each: the losses of one process to 1e-5, its loads,
+    its box AP.
+    """
     settings = replace(TINY, batch=4, lr=1e-5, detector_lr=1e-5, clip=1.0, save_every=1)
     config = images.write_text(tmp_path / "settings.json", json.dumps(settings.dict()))
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "fusionlib.training",
-         "--config", str(config), "--output", str(tmp_path / "two"), "--device", "cpu"],
-        text=True, capture_output=True, cwd=REPOSITORY, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=280)
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            "-m",
+            "fusionlib.training",
+            "--config",
+            str(config),
+            "--output",
+            str(tmp_path / "two"),
+            "--device",
+            "cpu",
+        ],
+        text=True,
+        capture_output=True,
+        cwd=REPOSITORY,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=280,
+    )
     assert done.returncode == 0, done.stderr
     train(settings, tmp_path / "one", pairs, progress=False)
-    one, two = (pd.read_csv(tmp_path / name / "log.csv").drop(columns=["seconds", "images_per_second"])
-                for name in ("one", "two"))
+    one, two = (
+        pd.read_csv(tmp_path / name / "log.csv").drop(columns=["seconds", "images_per_second"])
+        for name in ("one", "two")
+    )
     pd.testing.assert_frame_equal(one, two, rtol=1e-5, atol=1e-6)
 
 
-# ---- bad input --------------------------------------------------------------------------------------------------
+# ---- bad input -----------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda p: p.__class__(p.name, p.infrared, p.visible[:-1], p.boxes, p.labels), "scene-0000.*expected one size"),
-    (lambda p: p.__class__(p.name, p.infrared, p.visible, p.boxes + [0, 0, 99, 0], p.labels), "scene-0000: expected boxes .* inside 32x48"),
-    (lambda p: p.__class__(p.name, p.infrared, p.visible, p.boxes * [1, 1, 0, 1], p.labels), "scene-0000: expected boxes"),
-    (lambda p: p.__class__(p.name, p.infrared, p.visible, p.boxes, ["tram"] * len(p.labels)),
-     "scene-0000: expected classes out of person, bicycle, car, got 'tram'"),
-    (lambda p: p.__class__(p.name, p.infrared[:, :40], p.visible[:, :40], np.zeros((0, 4)), []),
-     "size: expected images of one size in a batch, got .* set size or crop"),
-])
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda p: p.__class__(p.name, p.infrared, p.visible[:-1], p.boxes, p.labels),
+            "scene-0000.*expected one size",
+        ),
+        (
+            lambda p: p.__class__(p.name, p.infrared, p.visible, p.boxes + [0, 0, 99, 0], p.labels),
+            "scene-0000: expected boxes .* inside 32x48",
+        ),
+        (
+            lambda p: p.__class__(p.name, p.infrared, p.visible, p.boxes * [1, 1, 0, 1], p.labels),
+            "scene-0000: expected boxes",
+        ),
+        (
+            lambda p: p.__class__(p.name, p.infrared, p.visible, p.boxes, ["tram"] * len(p.labels)),
+            "scene-0000: expected classes out of person, bicycle, car, got 'tram'",
+        ),
+        (
+            lambda p: p.__class__(
+                p.name, p.infrared[:, :40], p.visible[:, :40], np.zeros((0, 4)), []
+            ),
+            "size: expected images of one size in a batch, got .* set size or crop",
+        ),
+    ],
+)
 def test_bad_pairs_are_named(change, message, pairs, tmp_path):
     with pytest.raises(ValueError, match=message) as caught:
         train(replace(TINY, batch=6), tmp_path, [change(pairs[0]), *pairs[1:]], progress=False)
@@ -392,35 +621,64 @@ def test_bad_pairs_are_named(change, message, pairs, tmp_path):
 
 def test_bad_calls(unbroken, pairs, tmp_path):
     folder = unbroken[0]
-    with pytest.raises(ValueError, match="state.pt: holds a training with alpha = 10.0, asked for is 20.0; use another folder"):
+    with pytest.raises(
+        ValueError,
+        match="state.pt: holds a training with alpha = 10.0, asked for is 20.0; use another folder",
+    ):
         train(replace(TINY, alpha=20.0), folder, pairs, progress=False)
-    with pytest.raises(ValueError, match="state.pt: holds a training with pairs = 6, asked for is 5"):
+    with pytest.raises(
+        ValueError, match="state.pt: holds a training with pairs = 6, asked for is 5"
+    ):
         train(TINY, folder, pairs[:5], progress=False)
     with pytest.raises(ValueError, match="at least one pair"):
         train(TINY, tmp_path, [], progress=False)
-    with pytest.raises(ValueError, match="crop: expected at most 32x48, the size of scene-000., got 40x40"):
+    with pytest.raises(
+        ValueError, match="crop: expected at most 32x48, the size of scene-000., got 40x40"
+    ):
         train(replace(TINY, crop=(40, 40), detector_epochs=0), tmp_path, pairs, progress=False)
-    with pytest.raises(ValueError, match="scene-0001: expected an annotation, as the first pair has"):
-        train(TINY, tmp_path, [pairs[0], Pair("scene-0001", pairs[1].infrared, pairs[1].visible)], progress=False)
+    with pytest.raises(
+        ValueError, match="scene-0001: expected an annotation, as the first pair has"
+    ):
+        train(
+            TINY,
+            tmp_path,
+            [pairs[0], Pair("scene-0001", pairs[1].infrared, pairs[1].visible)],
+            progress=False,
+        )
     with pytest.raises(ValueError, match="'float16' expects a GPU"):
         train(replace(TINY, precision="float16"), tmp_path, pairs, device="cpu", progress=False)
     with pytest.raises(FileNotFoundError, match="boxes.json: expected a COCO annotation file"):
         write_scenes(tmp_path / "data", range(2), (32, 48))
-        train(replace(TINY, data=str(tmp_path / "data"), annotations="boxes.json"), tmp_path, progress=False)
-    with pytest.raises(FloatingPointError, match="step .: the loss is not finite; the last checkpoint stays"):
+        train(
+            replace(TINY, data=str(tmp_path / "data"), annotations="boxes.json"),
+            tmp_path,
+            progress=False,
+        )
+    with pytest.raises(
+        FloatingPointError, match="step .: the loss is not finite; the last checkpoint stays"
+    ):
         train(replace(TINY, lr=1e30), tmp_path / "nan", pairs, progress=False)
-    assert same(train(TINY, folder, pairs, progress=False), unbroken[1])  # refusals left it as it was
+    # refusals left it as it was
+    assert same(train(TINY, folder, pairs, progress=False), unbroken[1])
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:len(b) // 2], lambda b: b"", lambda b: b[:5000] + b"\0" * 900 + b[5900:]])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b[:5000] + b"\0" * 900 + b[5900:]],
+)
 def test_damaged_checkpoint(damage, unbroken, pairs, tmp_path):
     for name in ("state.pt", "model.safetensors", "model.json"):
         (tmp_path / name).write_bytes((unbroken[0] / name).read_bytes())
     content = (tmp_path / "state.pt").read_bytes()
     (tmp_path / "state.pt").write_bytes(damage(content))
-    with pytest.raises(ValueError, match="state.pt: expected the checkpoint of a training, it is truncated or damaged"):
+    with pytest.raises(
+        ValueError,
+        match="state.pt: expected the checkpoint of a training, it is truncated or damaged",
+    ):
         train(TINY, tmp_path, pairs, progress=False)
-    (tmp_path / "model.safetensors").write_bytes(damage((tmp_path / "model.safetensors").read_bytes()))
+    (tmp_path / "model.safetensors").write_bytes(
+        damage((tmp_path / "model.safetensors").read_bytes())
+    )
     with pytest.raises(ValueError, match="model.safetensors"):
         load(tmp_path)
 
@@ -429,7 +687,9 @@ def test_checkpoint_of_another_network(unbroken, pairs, tmp_path):
     found = torch.load(unbroken[0] / "state.pt", weights_only=True)
     found["model"].pop("fusion.visible_encoder.layers.0.weight")
     torch.save(found, tmp_path / "state.pt")
-    with pytest.raises(ValueError, match="state.pt: holds a training of a network or an optimiser built otherwise") as caught:
+    with pytest.raises(
+        ValueError, match="state.pt: holds a training of a network or an optimiser built otherwise"
+    ) as caught:
         train(TINY, tmp_path, pairs, progress=False)
     assert "\n" not in str(caught.value)
 
@@ -437,16 +697,22 @@ def test_checkpoint_of_another_network(unbroken, pairs, tmp_path):
 def test_one_training_a_folder(pairs, tmp_path):
     from fusionlib import runs
 
-    with runs.lock(tmp_path, "test"), pytest.raises(RuntimeError, match="already being worked on by process"):
+    with (
+        runs.lock(tmp_path, "test"),
+        pytest.raises(RuntimeError, match="already being worked on by process"),
+    ):
         train(TINY, tmp_path, pairs, progress=False)
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    (None, "config: expected a JSON file of settings, found none"),
-    ("{", "is not a JSON object of settings"),
-    ("[1]", "settings: expected a JSON object, got list"),
-    ('{"bach": 2}', "expected keys out of"),
-])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "config: expected a JSON file of settings, found none"),
+        ("{", "is not a JSON object of settings"),
+        ("[1]", "settings: expected a JSON object, got list"),
+        ('{"bach": 2}', "expected keys out of"),
+    ],
+)
 def test_command_line_refuses_in_a_sentence(content, message, tmp_path):
     path = tmp_path / "settings.json"
     if content is not None:
@@ -455,7 +721,8 @@ def test_command_line_refuses_in_a_sentence(content, message, tmp_path):
         command_line.main(["--config", str(path)])
 
 
-# ---- what it learns ---------------------------------------------------------------------------------------------
+# ---- what it learns ------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
@@ -468,7 +735,10 @@ def test_smoke_training_learns(smoke):
     folder, model, held_out = smoke
     log = pd.read_csv(folder / "log.csv")
     alone, fusion = log[log["phase"] == "detectors"], log[log["phase"] == "frozen"]
-    for part, names in ((alone, ["detection_infrared", "detection_visible"]), (fusion, ["pixel", "gradient", "fusion"])):
+    for part, names in (
+        (alone, ["detection_infrared", "detection_visible"]),
+        (fusion, ["pixel", "gradient", "fusion"]),
+    ):
         for name in names:
             assert part[name].iloc[-3:].mean() < part[name].iloc[0], name
     for gate, i in itertools.product(("foreground", "background", "global"), range(4)):
@@ -478,7 +748,9 @@ def test_smoke_training_learns(smoke):
 
 
 def test_smoke_beats_average_and_maximum(smoke):
-    """On held-out scenes: Qabf, VIF, AG and the gradient loss beside both, inside boxes nearer to max(V, I) than the mean."""
+    """On held-out scenes: Qabf, VIF, AG and the gradient loss beside both, inside boxes nearer to
+    max(V, I) than the mean.
+    """
     table = held_out.means(held_out.score(*smoke[1:]))
     print(table.round(4).to_string())
     fused, average, maximum = (table.loc[name] for name in ("MoE-Fusion", "average", "maximum"))
@@ -489,27 +761,49 @@ def test_smoke_beats_average_and_maximum(smoke):
 
 
 def test_attention_of_the_suites_own_model_lies_on_objects():
-    """Inside the boxes of held-out scenes the maps of both detectors, and Att made of them, are higher than outside.
+    """Inside the boxes of held-out scenes the maps of both detectors, and Att made of them, are
+    higher than outside.
 
-    Of the weights that come with the suite: the detection loss says so little of the attention that a training with
-    another seed, or on another kind of processor, may end without.
+    Of the weights that come with the suite: the detection loss says so little of the attention that
+    a training with another seed, or on another kind of processor, may end without.
     """
     model = load(REPOSITORY / ARTEFACT, "cpu")
-    means = held_out.attention(model, held_out.pairs(model.settings)).groupby("map")[["inside", "outside"]].mean()
+    means = (
+        held_out.attention(model, held_out.pairs(model.settings))
+        .groupby("map")[["inside", "outside"]]
+        .mean()
+    )
     print(means.round(3).to_string())
-    assert set(means.index) == {"infrared", "visible", "Att"} and (means["inside"] - means["outside"] > 0.05).all()
+    assert (
+        set(means.index) == {"infrared", "visible", "Att"}
+        and (means["inside"] - means["outside"] > 0.05).all()
+    )
 
 
 def test_scenes_held_out_are_new():
-    used, kept = ({pair.name for pair in open_pairs(replace(SMOKE, scenes=(3, 3), size=(32, 32)), held_out)}
-                  for held_out in (False, True))
+    used, kept = (
+        {pair.name for pair in open_pairs(replace(SMOKE, scenes=(3, 3), size=(32, 32)), held_out)}
+        for held_out in (False, True)
+    )
     assert len(used) == len(kept) == 3 and not used & kept
-    assert np.array_equal(open_pairs(replace(SMOKE, scenes=(1, 0), size=(40, 48)))[0].infrared, scene(0, (40, 48)).infrared)
+    assert np.array_equal(
+        open_pairs(replace(SMOKE, scenes=(1, 0), size=(40, 48)))[0].infrared,
+        scene(0, (40, 48)).infrared,
+    )
 
 
 def test_gathered_kernels_train_as_the_loop_does(pairs, tmp_path, monkeypatch):
-    """Experts that no image chose keep no gradient, so that weight decay and momentum leave them alone, as on a processor."""
-    settings = replace(TINY, attention="uniform", weight_decay=0.1, epochs=1, detector_epochs=0, model=TINY.model | {"k": 1})
+    """Experts that no image chose keep no gradient, so that weight decay and momentum leave them
+    alone, as on a processor.
+    """
+    settings = replace(
+        TINY,
+        attention="uniform",
+        weight_decay=0.1,
+        epochs=1,
+        detector_epochs=0,
+        model=TINY.model | {"k": 1},
+    )
     trained = {}
     for way in ("loop", "gathered"):
         for module in (mixture, loop):

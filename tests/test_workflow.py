@@ -17,39 +17,67 @@ from test_runs import FINISH, notebook
 from fusionlib import published, runs
 from workflow import graph
 
-PROFILE = "jobs: 2\nthreads: 1\nseed: 0\ndevice: cpu\nmulti_focus: [builtin]\ninfrared_visible: [builtin]\n"
+PROFILE = (
+    "jobs: 2\nthreads: 1\nseed: 0\ndevice: cpu\nmulti_focus: [builtin]\ninfrared_visible:"
+    " [builtin]\n"
+)
 
 
 @pytest.fixture
 def tiny(tmp_path):
-    """A workflow of three notebooks: good, bad (fails while a file stands), slow (waits while a file stands)."""
+    """A workflow of three notebooks: good, bad (fails while a file stands), slow (waits while a
+    file stands).
+    """
     home = tmp_path / "workflow"
     (home / "profiles").mkdir(parents=True)
     (home / "profiles" / "smoke.yaml").write_text(PROFILE)
     (home / "nodes.yaml").write_text(
         "good: {notebook: good.ipynb, gives: [one]}\nbad: {notebook: bad.ipynb, gives: [two]}\n"
-        "after: {notebook: after.ipynb, gives: [three], after: {good: before}}\n")
+        "after: {notebook: after.ipynb, gives: [three], after: {good: before}}\n"
+    )
     books = tmp_path / "notebooks"
     notebook(books / "good.ipynb", FINISH)
     stop = f"assert not Path({str(tmp_path / 'break')!r}).exists(), 'on purpose'"
     notebook(books / "bad.ipynb", f"from pathlib import Path\n{stop}", FINISH)
-    notebook(books / "after.ipynb",
-             f"import time\nfrom pathlib import Path\nwhile Path({str(tmp_path / 'wait')!r}).exists(): time.sleep(0.1)", FINISH,
-             parameters="output: str = ''\nn: int = 3\nbefore: str = ''")
+    notebook(
+        books / "after.ipynb",
+        f"import time\nfrom pathlib import Path\nwhile Path({str(tmp_path / 'wait')!r}).exists():"
+        " time.sleep(0.1)",
+        FINISH,
+        parameters="output: str = ''\nn: int = 3\nbefore: str = ''",
+    )
     return tmp_path
 
 
 def command(tiny, *words):
-    return [sys.executable, "-m", "workflow.reproduce", "--reports", str(tiny / "reports"), "--workflow",
-            str(tiny / "workflow"), *words]
+    return [
+        sys.executable,
+        "-m",
+        "workflow.reproduce",
+        "--reports",
+        str(tiny / "reports"),
+        "--workflow",
+        str(tiny / "workflow"),
+        *words,
+    ]
 
 
 def reproduce(tiny, *words, **options):
-    return subprocess.run(command(tiny, *words), cwd=runs.root(), capture_output=True, text=True, timeout=300, **options)
+    return subprocess.run(
+        command(tiny, *words),
+        cwd=runs.root(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **options,
+    )
 
 
 def times(tiny):
-    return {path.parent.name: path.stat().st_mtime_ns for path in (tiny / "reports" / "smoke").glob("*/run.json")}
+    return {
+        path.parent.name: path.stat().st_mtime_ns
+        for path in (tiny / "reports" / "smoke").glob("*/run.json")
+    }
 
 
 def test_a_failing_notebook_stops_nothing_else_and_only_it_runs_again(tiny):
@@ -65,7 +93,9 @@ def test_a_failing_notebook_stops_nothing_else_and_only_it_runs_again(tiny):
     (tiny / "break").unlink()
     second = reproduce(tiny)
     assert second.returncode == 0, second.stderr
-    assert {name: when for name, when in times(tiny).items() if name in before} == before, "finished nodes were run again"
+    assert {name: when for name, when in times(tiny).items() if name in before} == before, (
+        "finished nodes were run again"
+    )
     assert "reason: Missing output files" in second.stdout + second.stderr
 
 
@@ -77,10 +107,15 @@ def _until(what):
 
 
 def make(tiny):
-    """Return the command of README for the small workflow: the Makefile's own recipe, with this Python."""
+    """Return the command of README for the small workflow: the Makefile's own recipe, with this
+    Python.
+    """
     python = tiny / "venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text("#!/bin/sh\n" + f'exec {shlex.join(command(tiny)[:1])} "$@" {shlex.join(command(tiny)[3:])}\n')
+    python.write_text(
+        "#!/bin/sh\n"
+        + f'exec {shlex.join(command(tiny)[:1])} "$@" {shlex.join(command(tiny)[3:])}\n'
+    )
     python.chmod(0o755)
     (tiny / "venv" / "installed").touch()
     return ["make", "reproduce", f"VENV={tiny / 'venv'}"]
@@ -89,15 +124,23 @@ def make(tiny):
 @pytest.mark.parametrize("killed", ["all of it", "its first process alone", "make alone"])
 def test_killed_and_started_again(tiny, killed):
     (tiny / "wait").touch()
-    process = subprocess.Popen(make(tiny) if killed == "make alone" else command(tiny), cwd=runs.root(),
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        make(tiny) if killed == "make alone" else command(tiny),
+        cwd=runs.root(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     log = tiny / "reports" / "smoke" / "after" / "log.txt"
     _until(lambda: len(times(tiny)) == 2 and log.exists())
     before, below = times(tiny), psutil.Process(process.pid).children(recursive=True)
     first = below[0].pid if killed == "make alone" else process.pid
     second = reproduce(tiny)
     assert second.returncode == 2
-    assert f"already being worked on by process {first}" in second.stderr and second.stderr.count("\n") == 1
+    assert (
+        f"already being worked on by process {first}" in second.stderr
+        and second.stderr.count("\n") == 1
+    )
     os.killpg(process.pid, signal.SIGKILL) if killed == "all of it" else process.kill()
     process.wait()
     left = psutil.wait_procs(below, timeout=30)[1]
@@ -111,8 +154,13 @@ def test_killed_and_started_again(tiny, killed):
 
 def test_a_run_of_its_own_outlives_the_shell_it_was_started_from(tiny):
     (tiny / "wait").touch()
-    shell = subprocess.Popen(["sh", "-c", f"{shlex.join(command(tiny))} > /dev/null 2>&1 & echo $!; read line"],
-                             cwd=runs.root(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    shell = subprocess.Popen(
+        ["sh", "-c", f"{shlex.join(command(tiny))} > /dev/null 2>&1 & echo $!; read line"],
+        cwd=runs.root(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     run = psutil.Process(int(shell.stdout.readline()))
     _until(lambda: len(times(tiny)) == 2)
     shell.communicate("go\n")
@@ -135,46 +183,93 @@ def test_an_edited_notebook_runs_again_and_says_why(tiny):
 
 def test_the_last_node_runs_whatever_became_of_the_others(tiny):
     nodes = tiny / "workflow" / "nodes.yaml"
-    nodes.write_text(nodes.read_text() + "page: {notebook: page.ipynb, gives: [four], last: results}\n")
-    notebook(tiny / "notebooks" / "page.ipynb", "from pathlib import Path\n"
-             "found = sorted(path.parent.name for path in Path(results).glob('*/run.json'))",
-             "from fusionlib import runs\nrun = runs.Run('t', output, {'found': found})\nrun.finish();",
-             parameters="output: str = ''\nresults: str = ''")
+    nodes.write_text(
+        nodes.read_text() + "page: {notebook: page.ipynb, gives: [four], last: results}\n"
+    )
+    notebook(
+        tiny / "notebooks" / "page.ipynb",
+        "from pathlib import Path\n"
+        "found = sorted(path.parent.name for path in Path(results).glob('*/run.json'))",
+        "from fusionlib import runs\nrun = runs.Run('t', output, {'found': found})\nrun.finish();",
+        parameters="output: str = ''\nresults: str = ''",
+    )
     (tiny / "break").touch()
     assert reproduce(tiny).returncode not in (0, None), "a failure stays one"
     assert set(times(tiny)) == {"good", "after", "page"}
-    assert runs.load(tiny / "reports" / "smoke" / "page")["parameters"] == {"found": ["after", "good"]}
-    page = next(node for node in graph.expand("smoke", tiny, ["two"], here=tiny / "workflow") if node.last)
+    assert runs.load(tiny / "reports" / "smoke" / "page")["parameters"] == {
+        "found": ["after", "good"]
+    }
+    page = next(
+        node for node in graph.expand("smoke", tiny, ["two"], here=tiny / "workflow") if node.last
+    )
     assert not page.wanted and page.name == "page"
 
 
 def test_a_dry_run_lists_jobs_and_hours_without_data(tiny):
     (tiny / "workflow" / "nodes.yaml").write_text(
-        "train: {notebook: train.ipynb, gives: [training], over: infrared_visible}\n"
-        "score: {notebook: score.ipynb, gives: [one], over: infrared_visible, after: {train: model}}\n")
+        "train: {notebook: train.ipynb, gives: [training], over: infrared_visible}\nscore:"
+        " {notebook: score.ipynb, gives: [one], over: infrared_visible, after: {train: model}}\n"
+    )
     for name, more in (("train", ""), ("score", "\nmodel: str = ''")):
-        notebook(tiny / "notebooks" / f"{name}.ipynb", FINISH,
-                 parameters=f"output: str = ''\nn: int = 1\ndata: str = ''\ndataset: str = ''{more}")
+        notebook(
+            tiny / "notebooks" / f"{name}.ipynb",
+            FINISH,
+            parameters=f"output: str = ''\nn: int = 1\ndata: str = ''\ndataset: str = ''{more}",
+        )
     (tiny / "workflow" / "profiles" / "paper.yaml").write_text(
-        PROFILE.replace("infrared_visible: [builtin]", "infrared_visible: [M, L]") + "pairs: {M: {all: 3600}, L: {all: 900}}\n"
-        "costs: {training: {split: all, epochs: 10, times: 2, pairs_per_second: 4}}\n")
-    done = reproduce(tiny, "--profile", "paper", "--dry-run", env={k: v for k, v in os.environ.items() if k != "FUSION_DATA"})
+        PROFILE.replace("infrared_visible: [builtin]", "infrared_visible: [M, L]")
+        + "pairs: {M: {all: 3600}, L: {all: 900}}\n"
+        "costs: {training: {split: all, epochs: 10, times: 2, pairs_per_second: 4}}\n"
+    )
+    done = reproduce(
+        tiny,
+        "--profile",
+        "paper",
+        "--dry-run",
+        env={k: v for k, v in os.environ.items() if k != "FUSION_DATA"},
+    )
     assert done.returncode == 0, done.stderr
-    table = {line.split()[0]: line.split()[1] for line in done.stdout[done.stdout.rindex("\njob "):].splitlines() if line}
-    assert table == {"job": "GPU", "train-M": "5.00", "train-L": "1.25", "score-M": "-", "score-L": "-", "together": "6.25"}
+    table = {
+        line.split()[0]: line.split()[1]
+        for line in done.stdout[done.stdout.rindex("\njob ") :].splitlines()
+        if line
+    }
+    assert table == {
+        "job": "GPU",
+        "train-M": "5.00",
+        "train-L": "1.25",
+        "score-M": "-",
+        "score-L": "-",
+        "together": "6.25",
+    }
     assert "rule train-M" in done.stdout + done.stderr or "train-M" in done.stderr
     folder = tiny / "reports" / "paper"
-    assert not (folder / "nodes.json").exists() and not list(folder.glob("*/run.json")), "nothing was run or planned"
-    nodes = {node.name: node for node in graph.expand("paper", folder, here=tiny / "workflow", dry=True)}
-    assert nodes["score-L"].parameters["model"] == str(folder / "train-L"), "each is scored with its own model"
+    assert not (folder / "nodes.json").exists() and not list(folder.glob("*/run.json")), (
+        "nothing was run or planned"
+    )
+    nodes = {
+        node.name: node for node in graph.expand("paper", folder, here=tiny / "workflow", dry=True)
+    }
+    assert nodes["score-L"].parameters["model"] == str(folder / "train-L"), (
+        "each is scored with its own model"
+    )
     assert (nodes["train-M"].minutes, nodes["score-M"].minutes) == (60 + 15 * 60, 60)
 
 
-@pytest.mark.parametrize("words, sentence", [
-    (["--cluster", "huge"], "--cluster: expected a folder of .* with config.yaml, such as slurm, got 'huge'"),
-    (["--profile", "huge"], "PROFILE: expected one of smoke, got 'huge'"),
-    (["--only", "table-9"], "ONLY: no table or figure named table-9; there are one, three, two"),
-])
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (
+            ["--cluster", "huge"],
+            "--cluster: expected a folder of .* with config.yaml, such as slurm, got 'huge'",
+        ),
+        (["--profile", "huge"], "PROFILE: expected one of smoke, got 'huge'"),
+        (
+            ["--only", "table-9"],
+            "ONLY: no table or figure named table-9; there are one, three, two",
+        ),
+    ],
+)
 def test_wrong_words(tiny, words, sentence):
     done = reproduce(tiny, *words)
     assert done.returncode == 2 and re.fullmatch(f"error: {sentence}", done.stderr.strip())
@@ -182,8 +277,12 @@ def test_wrong_words(tiny, words, sentence):
 
 def test_profiles_are_checked(tmp_path):
     (tmp_path / "profiles").mkdir()
-    for text, words in [(PROFILE + "colour: red\n", "'colour' was unexpected"), ("jobs: many\n", "jobs|required"),
-                        (PROFILE.replace("jobs: 2", "jobs: 0"), "jobs: 0 is less than the minimum"), ("a: [", "damaged")]:
+    for text, words in [
+        (PROFILE + "colour: red\n", "'colour' was unexpected"),
+        ("jobs: many\n", "jobs|required"),
+        (PROFILE.replace("jobs: 2", "jobs: 0"), "jobs: 0 is less than the minimum"),
+        ("a: [", "damaged"),
+    ]:
         (tmp_path / "profiles" / "x.yaml").write_text(text)
         with pytest.raises(ValueError, match=words):
             graph.load_profile("x", tmp_path)
@@ -192,11 +291,17 @@ def test_profiles_are_checked(tmp_path):
 def test_costs_must_be_of_something(tmp_path):
     (tmp_path / "profiles").mkdir()
     (tmp_path / "nodes.yaml").write_text("{}")
-    (tmp_path / "profiles" / "x.yaml").write_text(PROFILE + "costs: {training: {split: all, pairs_per_second: 4}}\n")
+    (tmp_path / "profiles" / "x.yaml").write_text(
+        PROFILE + "costs: {training: {split: all, pairs_per_second: 4}}\n"
+    )
     with pytest.raises(ValueError, match="profile x: costs: no node gives training"):
         graph.expand("x", tmp_path, here=tmp_path)
-    (tmp_path / "profiles" / "x.yaml").write_text(PROFILE + "costs: {training: {split: all, pairs_per_second: 0}}\n")
-    with pytest.raises(ValueError, match="costs/training/pairs_per_second: 0 is less than or equal to the minimum"):
+    (tmp_path / "profiles" / "x.yaml").write_text(
+        PROFILE + "costs: {training: {split: all, pairs_per_second: 0}}\n"
+    )
+    with pytest.raises(
+        ValueError, match="costs/training/pairs_per_second: 0 is less than or equal to the minimum"
+    ):
         graph.load_profile("x", tmp_path)
 
 
@@ -204,8 +309,10 @@ def test_paper_profile_counts_the_pairs_of_the_paper():
     printed = published.table("moe-fusion", "text")
     printed = printed[printed["split"].isin(["training", "evaluation"])]
     stated = graph.load_profile("paper")["pairs"]
-    assert {name: {k: int(v) for k, v in zip(part["split"], part["value"], strict=True)}
-            for name, part in printed.groupby("dataset")} == stated
+    assert {
+        name: {k: int(v) for k, v in zip(part["split"], part["value"], strict=True)}
+        for name, part in printed.groupby("dataset")
+    } == stated
 
 
 @pytest.mark.parametrize("profile", graph.profiles())
@@ -218,7 +325,9 @@ def test_every_profile_can_be_listed_without_data(profile, tmp_path):
 
 def test_cluster_settings_name_what_snakemake_knows():
     settings = yaml.safe_load((graph.HERE / "slurm" / "config.yaml").read_text())
-    known = subprocess.run([sys.executable, "-m", "snakemake", "--help"], capture_output=True, text=True, check=True).stdout
+    known = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--help"], capture_output=True, text=True, check=True
+    ).stdout
     for option in settings:
         assert f"--{option}" in known
 
@@ -231,5 +340,10 @@ def test_real_data_must_be_there(tmp_path):
 
 
 def test_smoke_ignores_the_real_data(tmp_path):
-    passed = json.dumps([node.parameters for node in graph.expand("smoke", tmp_path, data="DATA", weights="WEIGHTS")])
+    passed = json.dumps(
+        [
+            node.parameters
+            for node in graph.expand("smoke", tmp_path, data="DATA", weights="WEIGHTS")
+        ]
+    )
     assert "DATA" not in passed and "WEIGHTS" not in passed

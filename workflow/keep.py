@@ -1,4 +1,5 @@
-"""Keep the numbers of a profile under reports/reference, to be committed: results, what was run, tables; no pictures.
+"""Keep the numbers of a profile under reports/reference, to be committed: results, what was run,
+tables; no pictures.
 
     python workflow/keep.py reports/smoke reports/reference/smoke
 """
@@ -13,15 +14,21 @@ from pathlib import Path
 
 from fusionlib import images
 
-ABSOLUTE = re.compile(r"(?<![\w./])/(?:[\w.+-]+/)*([\w.+-]+)")  # where something lies is the business of one machine
+# where something lies is the business of one machine
+ABSOLUTE = re.compile(r"(?<![\w./])/(?:[\w.+-]+/)*([\w.+-]+)")
 
 
 def keep(source: Path, target: Path) -> list[Path]:
-    """Copy ``results.csv`` and ``run.json`` of every finished node, the list of nodes and the tables; return the files.
+    """Copy ``results.csv`` and ``run.json`` of every finished node, the list of nodes and the
+    tables; return the files.
 
     What an earlier call kept of nodes goes; other files in ``target`` (trained models) stay.
     """
-    for old in (*target.glob("*/run.json"), *target.glob("*/results.csv"), *target.glob("tables/*")):
+    for old in (
+        *target.glob("*/run.json"),
+        *target.glob("*/results.csv"),
+        *target.glob("tables/*"),
+    ):
         old.unlink()
     kept = [source / "nodes.json", *sorted(source.glob("tables/[!.]*.csv"))]
     for record in sorted(source.glob("*/run.json")):
@@ -39,4 +46,7 @@ def keep(source: Path, target: Path) -> list[Path]:
 
 if __name__ == "__main__":
     files = keep(*map(Path, sys.argv[1:3]))
-    print(f"{len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB, kept in {sys.argv[2]}")
+    print(
+        f"{len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB, kept in"
+        f" {sys.argv[2]}"
+    )

@@ -1,8 +1,9 @@
 """What the papers claim, recomputed from their own printed tables: ``audit() -> DataFrame``.
 
-A check is a function ``(rows, said) -> (id, verdict, evidence), ...``: ``rows`` are all printed numbers of one paper,
-``said`` maps the ids of the claims it answers (``data/published/claims.csv``, column ``check``) to what they say.
-The checks of each paper are in :mod:`~fusionlib.audit.moe_fusion` and :mod:`~fusionlib.audit.multi_focus`.
+A check is a function ``(rows, said) -> (id, verdict, evidence), ...``: ``rows`` are all printed
+numbers of one paper, ``said`` maps the ids of the claims it answers (``data/published/claims.csv``,
+column ``check``) to what they say. The checks of each paper are in
+:mod:`~fusionlib.audit.moe_fusion` and :mod:`~fusionlib.audit.multi_focus`.
 """
 
 from __future__ import annotations
@@ -36,11 +37,19 @@ def audit(folder: str | Path = published.FOLDER) -> pd.DataFrame:
     answers = {row.id: ("not checkable", row.note) for row in claims.itertuples() if not row.check}
     for (paper, name), group in claims[claims["check"] != ""].groupby(["paper", "check"]):
         if name not in CHECKS[paper]:
-            raise ValueError(f"claims.csv: expected a check among {', '.join(CHECKS[paper])}, got {name!r}")
+            raise ValueError(
+                f"claims.csv: expected a check among {', '.join(CHECKS[paper])}, got {name!r}"
+            )
         said = {row.id: published.claimed(row.claimed) for row in group.itertuples()}
-        found = {id_: (verdict, evidence) for id_, verdict, evidence in CHECKS[paper][name](tables[paper], said)}
+        found = {
+            id_: (verdict, evidence)
+            for id_, verdict, evidence in CHECKS[paper][name](tables[paper], said)
+        }
         if set(found) != set(said):
-            raise ValueError(f"claims.csv, check {name}: expected the claims {', '.join(found)}, got {', '.join(said)}")
+            raise ValueError(
+                f"claims.csv, check {name}: expected the claims {', '.join(found)}, got"
+                f" {', '.join(said)}"
+            )
         answers |= found
     frame = claims[["id", "paper", "where", "claim", "kind"]].copy()
     frame["verdict"] = [answers[id_][0] for id_ in frame["id"]]
@@ -50,9 +59,11 @@ def audit(folder: str | Path = published.FOLDER) -> pd.DataFrame:
 
 
 def statuses(rows: pd.DataFrame) -> list[str]:
-    """Return the status of each printed number of a paper, as :func:`fusionlib.published.table` gives them with "all".
+    """Return the status of each printed number of a paper, as :func:`fusionlib.published.table`
+    gives them with "all".
 
-    "printed", or "contradicts ID" where the number cannot stand beside others of its row; ID is a claim's.
+    "printed", or "contradicts ID" where the number cannot stand beside others of its row; ID is a
+    claim's.
     """
     status = pd.Series("printed", index=rows.index)
     for claim, metrics, impossible in multi_focus.contradictions(rows):

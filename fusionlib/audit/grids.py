@@ -7,22 +7,26 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pandas as pd
 
-Answers = Iterator[tuple[str, str, str]]        # id, verdict, evidence
-Said = dict[str, dict[str, str]]                # id -> what the claim says, see published.claimed
+Answers = Iterator[tuple[str, str, str]]  # id, verdict, evidence
+Said = dict[str, dict[str, str]]  # id -> what the claim says, see published.claimed
 
 
-def cells(rows: pd.DataFrame, tables: str | Iterable[str], row: str = "method", values: str = "value") -> pd.DataFrame:
+def cells(
+    rows: pd.DataFrame, tables: str | Iterable[str], row: str = "method", values: str = "value"
+) -> pd.DataFrame:
     """Lay printed tables out as printed: index (dataset, ``row``), a column per metric."""
     part = rows[rows["table"].isin([tables] if isinstance(tables, str) else list(tables))]
     index = pd.MultiIndex.from_frame(part[["dataset", row]].drop_duplicates())
-    return part.pivot(index=["dataset", row], columns="metric", values=values).reindex(index)[part["metric"].unique()]
+    return part.pivot(index=["dataset", row], columns="metric", values=values).reindex(index)[
+        part["metric"].unique()
+    ]
 
 
 def entropy_deviation(entropy: pd.Series) -> pd.Series:
     """Least standard deviation, in gray levels, of an 8-bit image with that entropy in bits.
 
-    H <= log2(2 pi e (sigma^2 + 1/12)) / 2, the maximum-entropy bound for whole numbers. It is convex in H, so the mean
-    entropy of a set bounds the mean deviation of the set.
+    H <= log2(2 pi e (sigma^2 + 1/12)) / 2, the maximum-entropy bound for whole numbers. It is
+    convex in H, so the mean entropy of a set bounds the mean deviation of the set.
     """
     return np.sqrt(np.maximum(2.0 ** (2 * entropy) / (2 * np.pi * np.e) - 1 / 12, 0))
 
@@ -32,9 +36,14 @@ def spread(rows: pd.DataFrame, said: Said) -> Answers:
     results = rows[rows["n_images"].notna() & ~rows["metric"].isin(["w1", "w2", "seconds"])]
     repeats = int(results.duplicated(["table", "dataset", "method", "variant", "metric"]).sum())
     for id_ in said:
-        yield (id_, yes(repeats > 0),
-               f"{len(results)} results; {results['seed'].notna().sum()} name a seed, {repeats} repeat another: "
-               "no deviation and no test can be taken from one number per cell.")
+        yield (
+            id_,
+            yes(repeats > 0),
+            (
+                f"{len(results)} results; {results['seed'].notna().sum()} name a seed, {repeats}"
+                " repeat another: no deviation and no test can be taken from one number per cell."
+            ),
+        )
 
 
 def of(count: int, total: int) -> str:

@@ -47,12 +47,14 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
 
-def check(name: str, directory: str | os.PathLike, processes: int = 1, progress: bool = False) -> Report:
+def check(
+    name: str, directory: str | os.PathLike, processes: int = 1, progress: bool = False
+) -> Report:
     """Verify layout, counts, sizes, labels and images of a data set in ``directory``.
 
-    Every file is read to its end. A PNG is judged by its own checksums and a JPEG is decoded at an eighth of its size,
-    which reads all of its data: both find damage as surely as decoding every pixel, in a fraction of the time. Other
-    formats are decoded.
+    Every file is read to its end. A PNG is judged by its own checksums and a JPEG is decoded at an
+    eighth of its size, which reads all of its data: both find damage as surely as decoding every
+    pixel, in a fraction of the time. Other formats are decoded.
 
     Parameters
     ----------
@@ -76,7 +78,11 @@ def check(name: str, directory: str | os.PathLike, processes: int = 1, progress:
     sources = layouts.SOURCES[facts["kind"]]
     pairs = catalog.pair_names(found)
     report.layout, report.root, report.pairs = found.layout["called"], found.root, len(pairs)
-    report.problems += [*found.doubled, *_counts(name, facts, found, pairs), *_partners(found, sources)]
+    report.problems += [
+        *found.doubled,
+        *_counts(name, facts, found, pairs),
+        *_partners(found, sources),
+    ]
     try:
         known = catalog.annotations(name, found)
     except ValueError as error:
@@ -84,17 +90,40 @@ def check(name: str, directory: str | os.PathLike, processes: int = 1, progress:
         report.problems.append(str(error))
     else:
         missing = _unlabelled(facts, found, pairs, known)
-        (report.notes if facts.get("labels_apart") and not known else report.problems).extend(missing)
-    jobs = [([found.files[role][pair] for role in (*sources, "reference") if pair in found.files[role]], known.get(pair))
-            for pair in pairs]
+        (report.notes if facts.get("labels_apart") and not known else report.problems).extend(
+            missing
+        )
+    jobs = [
+        (
+            [
+                found.files[role][pair]
+                for role in (*sources, "reference")
+                if pair in found.files[role]
+            ],
+            known.get(pair),
+        )
+        for pair in pairs
+    ]
     size = tuple(facts["size"]) if "size" in facts else None
-    for problems, boxes in tqdm(_run(jobs, size, processes), name, len(jobs), unit="pair", disable=not progress):
+    for problems, boxes in tqdm(
+        _run(jobs, size, processes), name, len(jobs), unit="pair", disable=not progress
+    ):
         report.problems += problems
         report.boxes += boxes
     expected = facts.get("boxes", {})
-    if known and len(pairs) == facts["pairs"] and not report.problems and report.boxes != Counter(expected):
-        told, got = (", ".join(f"{label} {count[label]}" for label in sorted(count)) for count in (expected, report.boxes))
-        report.notes.append(f"{found.root}: others count the boxes {told}; here are {got or 'none'}")
+    if (
+        known
+        and len(pairs) == facts["pairs"]
+        and not report.problems
+        and report.boxes != Counter(expected)
+    ):
+        told, got = (
+            ", ".join(f"{label} {count[label]}" for label in sorted(count))
+            for count in (expected, report.boxes)
+        )
+        report.notes.append(
+            f"{found.root}: others count the boxes {told}; here are {got or 'none'}"
+        )
     return report
 
 
@@ -107,34 +136,54 @@ def _counts(name: str, facts: dict, found: Found, pairs: list[str]) -> Iterator[
         members = found.splits.get(split, [])
         if len(members) != count:
             place = found.layout.get("lists", {}).get(split, f"the folder {split}")
-            yield f"{found.root}: expected {count} pairs of split {split} in {place}, found {len(members) or 'none'}"
+            yield (
+                f"{found.root}: expected {count} pairs of split {split} in {place}, found"
+                f" {len(members) or 'none'}"
+            )
     there = set(pairs)
     for split, members in found.splits.items():
         if "lists" in found.layout:
             for pair in members:
                 if pair not in there:
-                    yield f"{found.root}: expected images of {pair!r}, a name in {found.layout['lists'][split]}, found none"
+                    yield (
+                        f"{found.root}: expected images of {pair!r}, a name in"
+                        f" {found.layout['lists'][split]}, found none"
+                    )
 
 
 def _partners(found: Found, sources: tuple[str, str]) -> Iterator[str]:
     for one, other in (sources, sources[::-1]):
         for pair in sorted(found.files[one].keys() - found.files[other].keys()):
-            yield f"{found.files[one][pair]}: expected a partner among the {other} images, found none"
+            yield (
+                f"{found.files[one][pair]}: expected a partner among the {other} images, found none"
+            )
 
 
 def _unlabelled(facts: dict, found: Found, pairs: list[str], known: dict) -> list[str]:
     if "classes" not in facts:
         return []
     if not known:
-        return [f"{found.root}: expected boxes ({found.layout.get('labels', found.layout.get('coco'))}), found none"]
+        return [
+            f"{found.root}: expected boxes"
+            f" ({found.layout.get('labels', found.layout.get('coco'))}), found none"
+        ]
     first = found.files[next(iter(found.files))]
-    missing = [f"{first[pair]}: expected boxes for this image, found none" for pair in pairs if pair not in known]
+    missing = [
+        f"{first[pair]}: expected boxes for this image, found none"
+        for pair in pairs
+        if pair not in known
+    ]
     if spare := sorted(known.keys() - set(pairs)):
-        missing.append(f"{found.root}: expected an image for each label, {len(spare)} have none, such as {spare[0]}")
+        missing.append(
+            f"{found.root}: expected an image for each label, {len(spare)} have none, such as"
+            f" {spare[0]}"
+        )
     return missing
 
 
-def _run(jobs: list, size: tuple[int, int] | None, processes: int) -> Iterator[tuple[list[str], Counter]]:
+def _run(
+    jobs: list, size: tuple[int, int] | None, processes: int
+) -> Iterator[tuple[list[str], Counter]]:
     if processes <= 1:
         yield from (_inspect(job, size) for job in jobs)
         return
@@ -142,7 +191,9 @@ def _run(jobs: list, size: tuple[int, int] | None, processes: int) -> Iterator[t
         yield from pool.map(partial(_inspect, size=size), jobs, chunksize=32)
 
 
-def _inspect(job: tuple[list[Path], Annotation | LabelFile | None], size: tuple[int, int] | None) -> tuple[list, Counter]:
+def _inspect(
+    job: tuple[list[Path], Annotation | LabelFile | None], size: tuple[int, int] | None
+) -> tuple[list, Counter]:
     """Return the problems of one pair, and its boxes by class."""
     (first, *others), annotation = job
     problems, shapes = [], {}
@@ -152,11 +203,18 @@ def _inspect(job: tuple[list[Path], Annotation | LabelFile | None], size: tuple[
         except (ValueError, OSError) as error:
             problems.append(str(error))
     if size is not None:
-        problems += [f"{path}: expected {size[0]}x{size[1]} (height x width), got {got[0]}x{got[1]}"
-                     for path, got in shapes.items() if got != size]
+        problems += [
+            f"{path}: expected {size[0]}x{size[1]} (height x width), got {got[0]}x{got[1]}"
+            for path, got in shapes.items()
+            if got != size
+        ]
     elif len(set(shapes.values())) > 1:
-        problems += [f"{path}: expected {shapes[first][0]}x{shapes[first][1]} (height x width) as {first}, got "
-                     f"{got[0]}x{got[1]}" for path, got in shapes.items() if first in shapes and got != shapes[first]]
+        problems += [
+            f"{path}: expected {shapes[first][0]}x{shapes[first][1]} (height x width) as {first},"
+            f" got {got[0]}x{got[1]}"
+            for path, got in shapes.items()
+            if first in shapes and got != shapes[first]
+        ]
     boxes = Counter()
     if annotation is not None and first in shapes:
         try:
@@ -169,7 +227,9 @@ def _inspect(job: tuple[list[Path], Annotation | LabelFile | None], size: tuple[
 
 
 def shape(path: Path) -> tuple[int, int]:
-    """Return height and width of an image file that is whole; ValueError with one sentence if it is not."""
+    """Return height and width of an image file that is whole; ValueError with one sentence if it is
+    not.
+    """
     try:
         with Image.open(path) as opened:
             width, height = opened.size

@@ -1,4 +1,5 @@
-"""Fetch one file over HTTP: resumed after an interruption, checked by its SHA-256, and only then given its name.
+"""Fetch one file over HTTP: resumed after an interruption, checked by its SHA-256, and only then
+given its name.
 
 pooch checks and renames; what it cannot do, going on where a download broke off, is :func:`resume`.
 """
@@ -20,8 +21,8 @@ CHUNK = 2**18  # bytes
 def fetch(url: str, path: str | os.PathLike, sha256: str, progress: bool = False) -> Path:
     """Download ``url`` to ``path`` unless the right file is there already.
 
-    While it runs, and after an interruption, what has come lies in ``path`` with ``.part`` added; the next call asks
-    the server for the rest only.
+    While it runs, and after an interruption, what has come lies in ``path`` with ``.part`` added;
+    the next call asks the server for the rest only.
 
     Parameters
     ----------
@@ -46,19 +47,30 @@ def fetch(url: str, path: str | os.PathLike, sha256: str, progress: bool = False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         log.setLevel(logging.WARNING)  # a bar or silence, not a line a file
-        pooch.retrieve(url, f"sha256:{sha256.lower()}", fname=path.name, path=path.parent,
-                       downloader=lambda url, output, _: resume(url, part, Path(output), progress))
+        pooch.retrieve(
+            url,
+            f"sha256:{sha256.lower()}",
+            fname=path.name,
+            path=path.parent,
+            downloader=lambda url, output, _: resume(url, part, Path(output), progress),
+        )
     except requests.exceptions.RequestException as error:
         answer = getattr(error, "response", None)
         reason = type(error).__name__ if answer is None else f"status {answer.status_code}"
-        raise ConnectionError(f"{path.name}: could not be fetched from {url} ({reason}){_kept(part)}") from None
+        raise ConnectionError(
+            f"{path.name}: could not be fetched from {url} ({reason}){_kept(part)}"
+        ) from None
     except ValueError as error:
         if "hash" not in str(error):
             raise
-        raise ValueError(f"{url}: expected sha256 {sha256[:12]} of {path.name}, got another file or a damaged one; "
-                         "nothing was kept") from None
+        raise ValueError(
+            f"{url}: expected sha256 {sha256[:12]} of {path.name}, got another file or a damaged"
+            " one; nothing was kept"
+        ) from None
     except OSError as error:
-        raise OSError(f"{path}: cannot be written ({error.strerror or error}){_kept(part)}") from None
+        raise OSError(
+            f"{path}: cannot be written ({error.strerror or error}){_kept(part)}"
+        ) from None
     finally:
         log.setLevel(level)
     return path
@@ -66,7 +78,11 @@ def fetch(url: str, path: str | os.PathLike, sha256: str, progress: bool = False
 
 def _kept(part: Path) -> str:
     size = part.stat().st_size if part.is_file() else 0
-    return f"; {size} bytes are kept in {part.name}, the same call again goes on from there" if size else ""
+    return (
+        f"; {size} bytes are kept in {part.name}, the same call again goes on from there"
+        if size
+        else ""
+    )
 
 
 def resume(url: str, part: Path, output: Path, progress: bool = False) -> None:
@@ -82,17 +98,30 @@ def resume(url: str, part: Path, output: Path, progress: bool = False) -> None:
     asked = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.get(url, headers=asked, stream=True, timeout=TIMEOUT) as answer:
         if answer.status_code == requests.codes.requested_range_not_satisfiable and have:
-            part.replace(output)  # nothing is left to send: the checksum says whether the file is whole
+            # nothing is left to send: the checksum says whether the file is whole
+            part.replace(output)
             return
         answer.raise_for_status()
         goes_on = answer.status_code == requests.codes.partial_content
         if goes_on and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            raise requests.exceptions.InvalidHeader(f"expected the bytes from {have}, got others", response=answer)
+            raise requests.exceptions.InvalidHeader(
+                f"expected the bytes from {have}, got others", response=answer
+            )
         start = have if goes_on else 0  # a server that cannot resume sends all again
-        length = int(answer.headers["Content-Length"]) if "Content-Length" in answer.headers else None
-        with (open(part, "ab" if goes_on else "wb") as file,
-              tqdm(total=length and start + length, initial=start, unit="B", unit_scale=True, desc=output.name,
-                   disable=not progress) as bar):
+        length = (
+            int(answer.headers["Content-Length"]) if "Content-Length" in answer.headers else None
+        )
+        with (
+            open(part, "ab" if goes_on else "wb") as file,
+            tqdm(
+                total=length and start + length,
+                initial=start,
+                unit="B",
+                unit_scale=True,
+                desc=output.name,
+                disable=not progress,
+            ) as bar,
+        ):
             for piece in answer.iter_content(CHUNK):
                 file.write(piece)
                 bar.update(len(piece))

@@ -1,5 +1,7 @@
-"""Infrared-visible pairs, with boxes that mean the same in both images: :class:`InfraredVisible` reads them from
-folders ``{ir,vi}/NAME``; :mod:`.catalog` finds them in other layouts, as :class:`Pairs`."""
+"""Infrared-visible pairs, with boxes that mean the same in both images: :class:`InfraredVisible`
+reads them from folders ``{ir,vi}/NAME``; :mod:`.catalog` finds them in other layouts, as
+:class:`Pairs`.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,8 @@ class Pair:
     infrared : (H, W) uint8
     visible : (H, W) or (H, W, 3) uint8
     boxes : (n, 4) float64 or None
-        x, y, width, height in pixels of these images; None where nobody has looked for objects, empty where there
-        are none.
+        x, y, width, height in pixels of these images; None where nobody has looked for objects,
+        empty where there are none.
     labels : list of str
         A class for each box, in this project's spelling.
     """
@@ -45,19 +47,24 @@ class Pair:
     def resized(self, size: tuple[int, int]) -> Pair:
         """Return the pair at ``size`` (height, width), bilinear, the boxes scaled with it."""
         if min(size) < 1:
-            raise ValueError(f"size: expected a height and a width of at least 1, got {tuple(size)}")
+            raise ValueError(
+                f"size: expected a height and a width of at least 1, got {tuple(size)}"
+            )
         height, width = self.infrared.shape
-        infrared, visible = (np.array(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
-                             for image in (self.infrared, self.visible))
+        infrared, visible = (
+            np.array(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+            for image in (self.infrared, self.visible)
+        )
         boxes = self.boxes
-        if boxes is not None:  # the official MoE-Fusion code resizes the images and forgets the boxes
+        # the official MoE-Fusion code resizes the images and forgets the boxes
+        if boxes is not None:
             boxes = boxes * np.array([size[1] / width, size[0] / height] * 2)
         return Pair(self.name, infrared, visible, boxes, list(self.labels))
 
 
 class Pairs:
-    """Infrared-visible pairs whose files are known, in the order of their names; indexed by number or name, read when
-    asked for.
+    """Infrared-visible pairs whose files are known, in the order of their names; indexed by number
+    or name, read when asked for.
 
     Parameters
     ----------
@@ -81,14 +88,14 @@ class Pairs:
     ----------
     names : list of str
     record : dict
-        Where the pairs come from, for a run's record: layout, split, seed, as far as there is more to say than the
-        names.
+        Where the pairs come from, for a run's record: layout, split, seed, as far as there is more
+        to say than the names.
 
     Raises
     ------
     ValueError
-        A name without its partner, an unknown split, name or class; on reading a pair, images of two sizes or a box
-        outside its image. One sentence each.
+        A name without its partner, an unknown split, name or class; on reading a pair, images of
+        two sizes or a box outside its image. One sentence each.
     """
 
     def __init__(
@@ -122,19 +129,29 @@ class Pairs:
             members = {self._stem(name) for name in splits[split]}
             chosen = [name for name in known if name in members]
             if len(chosen) < len(members):
-                raise ValueError(f"split: {split!r} of {self.folder} names {sorted(members - set(chosen))[0]!r}, "
-                                 "found no such image")
+                raise ValueError(
+                    f"split: {split!r} of {self.folder} names {sorted(members - set(chosen))[0]!r},"
+                    " found no such image"
+                )
         if names is not None:
             allowed = set(chosen)
             chosen = [self._stem(name) for name in names]
             for name in chosen:
                 if name not in allowed:
                     inside = "" if split is None else f" in split {split!r}"
-                    raise ValueError(f"names: expected images of {self.folder}{inside}, got {name!r}")
+                    raise ValueError(
+                        f"names: expected images of {self.folder}{inside}, got {name!r}"
+                    )
         for name in chosen:
             if name not in self.infrared or name not in self.visible:
-                kind, found = ("infrared", self.visible) if name in self.visible else ("visible", self.infrared)
-                raise ValueError(f"{found[name]}: expected a partner among the {kind} images, found none")
+                kind, found = (
+                    ("infrared", self.visible)
+                    if name in self.visible
+                    else ("visible", self.infrared)
+                )
+                raise ValueError(
+                    f"{found[name]}: expected a partner among the {kind} images, found none"
+                )
         return chosen
 
     def _stem(self, name: str) -> str:
@@ -152,8 +169,11 @@ class Pairs:
         if name not in self.names:
             raise KeyError(f"{self.folder}: expected one of its {len(self)} names, got {name!r}")
         paths = self.infrared[name], self.visible[name]
-        infrared, visible = images.check_pair(*(images.read(p) for p in paths), names=tuple(map(str, paths)))
-        # ASSUMPTION: an infrared file whose three channels differ (JPEG, false colour) is read as its Y.
+        infrared, visible = images.check_pair(
+            *(images.read(p) for p in paths), names=tuple(map(str, paths))
+        )
+        # ASSUMPTION: an infrared file whose three channels differ (JPEG, false colour) is read as
+        # its Y.
         infrared = images.luma(infrared)
         pair = Pair(name, infrared, visible)
         if name in self.annotations:
@@ -168,15 +188,16 @@ class InfraredVisible(Pairs):
     Parameters
     ----------
     folder : path
-        Holds a folder of infrared and one of visible images (``ir``, ``Ir``, ``infrared``, ...; ``vi``, ``Vis``, ...)
-        with the same names; suffixes may differ.
+        Holds a folder of infrared and one of visible images (``ir``, ``Ir``, ``infrared``, ...;
+        ``vi``, ``Vis``, ...) with the same names; suffixes may differ.
     split : str, optional
-        A split of ``splits.json`` (lists of names), else of the key "split" of the annotated images.
+        A split of ``splits.json`` (lists of names), else of the key "split" of the annotated
+        images.
     names, classes, size
         As for :class:`Pairs`.
     annotations : path or None
-        COCO file, relative to ``folder``. The default name may be missing, then no image has boxes; a file that is
-        named must exist. None leaves boxes aside.
+        COCO file, relative to ``folder``. The default name may be missing, then no image has boxes;
+        a file that is named must exist. None leaves boxes aside.
 
     Raises
     ------
@@ -197,7 +218,9 @@ class InfraredVisible(Pairs):
     ):
         self.folder, found = Path(folder), {}
         if not self.folder.is_dir():
-            raise FileNotFoundError(f"{self.folder}: expected a folder with ir and vi, found none there")
+            raise FileNotFoundError(
+                f"{self.folder}: expected a folder with ir and vi, found none there"
+            )
         infrared = images.list_images(self._modality(INFRARED, "infrared"))
         visible = images.list_images(self._modality(VISIBLE, "visible"))
         if annotations is not None:
@@ -205,16 +228,35 @@ class InfraredVisible(Pairs):
             if path.exists():
                 found = read_coco(path)
             elif str(annotations) != "annotations.json":
-                raise FileNotFoundError(f"{path}: expected a COCO annotation file, found nothing there")
+                raise FileNotFoundError(
+                    f"{path}: expected a COCO annotation file, found nothing there"
+                )
         super().__init__(
-            folder, infrared, visible, found, self._splits(found) if split is not None else None, split, names, classes,
-            size)
+            folder,
+            infrared,
+            visible,
+            found,
+            self._splits(found) if split is not None else None,
+            split,
+            names,
+            classes,
+            size,
+        )
 
     def _modality(self, spellings: Sequence[str], kind: str) -> Path:
-        found = [p for p in sorted(self.folder.iterdir()) if p.is_dir() and p.name.lower() in spellings]
+        found = [
+            p for p in sorted(self.folder.iterdir()) if p.is_dir() and p.name.lower() in spellings
+        ]
         if len(found) != 1:
-            error, what = (ValueError, " and ".join(p.name for p in found)) if found else (FileNotFoundError, "none")
-            raise error(f"{self.folder}: expected one folder of {kind} images, {'/'.join(spellings)}, found {what}")
+            error, what = (
+                (ValueError, " and ".join(p.name for p in found))
+                if found
+                else (FileNotFoundError, "none")
+            )
+            raise error(
+                f"{self.folder}: expected one folder of {kind} images, {'/'.join(spellings)}, found"
+                f" {what}"
+            )
         return found[0]
 
     def _splits(self, found: Mapping[str, Annotation]) -> dict[str, list[str]]:
@@ -228,9 +270,13 @@ class InfraredVisible(Pairs):
 
 
 def pairs(
-    folder: str | os.PathLike = "", limit: int = 0, split: str = "", size: tuple[int, int] = (192, 256)
+    folder: str | os.PathLike = "",
+    limit: int = 0,
+    split: str = "",
+    size: tuple[int, int] = (192, 256),
 ) -> list[Pair]:
-    """Return the first ``limit`` pairs of a folder (0: all), or of the generated scenes where ``folder`` is empty.
+    """Return the first ``limit`` pairs of a folder (0: all), or of the generated scenes where
+    ``folder`` is empty.
 
     Parameters
     ----------
@@ -241,7 +287,7 @@ def pairs(
     """
     if str(folder):
         found = InfraredVisible(folder, split or None)
-        return [found[name] for name in found.names[:limit or None]]
+        return [found[name] for name in found.names[: limit or None]]
     from .scenes import scene
 
     made = [(f"scene-{seed:02d}", scene(seed, size)) for seed in range(limit or 8)]

@@ -1,10 +1,12 @@
-"""Find the files of a data set in a folder, whatever its upper and lower case and however deep it was unpacked.
+"""Find the files of a data set in a folder, whatever its upper and lower case and however deep it
+was unpacked.
 
-A layout is a mapping of roles to patterns of paths: ``infrared`` and ``visible``, or ``a``, ``b`` and ``reference``;
-``labels`` for a file of boxes per image, ``coco`` for one of all. In a pattern, ``{name}`` is the name that the files of
-a pair share, ``{split}`` a folder that says the split, ``{x|y}`` one of several spellings, ``{name=x|y}`` one of these
-names, and ``.*`` at the end the suffix of any image. ``lists`` names text files with the members of a split, a name a
-line; ``strip`` holds endings that lists and COCO files leave on a name.
+A layout is a mapping of roles to patterns of paths: ``infrared`` and ``visible``, or ``a``, ``b``
+and ``reference``; ``labels`` for a file of boxes per image, ``coco`` for one of all. In a pattern,
+``{name}`` is the name that the files of a pair share, ``{split}`` a folder that says the split,
+``{x|y}`` one of several spellings, ``{name=x|y}`` one of these names, and ``.*`` at the end the
+suffix of any image. ``lists`` names text files with the members of a split, a name a line;
+``strip`` holds endings that lists and COCO files leave on a name.
 """
 
 from __future__ import annotations
@@ -22,9 +24,19 @@ from .infrared_visible import INFRARED, VISIBLE
 SOURCES = {"infrared-visible": ("infrared", "visible"), "multi-focus": ("a", "b")}
 # The layout of this project's own folders, accepted for every data set.
 OWN = {
-    "infrared-visible": {"called": "ir, vi", "infrared": f"{{{'|'.join(INFRARED)}}}/{{name}}.*",
-                         "visible": f"{{{'|'.join(VISIBLE)}}}/{{name}}.*", "coco": "annotations.json"},
-    "multi-focus": {"called": "a, b", "a": "a/{name}.*", "b": "b/{name}.*", "reference": "ref/{name}.*"}}
+    "infrared-visible": {
+        "called": "ir, vi",
+        "infrared": f"{{{'|'.join(INFRARED)}}}/{{name}}.*",
+        "visible": f"{{{'|'.join(VISIBLE)}}}/{{name}}.*",
+        "coco": "annotations.json",
+    },
+    "multi-focus": {
+        "called": "a, b",
+        "a": "a/{name}.*",
+        "b": "b/{name}.*",
+        "reference": "ref/{name}.*",
+    },
+}
 
 
 @dataclass
@@ -68,7 +80,11 @@ def _compile(pattern: str) -> re.Pattern:
         elif not token.startswith("{"):
             words.append(re.escape(token))
         else:
-            words.append(f"(?P<{key}>{options or '[^/]+?'})" if key in ("name", "split") else f"(?:{token[1:-1]})")
+            words.append(
+                f"(?P<{key}>{options or '[^/]+?'})"
+                if key in ("name", "split")
+                else f"(?:{token[1:-1]})"
+            )
     return re.compile(f"(?P<root>(?:.*/)?){''.join(words)}", re.IGNORECASE)
 
 
@@ -78,19 +94,27 @@ def _patterns(layout: Mapping, role: str) -> list[re.Pattern]:
 
 
 def _walk(directory: Path) -> list[str]:
-    """Return the paths of all files below a folder, relative to it, sorted; hidden ones and those of macOS left out."""
+    """Return the paths of all files below a folder, relative to it, sorted; hidden ones and those
+    of macOS left out.
+    """
     found = []
-    for folder, below, names in os.walk(directory, followlinks=True):  # data often lies on another disk
+    # data often lies on another disk
+    for folder, below, names in os.walk(directory, followlinks=True):
         below[:] = [name for name in below if not name.startswith(".") and name != "__MACOSX"]
         start = Path(folder).relative_to(directory).as_posix()
-        found += [name if start == "." else f"{start}/{name}" for name in names if not name.startswith(".")]
+        found += [
+            name if start == "." else f"{start}/{name}"
+            for name in names
+            if not name.startswith(".")
+        ]
     return sorted(found)
 
 
 def find(directory: str | os.PathLike, layouts: Sequence[Mapping], kind: str) -> Found | None:
     """Return the files of a data set below a folder, None where no layout fits.
 
-    Of two layouts that fit at one place, the one with more files counts, labels included, else the first.
+    Of two layouts that fit at one place, the one with more files counts, labels included, else the
+    first.
 
     Parameters
     ----------
@@ -118,21 +142,35 @@ def find(directory: str | os.PathLike, layouts: Sequence[Mapping], kind: str) ->
                 for match in filter(None, map(pattern.fullmatch, paths)):
                     roots[match["root"] or ""].setdefault(role, []).append(match)
         for root, matches in roots.items():
-            fits = all(role in matches for role in SOURCES[kind]) and not (layout is OWN[kind] and root)
+            fits = all(role in matches for role in SOURCES[kind]) and not (
+                layout is OWN[kind] and root
+            )
             if fits and _count(matches) > _count(best.get(root, ({}, {}))[1]):
                 best[root] = layout, matches
     if len(best) > 1:
-        raise ValueError(f"{directory}: expected one copy, found {' and '.join(root or '.' for root in sorted(best))}; "
-                         "name one of these folders")
-    return next((_collect(directory, paths, layout, root, matches) for root, (layout, matches) in best.items()), None)
+        raise ValueError(
+            f"{directory}: expected one copy, found"
+            f" {' and '.join(root or '.' for root in sorted(best))}; name one of these folders"
+        )
+    return next(
+        (
+            _collect(directory, paths, layout, root, matches)
+            for root, (layout, matches) in best.items()
+        ),
+        None,
+    )
 
 
 def _count(matches: Mapping[str, list]) -> int:
     return sum(map(len, matches.values()))
 
 
-def _collect(directory: Path, paths: list[str], layout: Mapping, root: str, matches: Mapping) -> Found:
-    found = Found(layout, directory / root, {role: {} for role in (*matches, "reference", "labels")})
+def _collect(
+    directory: Path, paths: list[str], layout: Mapping, root: str, matches: Mapping
+) -> Found:
+    found = Found(
+        layout, directory / root, {role: {} for role in (*matches, "reference", "labels")}
+    )
     found.coco = [directory / match.string for match in matches.pop("coco", [])]
     spelled: dict[str, str] = {}
     members: dict[str, dict[str, None]] = defaultdict(dict)
@@ -141,7 +179,10 @@ def _collect(directory: Path, paths: list[str], layout: Mapping, root: str, matc
             name = spelled.setdefault(match["name"].lower(), match["name"])
             path = directory / match.string
             if name in found.files[role]:
-                found.doubled.append(f"{path}: expected one file, {role} of {name}, found also {found.files[role][name]}")
+                found.doubled.append(
+                    f"{path}: expected one file, {role} of {name}, found also"
+                    f" {found.files[role][name]}"
+                )
                 continue
             found.files[role][name] = path
             if "split" in match.re.groupindex and role not in ("reference", "labels"):
@@ -150,6 +191,10 @@ def _collect(directory: Path, paths: list[str], layout: Mapping, root: str, matc
     for split, pattern in layout.get("lists", {}).items():
         for match in filter(None, map(_compile(pattern).fullmatch, paths)):
             if (match["root"] or "") == root:
-                lines = (directory / match.string).read_text(encoding="utf-8", errors="replace").split()
-                found.splits[split] = [spelled.get(found.bare(line).lower(), found.bare(line)) for line in lines]
+                lines = (
+                    (directory / match.string).read_text(encoding="utf-8", errors="replace").split()
+                )
+                found.splits[split] = [
+                    spelled.get(found.bare(line).lower(), found.bare(line)) for line in lines
+                ]
     return found

@@ -24,7 +24,8 @@ class Pair:
     a, b : (H, W) or (H, W, 3) uint8
     reference : the all-in-focus image or None
     reference_kind : "exact", "constructed" or ""
-        Exact: the photograph the pair was made from. Constructed: pasted together from the sharper source per region.
+        Exact: the photograph the pair was made from. Constructed: pasted together from the sharper
+        source per region.
     """
 
     name: str
@@ -35,21 +36,21 @@ class Pair:
 
     @cached_property
     def printed_as(self) -> str:
-        """"lab" or "leopard" if these are the very pixels of that pair of the paper, else ""."""
+        """ "lab" or "leopard" if these are the very pixels of that pair of the paper, else ""."""
         return PRINTED_PAIRS.get((fingerprint(self.a), fingerprint(self.b)), "")
 
     @property
     def sources(self) -> tuple[np.ndarray, np.ndarray]:
         """Both images in the order in which they are fused.
 
-        ASSUMPTION: the first source of the paper's own pairs is the image usually numbered 2 (b, a); in this order all
-        three printed mutual informations of Leopard are met to 4 decimals.
+        ASSUMPTION: the first source of the paper's own pairs is the image usually numbered 2 (b,
+        a); in this order all three printed mutual informations of Leopard are met to 4 decimals.
         """
         return (self.b, self.a) if self.printed_as else (self.a, self.b)
 
 
-# The pairs that the paper prints a table for, by the checksum of the pixels: a file that is merely named "lab" is
-# another image.
+# The pairs that the paper prints a table for, by the checksum of the pixels: a file that is merely
+# named "lab" is another image.
 PRINTED_PAIRS = {(0x732E3F16, 0x4AE958EB): "lab", (0x043D9BE9, 0x43D9D60F): "leopard"}
 
 
@@ -60,7 +61,9 @@ def fingerprint(image: np.ndarray) -> int:
 
 def checksums(pairs: Iterable[Pair]) -> dict[str, list[str]]:
     """Return ``{name: [fingerprint of a, of b]}`` in hexadecimal, for the record of a run."""
-    return {pair.name: [f"{fingerprint(pair.a):08x}", f"{fingerprint(pair.b):08x}"] for pair in pairs}
+    return {
+        pair.name: [f"{fingerprint(pair.a):08x}", f"{fingerprint(pair.b):08x}"] for pair in pairs
+    }
 
 
 class MultiFocus:
@@ -74,16 +77,23 @@ class MultiFocus:
     names : list of str, optional
         Only these.
     files, references : dict, optional
-        ``{name: (a, b)}`` and ``{name: reference}`` of another layout, as :mod:`.catalog` finds them, instead.
+        ``{name: (a, b)}`` and ``{name: reference}`` of another layout, as :mod:`.catalog` finds
+        them, instead.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        The folder or its ``a`` or ``b`` is missing, it has no pairs, a name has no partner, a wanted name is not there.
+        The folder or its ``a`` or ``b`` is missing, it has no pairs, a name has no partner, a
+        wanted name is not there.
     """
 
-    def __init__(self, folder: str | Path, names: list[str] | None = None,
-                 files: dict[str, tuple[Path, Path]] | None = None, references: dict[str, Path] | None = None):
+    def __init__(
+        self,
+        folder: str | Path,
+        names: list[str] | None = None,
+        files: dict[str, tuple[Path, Path]] | None = None,
+        references: dict[str, Path] | None = None,
+    ):
         self.folder = Path(folder)
         if files is not None:
             self._files, self._references = dict(sorted(files.items())), {"exact": references or {}}
@@ -92,16 +102,25 @@ class MultiFocus:
         self.names = list(self._files) if names is None else list(names)
         unknown = [name for name in self.names if name not in self._files]
         if unknown:
-            raise ValueError(f"{self.folder}: no pair named {', '.join(unknown)}; there are {', '.join(self._files)}")
+            raise ValueError(
+                f"{self.folder}: no pair named {', '.join(unknown)}; there are"
+                f" {', '.join(self._files)}"
+            )
 
     def _scan(self) -> tuple[dict, dict]:
         if not self.folder.is_dir():
-            raise FileNotFoundError(f"{self.folder}: expected a folder with a/ and b/, found nothing there")
+            raise FileNotFoundError(
+                f"{self.folder}: expected a folder with a/ and b/, found nothing there"
+            )
         missing = [side for side in "ab" if not (self.folder / side).is_dir()]
         if missing:
-            raise FileNotFoundError(f"{self.folder}: expected the folders a and b, {' and '.join(missing)} missing")
-        references = {kind: images.list_images(self.folder / sub) if (self.folder / sub).is_dir() else {}
-                      for kind, sub in (("exact", "ref"), ("constructed", "ref_constructed"))}
+            raise FileNotFoundError(
+                f"{self.folder}: expected the folders a and b, {' and '.join(missing)} missing"
+            )
+        references = {
+            kind: images.list_images(self.folder / sub) if (self.folder / sub).is_dir() else {}
+            for kind, sub in (("exact", "ref"), ("constructed", "ref_constructed"))
+        }
         return images.list_pairs(self.folder / "a", self.folder / "b"), references
 
     def __len__(self) -> int:
@@ -121,14 +140,17 @@ class MultiFocus:
         return Pair(name, a, b)
 
 
-# ---- built in: scikit-image's photographs -----------------------------------------------------------------------
+# ---- built in: scikit-image's photographs --------------------------------------------------------
+
 
 def _motorcycle() -> Pair:
     from skimage import data
 
     left, _, disparity = data.stereo_motorcycle()
     near, far = np.quantile(defocus.fill_nearest(disparity), [0.9, 0.1])
-    a, b = (images.to_uint8(defocus.focus(left, disparity, at, aperture=0.12)) for at in (near, far))
+    a, b = (
+        images.to_uint8(defocus.focus(left, disparity, at, aperture=0.12)) for at in (near, far)
+    )
     return Pair("motorcycle", a, b, left, "exact")
 
 
@@ -145,7 +167,12 @@ def _halves(name: str, split: Callable[[np.ndarray, np.ndarray], np.ndarray], si
 _BUILT_IN: dict[str, Callable[[], Pair]] = {
     "motorcycle": _motorcycle,
     "camera": partial(_halves, "camera", lambda y, x: x + 0.2 * y < 0.58, 3.0),
-    "astronaut": partial(_halves, "astronaut", lambda y, x: ((y - .3) / .34) ** 2 + ((x - .45) / .28) ** 2 < 1, 2.5),
+    "astronaut": partial(
+        _halves,
+        "astronaut",
+        lambda y, x: ((y - 0.3) / 0.34) ** 2 + ((x - 0.45) / 0.28) ** 2 < 1,
+        2.5,
+    ),
     "chelsea": partial(_halves, "chelsea", lambda y, x: x < 0.5, 2.0),
     "brick": partial(_halves, "brick", lambda y, x: y < 0.5, 3.0),
     "grass": partial(_halves, "grass", lambda y, x: x + y < 1.0, 1.5),
@@ -153,10 +180,11 @@ _BUILT_IN: dict[str, Callable[[], Pair]] = {
 
 
 class BuiltIn:
-    """The built-in pairs with exact references, made from photographs that scikit-image ships; no file is needed.
+    """The built-in pairs with exact references, made from photographs that scikit-image ships; no
+    file is needed.
 
-    ``motorcycle`` is rendered from its disparity map; ``camera``, ``astronaut``, ``chelsea``, ``brick`` and
-    ``grass`` are blurred on either side of a border. Three of them are in colour.
+    ``motorcycle`` is rendered from its disparity map; ``camera``, ``astronaut``, ``chelsea``,
+    ``brick`` and ``grass`` are blurred on either side of a border. Three of them are in colour.
     """
 
     folder = None
@@ -165,7 +193,10 @@ class BuiltIn:
         self.names = list(_BUILT_IN) if names is None else list(names)
         unknown = [name for name in self.names if name not in _BUILT_IN]
         if unknown:
-            raise ValueError(f"built-in pairs: no pair named {', '.join(unknown)}; there are {', '.join(_BUILT_IN)}")
+            raise ValueError(
+                f"built-in pairs: no pair named {', '.join(unknown)}; there are"
+                f" {', '.join(_BUILT_IN)}"
+            )
 
     def __len__(self) -> int:
         return len(self.names)
@@ -174,7 +205,9 @@ class BuiltIn:
         return map(self.load, self.names)
 
     def load(self, name: str) -> Pair:
-        """Make one pair; a second or two for ``motorcycle``, tens of milliseconds for the others."""
+        """Make one pair; a second or two for ``motorcycle``, tens of milliseconds for the
+        others.
+        """
         return _BUILT_IN[name]()
 
 

@@ -1,12 +1,14 @@
-"""Built-in street scenes: a visible photograph, an infrared one, and the boxes of persons, bicycles and cars.
+"""Built-in street scenes: a visible photograph, an infrared one, and the boxes of persons, bicycles
+and cars.
 
-A street is laid out in metres and rendered twice by one pinhole camera from the same maps: what a surface reflects and
-where lamps stand give the visible image, what temperature it has gives the infrared one. So a box means the same in
-both, and where one image fails (night, glare, smoke; sun-warmed ground by day) the other shows why fusion helps.
-Surfaces are textured with the brick, grass and gravel photographs that ship with scikit-image.
+A street is laid out in metres and rendered twice by one pinhole camera from the same maps: what a
+surface reflects and where lamps stand give the visible image, what temperature it has gives the
+infrared one. So a box means the same in both, and where one image fails (night, glare, smoke;
+sun-warmed ground by day) the other shows why fusion helps. Surfaces are textured with the brick,
+grass and gravel photographs that ship with scikit-image.
 
-ASSUMPTION: the papers' data sets cannot be shipped; these generated scenes stand in for them at smoke size, and no
-number measured on them is compared with a printed one.
+ASSUMPTION: the papers' data sets cannot be shipped; these generated scenes stand in for them at
+smoke size, and no number measured on them is compared with a printed one.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from .street_objects import CLIMATES
 
 CONDITIONS = tuple(CLIMATES)
 CLASSES = ("person", "bicycle", "car")
-# ASSUMPTION: an object is annotated if at least 40 % of it is seen and its box is at least 4 pixels wide and high.
+# ASSUMPTION: an object is annotated if at least 40 % of it is seen and its box is at least 4 pixels
+# wide and high.
 VISIBLE_SHARE, SMALLEST = 0.4, 4
 
 
@@ -40,7 +43,8 @@ class Scene:
         Warm is bright.
     visible : (H, W, 3) uint8
     boxes : (n, 4) float64
-        x, y, width, height in pixels of what is seen of each object, from the nearest to the farthest.
+        x, y, width, height in pixels of what is seen of each object, from the nearest to the
+        farthest.
     labels : list of str
         "person", "bicycle" or "car", one a box.
     condition : str
@@ -86,25 +90,43 @@ def scene(seed: int, size: tuple[int, int] = (96, 128), condition: str | None = 
     if condition == "smoke":
         column, row = width * rng.uniform(0.25, 0.75), street.row + 0.1 * height
         rows, columns = np.mgrid[:height, :width]
-        plume = np.exp(-(((columns - column) / (0.32 * width)) ** 2) - ((rows - row) / (0.3 * height)) ** 2)
-        smoke = smoke * np.exp(-6 * plume * cloud(rng, size, 3) * np.clip((street.depth - 4) / 6, 0, 1))
+        plume = np.exp(
+            -(((columns - column) / (0.32 * width)) ** 2) - ((rows - row) / (0.3 * height)) ** 2
+        )
+        smoke = smoke * np.exp(
+            -6 * plume * cloud(rng, size, 3) * np.clip((street.depth - 4) / 6, 0, 1)
+        )
     lamps = [o for o in objects if o.label is None and o.half < 2]
     boxes, labels = [], []
     seen = np.bincount(street.owner.ravel() + 1, minlength=len(objects) + 1)[1:]
     for number, extent in enumerate(ndimage.find_objects(street.owner + 1, len(objects))):
-        if objects[number].label is None or extent is None or seen[number] < VISIBLE_SHARE * areas[number]:
+        if (
+            objects[number].label is None
+            or extent is None
+            or seen[number] < VISIBLE_SHARE * areas[number]
+        ):
             continue
         (y, x), (h, w) = (e.start for e in extent), (e.stop - e.start for e in extent)
         if min(w, h) >= SMALLEST:
             boxes.append((x, y, w, h))
             labels.append(objects[number].label)
-    return Scene(street.infrared(rng, smoke), street.visible(rng, lamps, smoke),
-                 np.array(boxes, np.float64).reshape(-1, 4), labels, condition)
+    return Scene(
+        street.infrared(rng, smoke),
+        street.visible(rng, lamps, smoke),
+        np.array(boxes, np.float64).reshape(-1, 4),
+        labels,
+        condition,
+    )
 
 
-def write_scenes(folder: str | os.PathLike, seeds: Iterable[int], size: tuple[int, int] = (96, 128),
-                 evaluation: float = 0.25) -> Path:
-    """Write scenes as a data set: ``{ir,vi}/NAME.png``, COCO ``annotations.json`` and ``splits.json``.
+def write_scenes(
+    folder: str | os.PathLike,
+    seeds: Iterable[int],
+    size: tuple[int, int] = (96, 128),
+    evaluation: float = 0.25,
+) -> Path:
+    """Write scenes as a data set: ``{ir,vi}/NAME.png``, COCO ``annotations.json`` and
+    ``splits.json``.
 
     Parameters
     ----------
@@ -124,20 +146,43 @@ def write_scenes(folder: str | os.PathLike, seeds: Iterable[int], size: tuple[in
     """
     folder, seeds = Path(folder), list(seeds)
     first = round(len(seeds) * (1 - evaluation))
-    coco: dict[str, list] = {"images": [], "annotations": [],
-                             "categories": [{"id": i, "name": name} for i, name in enumerate(CLASSES, 1)]}
+    coco: dict[str, list] = {
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(CLASSES, 1)],
+    }
     for number, seed in enumerate(seeds):
         made = scene(seed, size)
         name = f"{seed:05d}_{made.condition}.png"
         images.write(folder / "ir" / name, made.infrared)
         images.write(folder / "vi" / name, made.visible)
-        coco["images"].append({"id": number + 1, "file_name": name, "height": size[0], "width": size[1],
-                               "split": "val" if number >= first else "train", "time": made.condition})
+        coco["images"].append(
+            {
+                "id": number + 1,
+                "file_name": name,
+                "height": size[0],
+                "width": size[1],
+                "split": "val" if number >= first else "train",
+                "time": made.condition,
+            }
+        )
         for box, label in zip(made.boxes.tolist(), made.labels, strict=True):
-            coco["annotations"].append({"id": len(coco["annotations"]) + 1, "image_id": number + 1, "bbox": box,
-                                        "category_id": CLASSES.index(label) + 1, "area": box[2] * box[3], "iscrowd": 0})
-    splits = {split: [Path(entry["file_name"]).stem for entry in coco["images"] if entry["split"] == split]
-              for split in ("train", "val")}
+            coco["annotations"].append(
+                {
+                    "id": len(coco["annotations"]) + 1,
+                    "image_id": number + 1,
+                    "bbox": box,
+                    "category_id": CLASSES.index(label) + 1,
+                    "area": box[2] * box[3],
+                    "iscrowd": 0,
+                }
+            )
+    splits = {
+        split: [
+            Path(entry["file_name"]).stem for entry in coco["images"] if entry["split"] == split
+        ]
+        for split in ("train", "val")
+    }
     images.write_text(folder / "splits.json", json.dumps(splits, indent=1) + "\n")
     images.write_text(folder / "annotations.json", json.dumps(coco, indent=1) + "\n")
     return folder

@@ -1,7 +1,8 @@
-"""A generated street: its layout in metres, the maps of what each pixel of one pinhole camera shows, and two cameras.
+"""A generated street: its layout in metres, the maps of what each pixel of one pinhole camera
+shows, and two cameras.
 
-The maps are what a surface reflects, what light it gives off, how warm it is, and where it is. The visible camera
-lights them, the infrared one reads the temperatures.
+The maps are what a surface reflects, what light it gives off, how warm it is, and where it is. The
+visible camera lights them, the infrared one reads the temperatures.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ CAMERA_HEIGHT = 1.9  # metres above the road
 FAR = 90.0  # metres at which haze stops counting
 
 
-# ---- textures -------------------------------------------------------------------------------------------------
+# ---- textures ------------------------------------------------------------------------------------
+
 
 @functools.cache
 def _pyramid(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return all halvings of a photograph behind each other, relative to its mean, with their offsets and sizes."""
+    """Return all halvings of a photograph behind each other, relative to its mean, with their
+    offsets and sizes.
+    """
     from skimage import data
 
     level = getattr(data, name)()[:512, :512].astype(np.float32)
@@ -52,8 +56,13 @@ def cloud(rng: np.random.Generator, shape: tuple[int, int], cells: int = 4) -> n
     """Return smooth noise from 0 to 1 with structures of 1/cells of the width and finer."""
     total = np.zeros(shape, np.float32)
     for n in (cells, 2 * cells, 4 * cells):
-        rows, columns = (np.maximum(0, 1 - np.abs(np.linspace(0, n, s, dtype=np.float32)[:, None] - np.arange(n + 1)))
-                         for s in shape)  # linear interpolation as two matrices
+        # linear interpolation as two matrices
+        rows, columns = (
+            np.maximum(
+                0, 1 - np.abs(np.linspace(0, n, s, dtype=np.float32)[:, None] - np.arange(n + 1))
+            )
+            for s in shape
+        )
         total += (rows @ rng.standard_normal((n + 1, n + 1)) @ columns.T / n).astype(np.float32)
     total -= total.min()
     return total / max(total.max(), 1e-6)
@@ -64,10 +73,13 @@ def colour(values: tuple[float, ...]) -> np.ndarray:
     return np.array(values, np.float32)[:, None, None]
 
 
-# ---- layout ---------------------------------------------------------------------------------------------------
+# ---- layout --------------------------------------------------------------------------------------
+
 
 class Placed(NamedTuple):
-    """An object at x metres to the right and z metres ahead; ``half`` and ``height`` bound it in metres."""
+    """An object at x metres to the right and z metres ahead; ``half`` and ``height`` bound it in
+    metres.
+    """
 
     label: str | None
     x: float
@@ -86,34 +98,54 @@ def layout(rng: np.random.Generator, climate: Climate, view: float) -> list[Plac
     placed: list[Placed] = []
 
     def free(x: float, z: float, half: float) -> bool:
-        """Tell whether no more than half of the place is shared with another object, as the camera sees it."""
+        """Tell whether no more than half of the place is shared with another object, as the camera
+        sees it.
+        """
         for o in placed:
             there, wide = o.x / o.z * z, o.half / o.z * z
             if min(x + half, there + wide) - max(x - half, there - wide) > min(half, wide):
                 return False
         return True
 
-    def put(depths: tuple[float, float], reach: float, half: float, height: float,
-            make: Callable[[], list[tuple[str, list[Part]]]], lane: float | None = None) -> None:
+    def put(
+        depths: tuple[float, float],
+        reach: float,
+        half: float,
+        height: float,
+        make: Callable[[], list[tuple[str, list[Part]]]],
+        lane: float | None = None,
+    ) -> None:
         for _ in range(12):
             z, where = rng.uniform(*depths), rng.uniform(-1, 1)
             x = where * min(reach, 0.92 * view * z) if lane is None else lane + 0.3 * where
             if abs(x) < view * z and free(x, z, half):
                 mirrored = bool(rng.random() < 0.5)
                 for label, parts in make():  # a rider sits before the bicycle
-                    placed.append(Placed(label, x, z - 0.01 * (label == "person"), half, height, mirrored, parts))
+                    placed.append(
+                        Placed(
+                            label, x, z - 0.01 * (label == "person"), half, height, mirrored, parts
+                        )
+                    )
                 return
 
     def ridden() -> list[tuple[str, list[Part]]]:
         found = [("bicycle", bicycle(rng, climate))]
-        return found + [("person", person(rng, climate, riding=True))] if rng.random() < 0.7 else found
+        return (
+            found + [("person", person(rng, climate, riding=True))] if rng.random() < 0.7 else found
+        )
 
     put((5.0, 9.0), 3.0, 0.4, 1.8, lambda: [("person", person(rng, climate))])
     for _ in range(rng.integers(1, 4)):
         view_of = rng.choice(["front", "front", "rear", "side"])
         lane = {"front": -1.8, "rear": 1.8, "side": None}[view_of]
-        put((12, 22) if view_of == "side" else (8, 26), 3.0, 2.15 if view_of == "side" else 0.92, 1.5,
-            lambda view_of=view_of: [("car", car(rng, climate, view_of))], lane)
+        put(
+            (12, 22) if view_of == "side" else (8, 26),
+            3.0,
+            2.15 if view_of == "side" else 0.92,
+            1.5,
+            lambda view_of=view_of: [("car", car(rng, climate, view_of))],
+            lane,
+        )
     for _ in range(rng.integers(0, 3)):
         put((5.5, 12), 3.5, 0.9, 1.75, ridden)
     for _ in range(rng.integers(1, 5)):
@@ -122,11 +154,14 @@ def layout(rng: np.random.Generator, climate: Climate, view: float) -> list[Plac
         for z in np.arange(rng.uniform(7, 14), 42, 14):
             placed.append(Placed(None, side * 4.3, z, 1.2, 5.5, False, lamp(climate, side)))
         for z in rng.uniform(14, 45, rng.integers(0, 4)):
-            placed.append(Placed(None, side * rng.uniform(5.5, 7), z, 2.2, 7.5, False, tree(rng, climate)))
+            placed.append(
+                Placed(None, side * rng.uniform(5.5, 7), z, 2.2, 7.5, False, tree(rng, climate))
+            )
     return sorted(placed, key=lambda o: o.z)
 
 
-# ---- the view -------------------------------------------------------------------------------------------------
+# ---- the view ------------------------------------------------------------------------------------
+
 
 class Street:
     """Maps (H, W), colours (3, H, W), of one view.
@@ -154,8 +189,11 @@ class Street:
 
     def _background(self, rng: np.random.Generator) -> None:
         c, (height, width) = self.climate, self.size
-        down, right = np.meshgrid((np.arange(height, dtype=np.float32) + 0.5 - self.row) / self.focal,
-                                  (np.arange(width, dtype=np.float32) + 0.5 - self.column) / self.focal, indexing="ij")
+        down, right = np.meshgrid(
+            (np.arange(height, dtype=np.float32) + 0.5 - self.row) / self.focal,
+            (np.arange(width, dtype=np.float32) + 0.5 - self.column) / self.focal,
+            indexing="ij",
+        )
         self.off_axis = right**2 + down**2
 
         # What a ray meets first: ground, a house to the left (0) or right (1), or nothing.
@@ -171,38 +209,65 @@ class Street:
         is_sky = ~np.isfinite(z)
         self.depth = z = np.where(is_sky, np.float32(FAR), z)
         self.x, self.y = right * z, np.maximum(CAMERA_HEIGHT - down * z, 0)
-        slant = z * z / self.focal / np.where(is_wall, distance, np.float32(CAMERA_HEIGHT))  # metres a pixel covers
+        # metres a pixel covers
+        slant = z * z / self.focal / np.where(is_wall, distance, np.float32(CAMERA_HEIGHT))
 
         # Ground: road with markings and a crossing, kerb, pavement, grass.
         stone = texture("gravel", self.x / 3, z / 3, slant / 3)
-        slabs = texture("brick", np.where(is_wall, wall, self.x) / 3, np.where(is_wall, level, z) / 3, slant / 3)
+        slabs = texture(
+            "brick", np.where(is_wall, wall, self.x) / 3, np.where(is_wall, level, z) / 3, slant / 3
+        )
         grass = texture("grass", self.x / 4, z / 4, slant / 4)
         across, crossing = np.abs(self.x), rng.uniform(9, 18)
         paint = ((across < 0.09) & (z % 6 < 3)) | (np.abs(across - 3.25) < 0.07)
         paint |= (np.abs(z - crossing) < 1.5) & (self.x % 1.1 < 0.55) & (across < 3.1)
         road, paved = across < 3.6, across < 6
-        gray = np.select([paint, road, across < 3.8], np.float32([0.62, 0.13, 0.42]), np.float32(0.27))
+        gray = np.select(
+            [paint, road, across < 3.8], np.float32([0.62, 0.13, 0.42]), np.float32(0.27)
+        )
         gray *= np.where(road, 0.55 + 0.45 * stone, slabs**1.4)
         albedo = np.where(paved, gray, grass * colour((0.11, 0.17, 0.04)))
-        warmth = np.where(road, c.road + 1.2 * (stone - 1) - paint,
-                          np.where(paved, c.road - 2 + slabs, c.green + 2 * (grass - 1)))
+        warmth = np.where(
+            road,
+            c.road + 1.2 * (stone - 1) - paint,
+            np.where(paved, c.road - 2 + slabs, c.green + 2 * (grass - 1)),
+        )
 
         # Houses with windows; some are lit after dark.
-        plaster = np.float32([(0.42, 0.20, 0.13), (0.60, 0.54, 0.44), (0.50, 0.36, 0.22), (0.38, 0.38, 0.40)])
+        plaster = np.float32(
+            [(0.42, 0.20, 0.13), (0.60, 0.54, 0.44), (0.50, 0.36, 0.22), (0.38, 0.38, 0.40)]
+        )
         face = plaster.T[:, rng.integers(0, 4, (2, 7))[side, house]] * (0.3 + 0.7 * slabs)
-        window = (np.abs(level % 3 - 1.7) < 0.7) & (np.abs(wall % 2.6 - 1.3) < 0.5) & (level > 0.9) & is_wall
-        lottery = np.sin(np.floor(level / 3) * 12.9 + np.floor(wall / 2.6) * 78.2 + 37.7 * house + side) * 43758.5
+        window = (
+            (np.abs(level % 3 - 1.7) < 0.7)
+            & (np.abs(wall % 2.6 - 1.3) < 0.5)
+            & (level > 0.9)
+            & is_wall
+        )
+        lottery = (
+            np.sin(np.floor(level / 3) * 12.9 + np.floor(wall / 2.6) * 78.2 + 37.7 * house + side)
+            * 43758.5
+        )
         lit = window & ((lottery + rng.random()) % 1 < 0.3)
         face = np.where(window, colour((0.05, 0.06, 0.08)), face)
-        heat = rng.uniform(-2, 2, (2, 7)).astype(np.float32)[side, house] + 0.8 * (slabs - 1) - 3 * window + 7 * lit
+        heat = (
+            rng.uniform(-2, 2, (2, 7)).astype(np.float32)[side, house]
+            + 0.8 * (slabs - 1)
+            - 3 * window
+            + 7 * lit
+        )
         self.albedo = np.where(is_wall, face, albedo)
         self.warmth = np.where(is_wall, c.wall + heat, warmth)
         self.glow = lit * colour((0.42, 0.27, 0.10)) * np.float32(c.lamps)
 
-        # The sun stands to one side: houses there shade the street, those across are bright and warm.
+        # The sun stands to one side: houses there shade the street, those across are bright and
+        # warm.
         sun = int(rng.integers(2))
         self.sun_left = sun == 0
-        shaded = self.x * (2 * sun - 1) > distance - 0.45 * tall[sun, np.minimum(z / gap, 6).astype(np.intp)]
+        shaded = (
+            self.x * (2 * sun - 1)
+            > distance - 0.45 * tall[sun, np.minimum(z / gap, 6).astype(np.intp)]
+        )
         self.sunny = np.where(is_wall, side != sun, ~shaded).astype(np.float32)
         self.warmth += 6 * c.sun * (self.sunny - 0.5)
 
@@ -219,26 +284,37 @@ class Street:
         self.warmth = np.where(self.is_sky, cold, np.where(trees, np.float32(c.green), self.warmth))
 
     def draw(self, number: int, o: Placed) -> int:
-        """Paint an object over what is farther; return how many pixels it would cover alone, also off the image."""
+        """Paint an object over what is farther; return how many pixels it would cover alone, also
+        off the image.
+        """
         scale, sign = self.focal / o.z, -1 if o.mirrored else 1
         foot, middle = self.row + CAMERA_HEIGHT * scale, self.column + o.x * scale
         if o.label is not None:
             self._shadow(o, middle, scale)
-        top, left = math.floor(foot - (o.height + 0.3) * scale), math.floor(middle - (o.half + 0.4) * scale)
-        rows, columns = np.arange(top, math.ceil(foot + 1)), np.arange(left, math.ceil(middle + (o.half + 0.4) * scale))
+        top, left = (
+            math.floor(foot - (o.height + 0.3) * scale),
+            math.floor(middle - (o.half + 0.4) * scale),
+        )
+        rows, columns = (
+            np.arange(top, math.ceil(foot + 1)),
+            np.arange(left, math.ceil(middle + (o.half + 0.4) * scale)),
+        )
         x = (sign * (columns + 0.5 - middle) / scale).astype(np.float32)
         y = ((foot - rows - 0.5) / scale).astype(np.float32)
         cover = np.clip(0.5 - distances(o.parts, x, y) * np.float32(scale), 0, 1)
         solid = cover.max(axis=0) > 0.5
         covered = int(solid.sum())
-        spans = [(start, max(start, 0), min(start + n, size))
-                 for start, n, size in zip((top, left), solid.shape, self.size, strict=True)]
+        spans = [
+            (start, max(start, 0), min(start + n, size))
+            for start, n, size in zip((top, left), solid.shape, self.size, strict=True)
+        ]
         if any(first >= end for _, first, end in spans):
             return covered
         here = tuple(slice(first, end) for _, first, end in spans)
         inside = tuple(slice(first - start, end - start) for start, first, end in spans)
         cover, solid, x, y = cover[:, *inside], solid[inside], x[inside[1]], y[inside[0], None]
-        # Parts stand before each other in their order: each is seen through what the later ones leave open.
+        # Parts stand before each other in their order: each is seen through what the later ones
+        # leave open.
         gaps = np.cumprod(1 - cover[::-1], axis=0)[::-1]
         cover[:-1] *= gaps[1:]
         made = np.array([(*part.colour, part.warmth, *part.glow) for part in o.parts], np.float32)
@@ -247,9 +323,18 @@ class Street:
         cloth *= 1 + np.float32((0.25 if self.sun_left else -0.25) / o.half * sign) * x
         self.albedo[:, *here] = self.albedo[:, *here] * gaps[0] + mixed[:3] * cloth
         self.warmth[here] = self.warmth[here] * gaps[0] + mixed[3]
-        self.glow[:, *here] = self.glow[:, *here] * gaps[0] + mixed[4:] * np.float32(self.climate.lamps)
-        for plane, value in ((self.owner, number), (self.depth, o.z), (self.x, o.x), (self.y, y), (self.sunny, 0.8),
-                             (self.shade, 1.0), (self.is_sky, False)):
+        self.glow[:, *here] = self.glow[:, *here] * gaps[0] + mixed[4:] * np.float32(
+            self.climate.lamps
+        )
+        for plane, value in (
+            (self.owner, number),
+            (self.depth, o.z),
+            (self.x, o.x),
+            (self.y, y),
+            (self.sunny, 0.8),
+            (self.shade, 1.0),
+            (self.is_sky, False),
+        ):
             plane[here] = np.where(solid, value, plane[here])
         for part in o.parts:
             if max(part.glow) > 0:
@@ -262,29 +347,46 @@ class Street:
         """Darken the ground around an object's foot."""
         far, near = (self.row + CAMERA_HEIGHT * self.focal / max(o.z + d, 1) for d in (1.5, -1.5))
         reach = 2.5 * o.half * scale
-        here = (slice(max(math.floor(far), 0), max(math.ceil(near), 0)),
-                slice(max(math.floor(middle - reach), 0), max(math.ceil(middle + reach), 0)))
-        away = ((self.x[here] - o.x) / (1.15 * o.half)) ** 2 + ((self.depth[here] - o.z) / max(0.6 * o.half, 0.3)) ** 2
+        here = (
+            slice(max(math.floor(far), 0), max(math.ceil(near), 0)),
+            slice(max(math.floor(middle - reach), 0), max(math.ceil(middle + reach), 0)),
+        )
+        away = ((self.x[here] - o.x) / (1.15 * o.half)) ** 2 + (
+            (self.depth[here] - o.z) / max(0.6 * o.half, 0.3)
+        ) ** 2
         ground = (self.owner[here] < 0) & (self.y[here] < 0.05)
         self.shade[here] *= np.where(ground, 1 - 0.6 * np.exp(-away), 1)
 
-    # ---- the cameras ------------------------------------------------------------------------------------------
+    # ---- the cameras -----------------------------------------------------------------------------
 
-    def visible(self, rng: np.random.Generator, lamps: list[Placed], passed: np.ndarray) -> np.ndarray:
+    def visible(
+        self, rng: np.random.Generator, lamps: list[Placed], passed: np.ndarray
+    ) -> np.ndarray:
         """Light the maps and photograph them: glare, haze, lens, shot noise, gamma.
 
-        ``passed`` (H, W) is the share of light that haze and smoke let through; returns (H, W, 3) uint8.
+        ``passed`` (H, W) is the share of light that haze and smoke let through; returns (H, W, 3)
+        uint8.
         """
         c = self.climate
-        light = self.shade * (colour(c.ambient) + colour((1.0, 0.96, 0.88)) * (np.float32(c.sun) * self.sunny))
+        light = self.shade * (
+            colour(c.ambient) + colour((1.0, 0.96, 0.88)) * (np.float32(c.sun) * self.sunny)
+        )
         if c.lamps:
             yellow = np.zeros(self.size, np.float32)
             for o in lamps:
-                yellow += 3 / ((self.x - 0.8 * o.x) ** 2 + (self.y - 5.3) ** 2 + (self.depth - o.z) ** 2 + 3)
+                yellow += 3 / (
+                    (self.x - 0.8 * o.x) ** 2 + (self.y - 5.3) ** 2 + (self.depth - o.z) ** 2 + 3
+                )
             # the head lights of the camera's own car
-            beam = (self.x / (0.28 * self.depth + 0.8)) ** 2 + ((self.y - 0.2) / (0.035 * self.depth + 0.5)) ** 2
+            beam = (self.x / (0.28 * self.depth + 0.8)) ** 2 + (
+                (self.y - 0.2) / (0.035 * self.depth + 0.5)
+            ) ** 2
             white = 7 * np.exp(-beam) / (self.depth**2 + 20)
-            light += c.lamps * self.shade * (colour((1.0, 0.78, 0.48)) * yellow + colour((1.0, 0.95, 0.85)) * white)
+            light += (
+                c.lamps
+                * self.shade
+                * (colour((1.0, 0.78, 0.48)) * yellow + colour((1.0, 0.95, 0.85)) * white)
+            )
         seen = np.where(self.is_sky, self.sky, self.albedo * light + self.glow)
         seen = seen * passed + (1 - passed) * colour(c.horizon)
         rows, columns = (np.arange(n, dtype=np.float32) + 0.5 for n in self.size)
@@ -293,17 +395,23 @@ class Street:
             if self.owner[at] == number:  # not hidden by something nearer
                 reach = max(radius, 0.006 * self.size[1])
                 away = ((rows[:, None] - row) ** 2 + (columns - column) ** 2) / np.float32(reach**2)
-                seen += colour(glow) * (0.4 * c.lamps * (np.exp(-away / 8) + 0.16 / (1 + away / 20)))
+                seen += colour(glow) * (
+                    0.4 * c.lamps * (np.exp(-away / 8) + 0.16 / (1 + away / 20))
+                )
         seen = ndimage.gaussian_filter(seen, (0, 0.45, 0.45))
         grain = rng.standard_normal(seen.shape, dtype=np.float32)
         seen += c.noise * np.sqrt(np.clip(seen, 0, 1) + 0.012) * grain
         return images.to_uint8(255 * np.moveaxis(np.clip(seen, 0, 1) ** np.float32(1 / 2.2), 0, -1))
 
     def infrared(self, rng: np.random.Generator, passed: np.ndarray) -> np.ndarray:
-        """Map temperature to gray as a thermal camera does: softer lens, column stripes, noise; (H, W) uint8."""
+        """Map temperature to gray as a thermal camera does: softer lens, column stripes, noise; (H,
+        W) uint8.
+        """
         low, high = self.climate.span
         passed = passed**0.08  # long waves pass between the grains of smoke
         warmth = self.warmth * passed + self.climate.green * (1 - passed)
         level = ndimage.gaussian_filter((warmth - low) / (high - low), 0.7) - 0.04 * self.off_axis
-        level += 0.006 * rng.standard_normal(self.size, dtype=np.float32) + 0.004 * rng.standard_normal(self.size[1])
+        level += 0.006 * rng.standard_normal(
+            self.size, dtype=np.float32
+        ) + 0.004 * rng.standard_normal(self.size[1])
         return images.to_uint8(255 * np.clip(level, 0, 1))

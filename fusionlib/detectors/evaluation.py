@@ -1,13 +1,17 @@
-"""What detections are worth: average precision at IoU 0.5 in three modes, curves, and intervals over images.
+"""What detections are worth: average precision at IoU 0.5 in three modes, curves, and intervals
+over images.
 
-Table 3 of Cao et al., ICCV 2023, prints AP at IoU 0.5 and does not say which of the three common definitions it is:
+Table 3 of Cao et al., ICCV 2023, prints AP at IoU 0.5 and does not say which of the three common
+definitions it is:
 
-- ``"area"``: Pascal VOC since 2010, the area under the monotone precision-recall curve; mmdetection's default and ours;
+- ``"area"``: Pascal VOC since 2010, the area under the monotone precision-recall curve;
+  mmdetection's default and ours;
 - ``"11-point"``: Pascal VOC 2007, the mean of that curve at recall 0, 0.1, ..., 1;
 - ``"coco"``: COCO's AP50, its mean at 101 recalls, with COCO's own matching, by pycocotools.
 
-ASSUMPTION: of the three definitions of AP at IoU 0.5 table 3 may use, the default is VOC area, as in mmdetection, with
-which the official code was written; boxes are continuous, without the extra pixel of older mmdetection versions.
+ASSUMPTION: of the three definitions of AP at IoU 0.5 table 3 may use, the default is VOC area, as
+in mmdetection, with which the official code was written; boxes are continuous, without the extra
+pixel of older mmdetection versions.
 """
 
 from __future__ import annotations
@@ -30,7 +34,9 @@ COCO_LIMIT = 100  # detections of an image that COCO counts
 
 
 class Boxes(NamedTuple):
-    """Objects of one image: ``corners`` (n, 4) x0, y0, x1, y1 in pixels, a label each, and if detected a score each."""
+    """Objects of one image: ``corners`` (n, 4) x0, y0, x1, y1 in pixels, a label each, and if
+    detected a score each.
+    """
 
     corners: np.ndarray
     labels: Sequence[str]
@@ -56,8 +62,9 @@ class Precision:
     curves: dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-def average_precision(found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str],
-                      mode: str = "area") -> Precision:
+def average_precision(
+    found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str], mode: str = "area"
+) -> Precision:
     """Score the detections of some images.
 
     Parameters
@@ -75,15 +82,24 @@ def average_precision(found: Sequence[Boxes], truth: Sequence[Boxes], classes: S
     return _score(found, truth, classes, mode)(np.arange(len(truth)))
 
 
-def bootstrap(found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str], mode: str = "area", *,
-              groups: Sequence[Hashable] | None = None, samples: int = 1000, level: float = 0.95,
-              seed: int = 0) -> dict[str, tuple[float, float]]:
+def bootstrap(
+    found: Sequence[Boxes],
+    truth: Sequence[Boxes],
+    classes: Sequence[str],
+    mode: str = "area",
+    *,
+    groups: Sequence[Hashable] | None = None,
+    samples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
     """Return percentile intervals of each class's AP and of "mAP" when images are drawn anew.
 
     Parameters
     ----------
     groups : sequence, optional
-        Scene of each image; scenes are then drawn instead of images, as neighbouring frames resemble each other.
+        Scene of each image; scenes are then drawn instead of images, as neighbouring frames
+        resemble each other.
     samples : int
         Repetitions; COCO's mode takes some milliseconds each.
     level : float
@@ -98,9 +114,18 @@ def bootstrap(found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[
     return {name: percentiles(values, level) for name, values in drawn.items()}
 
 
-def resampled(found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str], mode: str = "area", *,
-              groups: Sequence[Hashable] | None = None, samples: int = 1000, seed: int = 0) -> dict[str, np.ndarray]:
-    """Return each class's AP and "mAP", (samples,) each, when images are drawn anew; arguments as :func:`bootstrap`.
+def resampled(
+    found: Sequence[Boxes],
+    truth: Sequence[Boxes],
+    classes: Sequence[str],
+    mode: str = "area",
+    *,
+    groups: Sequence[Hashable] | None = None,
+    samples: int = 1000,
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """Return each class's AP and "mAP", (samples,) each, when images are drawn anew; arguments as
+    :func:`bootstrap`.
 
     Equal seeds draw equal images, so two detectors can be compared draw by draw.
     """
@@ -121,9 +146,15 @@ def resampled(found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[
 
 
 def percentiles(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Return the interval that holds ``level`` of the values, half of the rest on either side; NaN are left out."""
+    """Return the interval that holds ``level`` of the values, half of the rest on either side; NaN
+    are left out.
+    """
     tails = [50 * (1 - level), 50 * (1 + level)]
-    return tuple(np.nanpercentile(values, tails).tolist()) if np.isfinite(values).any() else (np.nan, np.nan)
+    return (
+        tuple(np.nanpercentile(values, tails).tolist())
+        if np.isfinite(values).any()
+        else (np.nan, np.nan)
+    )
 
 
 def _score(found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str], mode: str):
@@ -131,17 +162,26 @@ def _score(found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str
     if mode not in MODES:
         raise ValueError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
     if len(found) != len(truth) or not len(truth):
-        raise ValueError(f"found and truth: expected one an image, at least one, got {len(found)} and {len(truth)}")
+        raise ValueError(
+            f"found and truth: expected one an image, at least one, got {len(found)} and"
+            f" {len(truth)}"
+        )
     for one in (*found, *truth):
         if unknown := sorted(set(one.labels) - set(classes)):
-            raise ValueError(f"labels: expected classes out of {', '.join(classes)}, got {unknown[0]!r}")
+            raise ValueError(
+                f"labels: expected classes out of {', '.join(classes)}, got {unknown[0]!r}"
+            )
     if any(len(one.labels) and one.scores is None for one in found):
         raise ValueError("found: expected a score for each detection, got none")
     if mode == "coco":
         return _coco(found, truth, classes)
     matched = {name: _match(found, truth, name) for name in classes}
-    return lambda drawn: _summary({name: _voc(*matched[name], np.bincount(drawn, minlength=len(truth)), mode)
-                                   for name in classes})
+    return lambda drawn: _summary(
+        {
+            name: _voc(*matched[name], np.bincount(drawn, minlength=len(truth)), mode)
+            for name in classes
+        }
+    )
 
 
 def _summary(scored: dict[str, tuple[float, np.ndarray, np.ndarray]]) -> Precision:
@@ -151,7 +191,8 @@ def _summary(scored: dict[str, tuple[float, np.ndarray, np.ndarray]]) -> Precisi
     return Precision(ap, float(np.mean(known)) if known else float("nan"), curves)
 
 
-# ---- Pascal VOC -------------------------------------------------------------------------------------------------
+# ---- Pascal VOC ----------------------------------------------------------------------------------
+
 
 def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the IoU of every box of ``a`` (n, 4) with every one of ``b`` (m, 4), (n, m)."""
@@ -162,8 +203,12 @@ def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return common / np.maximum(areas[0][:, None] + areas[1][None] - common, 1e-12)
 
 
-def _match(found: Sequence[Boxes], truth: Sequence[Boxes], name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return image and correctness of every detection of a class by falling score, and the objects of each image."""
+def _match(
+    found: Sequence[Boxes], truth: Sequence[Boxes], name: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return image and correctness of every detection of a class by falling score, and the objects
+    of each image.
+    """
     rows: list[tuple[float, int, bool]] = []
     objects = np.zeros(len(truth), np.int64)
     for number, (detected, annotated) in enumerate(zip(found, truth, strict=True)):
@@ -178,18 +223,24 @@ def _match(found: Sequence[Boxes], truth: Sequence[Boxes], name: str) -> tuple[n
         iou = overlap(detected_corners, annotated_corners)
         taken = np.zeros(objects[number], bool)
         for i in np.argsort(-scores, kind="stable"):
-            # VOC: a detection belongs to the object it overlaps most; a second one for the same object is false.
+            # VOC: a detection belongs to the object it overlaps most; a second one for the same
+            # object is false.
             best = int(iou[i].argmax()) if len(taken) else -1
             true_positive = best >= 0 and iou[i, best] >= IOU and not taken[best]
             if true_positive:
                 taken[best] = True
             rows.append((scores[i], number, true_positive))
     rows.sort(key=lambda row: -row[0])
-    return np.array([row[1] for row in rows], np.int64), np.array([row[2] for row in rows], bool), objects
+    return (
+        np.array([row[1] for row in rows], np.int64),
+        np.array([row[2] for row in rows], bool),
+        objects,
+    )
 
 
-def _voc(image: np.ndarray, true_positive: np.ndarray, objects: np.ndarray, times: np.ndarray,
-         mode: str) -> tuple[float, np.ndarray, np.ndarray]:
+def _voc(
+    image: np.ndarray, true_positive: np.ndarray, objects: np.ndarray, times: np.ndarray, mode: str
+) -> tuple[float, np.ndarray, np.ndarray]:
     """Return AP, recall and precision when image i counts ``times[i]``-fold."""
     total, count = (objects * times).sum(), times[image]
     true = np.cumsum(count * true_positive)
@@ -201,11 +252,16 @@ def _voc(image: np.ndarray, true_positive: np.ndarray, objects: np.ndarray, time
     # The largest precision at this recall or any higher one.
     best = np.maximum.accumulate(precision[::-1])[::-1]
     if mode == "11-point":
-        return np.mean([best[recall >= t - 1e-12].max(initial=0) for t in np.linspace(0, 1, 11)]), recall, precision
+        return (
+            np.mean([best[recall >= t - 1e-12].max(initial=0) for t in np.linspace(0, 1, 11)]),
+            recall,
+            precision,
+        )
     return float((np.diff(recall, prepend=0) * best).sum()), recall, precision
 
 
-# ---- COCO -------------------------------------------------------------------------------------------------------
+# ---- COCO ----------------------------------------------------------------------------------------
+
 
 def _coco(found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str]):
     from pycocotools.coco import COCO
@@ -217,8 +273,14 @@ def _coco(found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str]
             corners = np.asarray(one.corners, float).reshape(-1, 4)
             for i, (corner, label) in enumerate(zip(corners, one.labels, strict=True)):
                 x, y, w, h = *corner[:2], *(corner[2:] - corner[:2])
-                row = {"id": len(listed) + 1, "image_id": number, "category_id": classes.index(label) + 1,
-                       "bbox": [x, y, w, h], "area": w * h, "iscrowd": 0}
+                row = {
+                    "id": len(listed) + 1,
+                    "image_id": number,
+                    "category_id": classes.index(label) + 1,
+                    "bbox": [x, y, w, h],
+                    "area": w * h,
+                    "iscrowd": 0,
+                }
                 listed.append(row | ({"score": float(one.scores[i])} if scored else {}))
         return listed
 
@@ -227,8 +289,11 @@ def _coco(found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str]
         sets = []
         for boxes, scored in ((truth, False), (found, True)):
             coco = COCO()
-            coco.dataset = {"images": [{"id": i} for i in range(1, len(truth) + 1)], "annotations": rows(boxes, scored),
-                            "categories": [{"id": i, "name": name} for i, name in enumerate(classes, 1)]}
+            coco.dataset = {
+                "images": [{"id": i} for i in range(1, len(truth) + 1)],
+                "annotations": rows(boxes, scored),
+                "categories": [{"id": i, "name": name} for i, name in enumerate(classes, 1)],
+            }
             coco.createIndex()
             sets.append(coco)
         coco_eval = COCOeval(*sets, "bbox")
@@ -243,7 +308,8 @@ def _coco(found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str]
         coco_eval.evalImgs = list(matched[:, drawn].ravel())
         with contextlib.redirect_stdout(io.StringIO()):
             coco_eval.accumulate()
-        precision = coco_eval.eval["precision"][0, :, :, 0, 0]  # (101, classes), -1 where a class does not occur
+        # (101, classes), -1 where a class does not occur
+        precision = coco_eval.eval["precision"][0, :, :, 0, 0]
         precision = np.where(precision < 0, np.nan, precision)
         recall = coco_eval.params.recThrs
         scored = {}
@@ -254,11 +320,13 @@ def _coco(found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str]
     return score
 
 
-# ---- running a detector -----------------------------------------------------------------------------------------
+# ---- running a detector --------------------------------------------------------------------------
+
 
 @torch.no_grad()
 def detect(detector: nn.Module, image: np.ndarray, classes: Sequence[str]) -> Boxes:
-    """Return what a detector (:class:`.faster_rcnn.Detector`) finds in one image, on the device of its parameters.
+    """Return what a detector (:class:`.faster_rcnn.Detector`) finds in one image, on the device of
+    its parameters.
 
     Parameters
     ----------
@@ -270,8 +338,13 @@ def detect(detector: nn.Module, image: np.ndarray, classes: Sequence[str]) -> Bo
     gray = images.luma(images.check(image))
     device, training = next(detector.parameters()).device, detector.training
     try:
-        found = detector.eval()(torch.tensor(gray, device=device)[None, None].float() / 255).found[0]
+        found = detector.eval()(torch.tensor(gray, device=device)[None, None].float() / 255).found[
+            0
+        ]
     finally:
         detector.train(training)
-    return Boxes(found["boxes"].double().cpu().numpy(), [classes[i - 1] for i in found["labels"].tolist()],
-                 found["scores"].double().cpu().numpy())
+    return Boxes(
+        found["boxes"].double().cpu().numpy(),
+        [classes[i - 1] for i in found["labels"].tolist()],
+        found["scores"].double().cpu().numpy(),
+    )

@@ -1,8 +1,9 @@
 """One Faster R-CNN per modality, with spatial attention between feature pyramid and heads.
 
-Source: section 3.2 of Cao et al., "Multi-modal Gated Mixture of Local-to-Global Experts for Dynamic Image Fusion", ICCV
-2023, here "Cao": the detectors are the auxiliary network whose attention maps tell the local experts where to look.
-Everything but the attention is torchvision's. Images are gray (B, 1, H, W) float in [0, 1], boxes x0, y0, x1, y1.
+Source: section 3.2 of Cao et al., "Multi-modal Gated Mixture of Local-to-Global Experts for Dynamic
+Image Fusion", ICCV 2023, here "Cao": the detectors are the auxiliary network whose attention maps
+tell the local experts where to look. Everything but the attention is torchvision's. Images are gray
+(B, 1, H, W) float in [0, 1], boxes x0, y0, x1, y1.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ class Size(NamedTuple):
     proposals: tuple[int, int]  # kept of an image in training and in use
 
 
-# ASSUMPTION: of its Faster R-CNN the paper says no more; paper size is torchvision's with ResNet-50 and a pyramid of
-# 256 channels, and images enter at their own size, as in the official code, not enlarged to 800 pixels.
+# ASSUMPTION: of its Faster R-CNN the paper says no more; paper size is torchvision's with ResNet-50
+# and a pyramid of 256 channels, and images enter at their own size, as in the official code, not
+# enlarged to 800 pixels.
 SIZES = {
     "resnet50": Size((32, 64, 128, 256, 512), 4, 7, 1024, 512, (2000, 1000)),
     "small": Size((8, 16, 32, 64), 3, 5, 128, 64, (200, 100)),
@@ -50,7 +52,9 @@ SIZES = {
 
 
 class Detected(NamedTuple):
-    """Losses by torchvision's names (training only), boxes, labels and scores of each image, attention (B, 1, H, W)."""
+    """Losses by torchvision's names (training only), boxes, labels and scores of each image,
+    attention (B, 1, H, W).
+    """
 
     losses: dict[str, Tensor]
     found: list[dict[str, Tensor]]
@@ -58,7 +62,9 @@ class Detected(NamedTuple):
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation over the images of all processes, which have equally many, on any device."""
+    """Batch normalisation over the images of all processes, which have equally many, on any
+    device.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         if not (self.training and processes.is_available() and processes.is_initialized()):
@@ -87,22 +93,26 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        # Cao, section 3.2: "a Conv(1x1)-BN-ReLU layer and a Conv(1x1)-BN-Sigmoid layer". ASSUMPTION: the channels
-        # between the two attention convolutions are half of the pyramid's, as in the official code.
+        # Cao, section 3.2: "a Conv(1x1)-BN-ReLU layer and a Conv(1x1)-BN-Sigmoid layer".
+        # ASSUMPTION: the channels between the two attention convolutions are half of the pyramid's,
+        # as in the official code.
         half = channels // 2
-        self.reduce = nn.Sequential(nn.Conv2d(channels, half, 1, bias=False), BatchNorm(half), nn.ReLU())
+        self.reduce = nn.Sequential(
+            nn.Conv2d(channels, half, 1, bias=False), BatchNorm(half), nn.ReLU()
+        )
         self.score = nn.Sequential(nn.Conv2d(half, 1, 1, bias=False), BatchNorm(1), nn.Sigmoid())
-        # ASSUMPTION: the start of the attention is not given. Heads can read objects that are damped as well as objects
-        # that are lifted, so the sign of random weights decides which; positive weights over rectified features let
-        # it start high where features are strong.
+        # ASSUMPTION: the start of the attention is not given. Heads can read objects that are
+        # damped as well as objects that are lifted, so the sign of random weights decides which;
+        # positive weights over rectified features let it start high where features are strong.
         with torch.no_grad():
             self.score[0].weight.abs_()
 
     def forward(self, features: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         """Return the attended features of every level and the map of the finest, (B, 1, h, w)."""
         maps = {level: self.map(f) for level, f in features.items()}
-        # ASSUMPTION: the paper does not say how the attention enters the detector; f (1 + a) as in the official code,
-        # so that the detection loss trains it. The map of the finest level goes to the fusion network.
+        # ASSUMPTION: the paper does not say how the attention enters the detector; f (1 + a) as in
+        # the official code, so that the detection loss trains it. The map of the finest level goes
+        # to the fusion network.
         return {level: f * (1 + maps[level]) for level, f in features.items()}, maps["0"]
 
     def map(self, features: Tensor) -> Tensor:
@@ -113,12 +123,16 @@ class Attention(nn.Module):
 class OwnSize(GeneralizedRCNNTransform):
     """torchvision's batching and ImageNet scaling without its enlargement to 800 pixels."""
 
-    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
+    def resize(
+        self, image: Tensor, target: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor] | None]:
         return image, target
 
 
 class Sampler(BalancedPositiveNegativeSampler):
-    """torchvision's choice of training boxes, drawn from a generator per image where there are some."""
+    """torchvision's choice of training boxes, drawn from a generator per image where there are
+    some.
+    """
 
     generators: Generators | None = None
     drawn = 0
@@ -130,20 +144,33 @@ class Sampler(BalancedPositiveNegativeSampler):
             return torch.zeros_like(wanted, dtype=torch.uint8).index_fill_(0, places[order], 1)
 
         positives, negatives = [], []
-        for matched, generator in zip(matched_idxs, self.generators or [None] * len(matched_idxs), strict=True):
-            positives.append(pick(matched >= 1, int(self.batch_size_per_image * self.positive_fraction), generator))
-            negatives.append(pick(matched == 0, self.batch_size_per_image - int(positives[-1].sum()), generator))
+        for matched, generator in zip(
+            matched_idxs, self.generators or [None] * len(matched_idxs), strict=True
+        ):
+            positives.append(
+                pick(
+                    matched >= 1, int(self.batch_size_per_image * self.positive_fraction), generator
+                )
+            )
+            negatives.append(
+                pick(matched == 0, self.batch_size_per_image - int(positives[-1].sum()), generator)
+            )
         self.drawn = int(sum(mask.sum() for mask in (*positives, *negatives)))
         return positives, negatives
 
 
 def _shares(counts: Sequence[int], device: torch.device) -> list[float]:
-    """Return what this process's means over so many boxes weigh in the mean over all processes; 1 alone."""
+    """Return what this process's means over so many boxes weigh in the mean over all processes; 1
+    alone.
+    """
     if not (processes.is_available() and processes.is_initialized()):
         return [1.0] * len(counts)
     total = torch.tensor(counts, dtype=torch.float64, device=device)
     processes.all_reduce(total)
-    return [n * processes.get_world_size() / max(t, 1) for n, t in zip(counts, total.tolist(), strict=True)]
+    return [
+        n * processes.get_world_size() / max(t, 1)
+        for n, t in zip(counts, total.tolist(), strict=True)
+    ]
 
 
 class Detector(FasterRCNN):
@@ -156,56 +183,92 @@ class Detector(FasterRCNN):
     size : "resnet50" or "small"
         See :data:`SIZES`.
     pretrained : bool
-        Build a ResNet-50 that is to be filled by :func:`load_imagenet`: its normalisation and first stage stay as
-        they are. Otherwise everything is trained from scratch.
+        Build a ResNet-50 that is to be filled by :func:`load_imagenet`: its normalisation and first
+        stage stay as they are. Otherwise everything is trained from scratch.
     seed : int
         Seed of the initial parameters; nothing global is seeded.
     """
 
-    # ASSUMPTION: with ImageNet weights, normalisation layers and the first stage of the ResNet stay frozen, as in the
-    # official code; from scratch everything is trained, with the statistics of the whole batch.
+    # ASSUMPTION: with ImageNet weights, normalisation layers and the first stage of the ResNet stay
+    # frozen, as in the official code; from scratch everything is trained, with the statistics of
+    # the whole batch.
 
-    def __init__(self, classes: int, size: str = "resnet50", *, pretrained: bool = False, seed: int = 0):
+    def __init__(
+        self, classes: int, size: str = "resnet50", *, pretrained: bool = False, seed: int = 0
+    ):
         if size not in SIZES:
             raise ValueError(f"size: expected one of {', '.join(SIZES)}, got {size!r}")
         if pretrained and size != "resnet50":
-            raise ValueError(f"pretrained: ImageNet weights exist for size 'resnet50', got {size!r}")
+            raise ValueError(
+                f"pretrained: ImageNet weights exist for size 'resnet50', got {size!r}"
+            )
         s = SIZES[size]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            pyramid = _small() if size == "small" else resnet_fpn_backbone(
-                backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d if pretrained else BatchNorm,
-                trainable_layers=3 if pretrained else 5)
+            pyramid = (
+                _small()
+                if size == "small"
+                else resnet_fpn_backbone(
+                    backbone_name="resnet50",
+                    weights=None,
+                    norm_layer=FrozenBatchNorm2d if pretrained else BatchNorm,
+                    trainable_layers=3 if pretrained else 5,
+                )
+            )
             super().__init__(
                 pyramid,
-                rpn_anchor_generator=AnchorGenerator([(a,) for a in s.anchors], [(0.5, 1.0, 2.0)] * len(s.anchors)),
-                box_roi_pool=MultiScaleRoIAlign([str(level) for level in range(s.levels)], s.pool, sampling_ratio=2),
+                rpn_anchor_generator=AnchorGenerator(
+                    [(a,) for a in s.anchors], [(0.5, 1.0, 2.0)] * len(s.anchors)
+                ),
+                box_roi_pool=MultiScaleRoIAlign(
+                    [str(level) for level in range(s.levels)], s.pool, sampling_ratio=2
+                ),
                 box_head=TwoMLPHead(pyramid.out_channels * s.pool**2, s.head),
                 box_predictor=FastRCNNPredictor(s.head, classes + 1),
-                rpn_pre_nms_top_n_train=s.proposals[0], rpn_post_nms_top_n_train=s.proposals[0],
-                rpn_pre_nms_top_n_test=s.proposals[1], rpn_post_nms_top_n_test=s.proposals[1],
-                box_batch_size_per_image=s.rois)
+                rpn_pre_nms_top_n_train=s.proposals[0],
+                rpn_post_nms_top_n_train=s.proposals[0],
+                rpn_pre_nms_top_n_test=s.proposals[1],
+                rpn_post_nms_top_n_test=s.proposals[1],
+                box_batch_size_per_image=s.rois,
+            )
             self.attention = Attention(pyramid.out_channels)
         self.transform = OwnSize(1, 1, self.transform.image_mean, self.transform.image_std)
         for part in (self.rpn, self.roi_heads):
-            part.fg_bg_sampler = Sampler(part.fg_bg_sampler.batch_size_per_image, part.fg_bg_sampler.positive_fraction)
+            part.fg_bg_sampler = Sampler(
+                part.fg_bg_sampler.batch_size_per_image, part.fg_bg_sampler.positive_fraction
+            )
 
-    def forward(self, images: Tensor, targets: list[dict[str, Tensor]] | None = None,
-                generators: Generators | None = None) -> Detected:
-        """Look for objects in (B, 1, H, W); to train, with "boxes" and "labels" (from 1) and a generator of each."""
+    def forward(
+        self,
+        images: Tensor,
+        targets: list[dict[str, Tensor]] | None = None,
+        generators: Generators | None = None,
+    ) -> Detected:
+        """Look for objects in (B, 1, H, W); to train, with "boxes" and "labels" (from 1) and a
+        generator of each.
+        """
         samplers = self.rpn.fg_bg_sampler, self.roi_heads.fg_bg_sampler
         for sampler in samplers:
             sampler.generators = generators
         batch, features, attention = self._attend(images)
         proposals, first = self.rpn(batch, features, targets)
         found, second = self.roi_heads(features, proposals, batch.image_sizes, targets)
-        weights = _shares([sampler.drawn for sampler in samplers], images.device) if self.training else (1, 1)
-        losses = {name: weight * loss for part, weight in zip((first, second), weights, strict=True)
-                  for name, loss in part.items()}
+        weights = (
+            _shares([sampler.drawn for sampler in samplers], images.device)
+            if self.training
+            else (1, 1)
+        )
+        losses = {
+            name: weight * loss
+            for part, weight in zip((first, second), weights, strict=True)
+            for name, loss in part.items()
+        }
         return Detected(losses, found, to_frame(attention, images.shape[-2:]))
 
     def level0(self, images: Tensor) -> Tensor:
-        """Return the attention (B, 1, ceil(H/4), ceil(W/4)) alone: the pyramid runs, the heads do not."""
+        """Return the attention (B, 1, ceil(H/4), ceil(W/4)) alone: the pyramid runs, the heads do
+        not.
+        """
         features = self.backbone(self._batch(images).tensors)["0"]
         return _inside(self.attention.map(features), images)
 
@@ -215,19 +278,23 @@ class Detector(FasterRCNN):
         return batch, features, _inside(attention, images)
 
     def _batch(self, images: Tensor):
-        # ASSUMPTION: the detectors read gray images, Y of a coloured one, replicated to three channels, as in the
-        # official code.
+        # ASSUMPTION: the detectors read gray images, Y of a coloured one, replicated to three
+        # channels, as in the official code.
         return self.transform(list(images.expand(-1, 3, -1, -1)))[0]
 
 
 def _inside(attention: Tensor, images: Tensor) -> Tensor:
-    """Return the cells of a map whose centre lies in the images: a batch is padded to multiples of 32 pixels."""
+    """Return the cells of a map whose centre lies in the images: a batch is padded to multiples of
+    32 pixels.
+    """
     height, width = (-(-n // STRIDE) for n in images.shape[-2:])
     return attention[..., :height, :width]
 
 
 def to_frame(attention: Tensor, size: Sequence[int]) -> Tensor:
-    """Enlarge maps (B, C, ceil(H/4), ceil(W/4)) to ``size`` (H, W): cell i stands where it was read, at pixel 4 i."""
+    """Enlarge maps (B, C, ceil(H/4), ceil(W/4)) to ``size`` (H, W): cell i stands where it was
+    read, at pixel 4 i.
+    """
     spread = [STRIDE * (n - 1) + 1 for n in attention.shape[-2:]]
     maps = F.interpolate(attention.float(), spread, mode="bilinear", align_corners=True)
     return F.pad(maps, (0, size[1] - spread[1], 0, size[0] - spread[0]), mode="replicate")
@@ -243,14 +310,24 @@ class Detectors(nn.Module):
     size, pretrained, seed
         As for :class:`Detector`.
     shared : bool
-        One detector for both modalities, trained on the images of both: the detector that table 3 of Cao et al. needs.
+        One detector for both modalities, trained on the images of both: the detector that table 3
+        of Cao et al. needs.
     """
 
-    def __init__(self, classes: Sequence[str], size: str = "resnet50", *, pretrained: bool = False,
-                 shared: bool = False, seed: int = 0):
+    def __init__(
+        self,
+        classes: Sequence[str],
+        size: str = "resnet50",
+        *,
+        pretrained: bool = False,
+        shared: bool = False,
+        seed: int = 0,
+    ):
         super().__init__()
         if not classes or len(set(classes)) < len(classes):
-            raise ValueError(f"classes: expected different names, at least one, got {list(classes)}")
+            raise ValueError(
+                f"classes: expected different names, at least one, got {list(classes)}"
+            )
         self.classes = tuple(classes)
         self.infrared = Detector(len(classes), size, pretrained=pretrained, seed=seed)
         if shared:  # not registered a second time, or its weights would be saved twice
@@ -258,53 +335,78 @@ class Detectors(nn.Module):
         else:
             self.visible = Detector(len(classes), size, pretrained=pretrained, seed=seed + 1)
 
-    def forward(self, infrared: Tensor, visible: Tensor, targets: list[dict[str, Tensor]],
-                generators: Generators | None = None) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the summed detection loss of each modality and the attention maps (B, 2, H, W), infrared first."""
-        results = {"infrared": self.infrared(infrared, targets, generators),
-                   "visible": self.visible(visible, targets, generators)}
-        return ({name: sum(result.losses.values()) for name, result in results.items()},
-                torch.cat([result.attention for result in results.values()], dim=1))
+    def forward(
+        self,
+        infrared: Tensor,
+        visible: Tensor,
+        targets: list[dict[str, Tensor]],
+        generators: Generators | None = None,
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the summed detection loss of each modality and the attention maps (B, 2, H, W),
+        infrared first.
+        """
+        results = {
+            "infrared": self.infrared(infrared, targets, generators),
+            "visible": self.visible(visible, targets, generators),
+        }
+        return (
+            {name: sum(result.losses.values()) for name, result in results.items()},
+            torch.cat([result.attention for result in results.values()], dim=1),
+        )
 
     def level0(self, infrared: Tensor, visible: Tensor) -> Tensor:
-        """Return the maps (B, 2, ceil(H/4), ceil(W/4)); :func:`to_frame` brings them to the images."""
+        """Return the maps (B, 2, ceil(H/4), ceil(W/4)); :func:`to_frame` brings them to the
+        images.
+        """
         return torch.cat([self.infrared.level0(infrared), self.visible.level0(visible)], dim=1)
 
     def attention(self, infrared: Tensor, visible: Tensor) -> Tensor:
-        """Return the attention maps (B, 2, H, W) in [0, 1] of images of any size, infrared first."""
+        """Return the attention maps (B, 2, H, W) in [0, 1] of images of any size, infrared
+        first.
+        """
         return to_frame(self.level0(infrared, visible), infrared.shape[-2:])
 
 
 def _small() -> BackboneWithFPN:
-    """Return a pyramid of 32 channels at strides 4, 8, 16 and 32 over five convolutions, for generated scenes."""
+    """Return a pyramid of 32 channels at strides 4, 8, 16 and 32 over five convolutions, for
+    generated scenes.
+    """
     channels = (16, 32, 48, 64)
 
     def block(i: int, o: int) -> nn.Sequential:
-        return nn.Sequential(nn.Conv2d(i, o, 3, 2, 1, bias=False), nn.GroupNorm(8, o), nn.ReLU(inplace=True))
+        return nn.Sequential(
+            nn.Conv2d(i, o, 3, 2, 1, bias=False), nn.GroupNorm(8, o), nn.ReLU(inplace=True)
+        )
 
     body = nn.Sequential()
     body.add_module("stem", block(3, channels[0]))
     for level, (i, o) in enumerate(zip(channels[:-1], channels[1:], strict=True)):
         body.add_module(f"stage{level}", block(i, o))
-    return BackboneWithFPN(body, {f"stage{level}": str(level) for level in range(3)}, list(channels[1:]), 32)
+    return BackboneWithFPN(
+        body, {f"stage{level}": str(level) for level in range(3)}, list(channels[1:]), 32
+    )
 
 
-# ---- ImageNet weights of the ResNet -----------------------------------------------------------------------------
+# ---- ImageNet weights of the ResNet --------------------------------------------------------------
 
 IMAGENET = ResNet50_Weights.IMAGENET1K_V1
-IMAGENET_FILE = IMAGENET.url.rsplit("/", 1)[-1]  # torchvision's name ends in the first digits of its SHA-256
+# torchvision's name ends in the first digits of its SHA-256
+IMAGENET_FILE = IMAGENET.url.rsplit("/", 1)[-1]
 IMAGENET_HASH = re.search(r"-([0-9a-f]{8,})\.", IMAGENET_FILE)[1]
 
 
 def imagenet_path(cache: str | os.PathLike | None = None) -> Path:
-    """Return where the ImageNet weights are kept once they were fetched; by default in the user's cache."""
+    """Return where the ImageNet weights are kept once they were fetched; by default in the user's
+    cache.
+    """
     import pooch
 
     return Path(cache or Path(pooch.os_cache("fusionlib")) / "weights" / "resnet50") / IMAGENET_FILE
 
 
 def download_imagenet(cache: str | os.PathLike | None = None, progress: bool = True) -> Path:
-    """Fetch torchvision's ImageNet weights of ResNet-50 (98 MB, BSD-3-Clause), checked before the file gets its name.
+    """Fetch torchvision's ImageNet weights of ResNet-50 (98 MB, BSD-3-Clause), checked before the
+    file gets its name.
 
     Raises
     ------
@@ -316,14 +418,19 @@ def download_imagenet(cache: str | os.PathLike | None = None, progress: bool = T
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        torch.hub.download_url_to_file(IMAGENET.url, str(path), hash_prefix=IMAGENET_HASH, progress=progress)
+        torch.hub.download_url_to_file(
+            IMAGENET.url, str(path), hash_prefix=IMAGENET_HASH, progress=progress
+        )
     except (OSError, RuntimeError) as error:
-        raise ConnectionError(f"{IMAGENET_FILE}: could not be fetched from {IMAGENET.url} ({error})") from None
+        raise ConnectionError(
+            f"{IMAGENET_FILE}: could not be fetched from {IMAGENET.url} ({error})"
+        ) from None
     return path
 
 
 def load_imagenet(detectors: Detectors, path: str | os.PathLike) -> dict[str, str]:
-    """Fill both ResNets from torchvision's file and return ``{file name: SHA-256}``, for the record.
+    """Fill both ResNets from torchvision's file and return ``{file name: SHA-256}``, for the
+    record.
 
     Raises
     ------
@@ -334,23 +441,34 @@ def load_imagenet(detectors: Detectors, path: str | os.PathLike) -> dict[str, st
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected {IMAGENET_FILE} of torchvision, found none there; run: "
-                                "fusionlib data resnet50")
+        raise FileNotFoundError(
+            f"{path}: expected {IMAGENET_FILE} of torchvision, found none there; run: "
+            "fusionlib data resnet50"
+        )
     if problem := _imagenet_problem(path):
         raise ValueError(f"{path}: {problem}")
     state = torch.load(path, map_location="cpu", weights_only=True)
     state = {name: value for name, value in state.items() if not name.startswith("fc.")}
     for detector in (detectors.infrared, detectors.visible):
         if not any(isinstance(module, FrozenBatchNorm2d) for module in detector.modules()):
-            raise ValueError("detectors: expected ones built with pretrained=True, got ones that start from scratch")
+            raise ValueError(
+                "detectors: expected ones built with pretrained=True, got ones that start from"
+                " scratch"
+            )
         detector.backbone.body.load_state_dict(state)
     return {path.name: _sha256(path)}
 
 
 def _imagenet_problem(path: Path) -> str:
     found = _sha256(path)
-    return "" if found.startswith(IMAGENET_HASH) else (
-        f"expected sha256 {IMAGENET_HASH}... of {IMAGENET_FILE}, got {found[:12]}: truncated, damaged or another file")
+    return (
+        ""
+        if found.startswith(IMAGENET_HASH)
+        else (
+            f"expected sha256 {IMAGENET_HASH}... of {IMAGENET_FILE}, got {found[:12]}: truncated,"
+            " damaged or another file"
+        )
+    )
 
 
 def _sha256(path: Path) -> str:

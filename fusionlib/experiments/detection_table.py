@@ -1,8 +1,9 @@
 """Table 3 of MoE-Fusion: what one detector, trained on the source images, finds in fused images.
 
-Cao et al., ICCV 2023, section 4.6: "we first train the object detection model using infrared images and visible images",
-then give it the fused images of each method. The training is :func:`fusionlib.training.train` with a shared detector;
-here is what it trains on, and what is measured afterwards.
+Cao et al., ICCV 2023, section 4.6: "we first train the object detection model using infrared images
+and visible images", then give it the fused images of each method. The training is
+:func:`fusionlib.training.train` with a shared detector; here is what it trains on, and what is
+measured afterwards.
 """
 
 from __future__ import annotations
@@ -18,7 +19,15 @@ from tqdm.auto import tqdm
 
 from fusionlib import images, methods, runs
 from fusionlib.datasets.infrared_visible import Pair
-from fusionlib.detectors import Boxes, Detectors, average_precision, bootstrap, detect, percentiles, resampled
+from fusionlib.detectors import (
+    Boxes,
+    Detectors,
+    average_precision,
+    bootstrap,
+    detect,
+    percentiles,
+    resampled,
+)
 from fusionlib.experiments.fused_folders import picture
 from fusionlib.experiments.protocol import resized
 from fusionlib.training.model import Model
@@ -28,17 +37,20 @@ from fusionlib.training.settings import Settings
 
 UNION = "union"
 SOURCES = ("Visible", "Infrared")  # the first rows of the table, by the names that are printed
-# Mode of detectors.evaluation -> name in the column "convention" of results. The first is held against the printed table.
+# Mode of detectors.evaluation -> name in the column "convention" of results. The first is held
+# against the printed table.
 CONVENTIONS = {"area": "moe-fusion", "11-point": "voc-11-point", "coco": "coco-ap50"}
-# A training also builds a fusion network. No epoch of it is trained here, so it is as small as can be.
+# A training also builds a fusion network. No epoch of it is trained here, so it is as small as can
+# be.
 FUSION = {"width": 2, "experts": 2, "k": 1, "gate_grid": [[1, 1], [1, 1]]}
 
 
 def recipe(detector: str = "resnet50", epochs: int = 24, **changes) -> Settings:
     """Return the settings of a training of one detector for both modalities.
 
-    ASSUMPTION: how the detector of table 3 was trained is not said; the defaults are those of the auxiliary detectors:
-    Adam with 1e-4, 24 epochs, batches of 4, one detector that sees each image of either modality once an epoch.
+    ASSUMPTION: how the detector of table 3 was trained is not said; the defaults are those of the
+    auxiliary detectors: Adam with 1e-4, 24 epochs, batches of 4, one detector that sees each image
+    of either modality once an epoch.
 
     Parameters
     ----------
@@ -46,50 +58,80 @@ def recipe(detector: str = "resnet50", epochs: int = 24, **changes) -> Settings:
     **changes
         Other :class:`fusionlib.training.settings.Settings`.
     """
-    return Settings(**{"model": FUSION, "detector": {"size": detector, "shared": True}, "attention": "frozen", "epochs": 0,
-                       "detector_epochs": epochs, "ap_every": max(epochs, 1)} | changes)
+    return Settings(
+        **{
+            "model": FUSION,
+            "detector": {"size": detector, "shared": True},
+            "attention": "frozen",
+            "epochs": 0,
+            "detector_epochs": epochs,
+            "ap_every": max(epochs, 1),
+        }
+        | changes
+    )
 
 
-# "paper": the method's size; ImageNet weights by imagenet. "small": half a minute on one core, for generated scenes.
-PRESETS = {"paper": recipe(),
-           "small": recipe("small", 10, scenes=(200, 48), size=(96, 128), lr=3e-3, attention_lr=2e-2, flip=True, warm_up=10,
-                           decay="cosine")}
+# "paper": the method's size; ImageNet weights by imagenet. "small": half a minute on one core, for
+# generated scenes.
+PRESETS = {
+    "paper": recipe(),
+    "small": recipe(
+        "small",
+        10,
+        scenes=(200, 48),
+        size=(96, 128),
+        lr=3e-3,
+        attention_lr=2e-2,
+        flip=True,
+        warm_up=10,
+        decay="cosine",
+    ),
+}
 
 
-ARTEFACT = "reports/reference/smoke/detector"  # below the repository: preset "small", as notebook 27 leaves it
+# below the repository: preset "small", as notebook 27 leaves it
+ARTEFACT = "reports/reference/smoke/detector"
 
 
 def load(folder: str | os.PathLike = "", device: str = "auto") -> Model:
-    """Return the finished training of a shared detector; "" is the small one that comes with the suite.
+    """Return the finished training of a shared detector; "" is the small one that comes with the
+    suite.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        As :func:`fusionlib.training.model.load`; also where the detectors of that training are not one.
+        As :func:`fusionlib.training.model.load`; also where the detectors of that training are not
+        one.
     """
     model = load_model(folder or runs.root() / ARTEFACT, device)
     if model.detectors is None or model.detectors.infrared is not model.detectors.visible:
-        raise ValueError(f"detector: expected the training of one detector for both modalities, got {folder}, which has "
-                         f"{'none' if model.detectors is None else 'one for each'}")
+        raise ValueError(
+            f"detector: expected the training of one detector for both modalities, got {folder},"
+            f" which has {'none' if model.detectors is None else 'one for each'}"
+        )
     return model
 
 
 def said(model: Model, what: str = UNION) -> str:
     """Say in a few words how a detector was trained, for the column ``status`` of results."""
     kind, start = model.settings.detector.get("size", "resnet50"), model.record["backbones"]
-    return (f"detector {kind}, {start if isinstance(start, str) else 'from ImageNet'}, {model.settings.detector_epochs} "
-            f"epochs on {what} of {model.record['data']['pairs']} pairs")
+    return (
+        f"detector {kind}, {start if isinstance(start, str) else 'from ImageNet'},"
+        f" {model.settings.detector_epochs} epochs on {what} of {model.record['data']['pairs']}"
+        " pairs"
+    )
 
 
 class TrainedOn(Sequence):
-    """The pairs as the detector is to see them; both of its modalities get the same image unless that is the union.
+    """The pairs as the detector is to see them; both of its modalities get the same image unless
+    that is the union.
 
     Parameters
     ----------
     pairs : sequence of Pair
     what : str
-        "union": infrared and visible images; else the name of a method, whose fused images are taken; "infrared" and
-        "visible" are such names.
+        "union": infrared and visible images; else the name of a method, whose fused images are
+        taken; "infrared" and "visible" are such names.
     method : Method, optional
         The method, where it needs weights of its own.
     folder : path, optional
@@ -101,15 +143,25 @@ class TrainedOn(Sequence):
         No such method, or pairs in which nobody has looked for objects.
     """
 
-    def __init__(self, pairs: Sequence[Pair], what: str = UNION, method: methods.Method | None = None,
-                 folder: str | os.PathLike | None = None):
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        what: str = UNION,
+        method: methods.Method | None = None,
+        folder: str | os.PathLike | None = None,
+    ):
         if not len(pairs) or pairs[0].boxes is None:
-            raise ValueError("pairs: expected pairs with boxes (annotations.json) to train a detector on, got "
-                             f"{len(pairs)} without")
+            raise ValueError(
+                "pairs: expected pairs with boxes (annotations.json) to train a detector on, got "
+                f"{len(pairs)} without"
+            )
         self.pairs, self.folder = pairs, None if folder is None else Path(folder)
         self.method = None if what == UNION else method or methods.get(what)
         # Part of the names, so that a training never goes on with images of another kind.
-        self.names = [f"{name} ({what})" for name in getattr(pairs, "names", None) or (pair.name for pair in pairs)]
+        self.names = [
+            f"{name} ({what})"
+            for name in getattr(pairs, "names", None) or (pair.name for pair in pairs)
+        ]
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -128,12 +180,16 @@ class TrainedOn(Sequence):
         return replace(pair, infrared=image, visible=image)
 
 
-def look(detectors: Detectors, pairs: Iterable[Pair], fused: Mapping[str, Mapping[str, Path]],
-         progress: bool = True) -> tuple[list[Boxes], dict[str, list[Boxes]]]:
+def look(
+    detectors: Detectors,
+    pairs: Iterable[Pair],
+    fused: Mapping[str, Mapping[str, Path]],
+    progress: bool = True,
+) -> tuple[list[Boxes], dict[str, list[Boxes]]]:
     """Detect in the sources and in fused images.
 
-    ASSUMPTION: images are looked at in the size of the pairs, which is that of the training; a fused image of another size
-    is resized to it first.
+    ASSUMPTION: images are looked at in the size of the pairs, which is that of the training; a
+    fused image of another size is resized to it first.
 
     Parameters
     ----------
@@ -149,35 +205,54 @@ def look(detectors: Detectors, pairs: Iterable[Pair], fused: Mapping[str, Mappin
     for pair in tqdm(pairs, "detect", disable=not progress, mininterval=1):
         truth.append(annotated(pair, detectors.classes))
         shown = {"Visible": images.luma(pair.visible), "Infrared": pair.infrared}
-        shown |= {name: picture(paths[pair.name], pair.infrared.shape) for name, paths in fused.items()}
+        shown |= {
+            name: picture(paths[pair.name], pair.infrared.shape) for name, paths in fused.items()
+        }
         for name, image in shown.items():
             found[name].append(detect(detectors.infrared, image, detectors.classes))
     return truth, found
 
 
 def annotated(pair: Pair, classes: Sequence[str]) -> Boxes:
-    """Return the objects of a pair, without those of other classes; ValueError for a box outside its image."""
+    """Return the objects of a pair, without those of other classes; ValueError for a box outside
+    its image.
+    """
     known = [label in classes for label in pair.labels]
-    kept = replace(pair, boxes=pair.boxes[known], labels=[label for label in pair.labels if label in classes])
+    kept = replace(
+        pair, boxes=pair.boxes[known], labels=[label for label in pair.labels if label in classes]
+    )
     return Boxes(target(kept, classes)["boxes"].numpy(), kept.labels)
 
 
 def confident(model: Model, image: np.ndarray, least: float = 0.5) -> Boxes:
     """Return what a detector finds in an image of any size with a score of at least ``least``.
 
-    The image is looked at in the size of the training, if that had one; the boxes are those of the image as it came.
+    The image is looked at in the size of the training, if that had one; the boxes are those of the
+    image as it came.
     """
     size = model.settings.size or image.shape[:2]
     gray = images.luma(image)
-    found = detect(model.detectors.infrared, resized(gray, size) if gray.shape != tuple(size) else gray, model.detectors.classes)
+    found = detect(
+        model.detectors.infrared,
+        resized(gray, size) if gray.shape != tuple(size) else gray,
+        model.detectors.classes,
+    )
     kept = found.scores >= least
     scale = np.tile(np.divide(gray.shape[::-1], size[::-1]), 2)
-    return Boxes(found.corners[kept] * scale, [label for label, keep in zip(found.labels, kept, strict=True) if keep],
-                 found.scores[kept])
+    return Boxes(
+        found.corners[kept] * scale,
+        [label for label, keep in zip(found.labels, kept, strict=True) if keep],
+        found.scores[kept],
+    )
 
 
-def scores(found: Mapping[str, Sequence[Boxes]], truth: Sequence[Boxes], classes: Sequence[str], draws: int = 1000,
-           seed: int = 0) -> pd.DataFrame:
+def scores(
+    found: Mapping[str, Sequence[Boxes]],
+    truth: Sequence[Boxes],
+    classes: Sequence[str],
+    draws: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Score the rows of the table in all three definitions of average precision.
 
     Parameters
@@ -188,8 +263,8 @@ def scores(found: Mapping[str, Sequence[Boxes]], truth: Sequence[Boxes], classes
     Returns
     -------
     DataFrame
-        method, metric ("AP person", ..., "mAP"), convention (:data:`CONVENTIONS`), value, low, high in percent (no interval
-        but in the first convention), n_images.
+        method, metric ("AP person", ..., "mAP"), convention (:data:`CONVENTIONS`), value, low, high
+        in percent (no interval but in the first convention), n_images.
     """
     rows = []
     for method, boxes in found.items():
@@ -199,8 +274,17 @@ def scores(found: Mapping[str, Sequence[Boxes]], truth: Sequence[Boxes], classes
             ends = bootstrap(boxes, truth, classes, mode, samples=draws, seed=seed) if first else {}
             for name, value in {**ap.ap, "mAP": ap.mean}.items():
                 low, high = ends.get(name, (np.nan, np.nan))
-                rows.append({"method": method, "metric": metric(name), "convention": convention, "value": 100 * value,
-                             "low": 100 * low, "high": 100 * high, "n_images": len(truth)})
+                rows.append(
+                    {
+                        "method": method,
+                        "metric": metric(name),
+                        "convention": convention,
+                        "value": 100 * value,
+                        "low": 100 * low,
+                        "high": 100 * high,
+                        "n_images": len(truth),
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -209,28 +293,47 @@ def metric(name: str) -> str:
     return name if name == "mAP" else f"AP {name}"
 
 
-def against(found: Mapping[str, Sequence[Boxes]], truth: Sequence[Boxes], classes: Sequence[str], other: str = "Infrared",
-            draws: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Compare the mAP (VOC area) of each row with that of another one, both on the same images drawn anew.
+def against(
+    found: Mapping[str, Sequence[Boxes]],
+    truth: Sequence[Boxes],
+    classes: Sequence[str],
+    other: str = "Infrared",
+    draws: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compare the mAP (VOC area) of each row with that of another one, both on the same images
+    drawn anew.
 
     Returns
     -------
     DataFrame indexed by method
-        difference in points of percent, low, high (95 %), verdict: "higher", "lower" or "no difference shown".
+        difference in points of percent, low, high (95 %), verdict: "higher", "lower" or "no
+        difference shown".
     """
     area = {name: average_precision(boxes, truth, classes).mean for name, boxes in found.items()}
-    drawn = {name: resampled(boxes, truth, classes, samples=draws, seed=seed)["mAP"] for name, boxes in found.items()}
+    drawn = {
+        name: resampled(boxes, truth, classes, samples=draws, seed=seed)["mAP"]
+        for name, boxes in found.items()
+    }
     rows = {}
     for name in found:
         if name != other:
             low, high = (100 * end for end in percentiles(drawn[name] - drawn[other]))
             verdict = "higher" if low > 0 else "lower" if high < 0 else "no difference shown"
-            rows[name] = {"difference": 100 * (area[name] - area[other]), "low": low, "high": high, "verdict": verdict}
+            rows[name] = {
+                "difference": 100 * (area[name] - area[other]),
+                "low": low,
+                "high": high,
+                "verdict": verdict,
+            }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def chance(found: Mapping[str, Sequence[Boxes]], truth: Sequence[Boxes], classes: Sequence[str]) -> pd.DataFrame:
-    """Return the AP (VOC area) in percent when each image's detections are held against the objects of the next one.
+def chance(
+    found: Mapping[str, Sequence[Boxes]], truth: Sequence[Boxes], classes: Sequence[str]
+) -> pd.DataFrame:
+    """Return the AP (VOC area) in percent when each image's detections are held against the objects
+    of the next one.
 
     Returns
     -------
@@ -239,12 +342,17 @@ def chance(found: Mapping[str, Sequence[Boxes]], truth: Sequence[Boxes], classes
     """
     others = [*truth[1:], truth[0]]
     scored = {name: average_precision(boxes, others, classes) for name, boxes in found.items()}
-    return pd.DataFrame({name: {metric(kind): 100 * value for kind, value in {**one.ap, "mAP": one.mean}.items()}
-                         for name, one in scored.items()}).T
+    return pd.DataFrame(
+        {
+            name: {metric(kind): 100 * value for kind, value in {**one.ap, "mAP": one.mean}.items()}
+            for name, one in scored.items()
+        }
+    ).T
 
 
-def curves(found: Mapping[str, Sequence[Boxes]], truth: Sequence[Boxes],
-           classes: Sequence[str]) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+def curves(
+    found: Mapping[str, Sequence[Boxes]], truth: Sequence[Boxes], classes: Sequence[str]
+) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
     """Return {class: {row: (recall, precision)}}, a point for each detection by falling score."""
     scored = {name: average_precision(boxes, truth, classes) for name, boxes in found.items()}
     return {name: {row: one.curves[name] for row, one in scored.items()} for name in classes}

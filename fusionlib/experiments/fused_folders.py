@@ -22,7 +22,8 @@ def given(nodes: Iterable[str | os.PathLike], names: Iterable[str]) -> Folders:
     Parameters
     ----------
     nodes : paths
-        Folders of notebook 25, or any with that layout; of a method that several have, the first is taken.
+        Folders of notebook 25, or any with that layout; of a method that several have, the first is
+        taken.
     names : iterable of str
         Of pairs, as the stems of the files.
 
@@ -39,7 +40,9 @@ def given(nodes: Iterable[str | os.PathLike], names: Iterable[str]) -> Folders:
     names = list(names)
     for node in map(Path, nodes):
         if not (node / "fused").is_dir():
-            raise FileNotFoundError(f"fused: expected a folder with fused/METHOD/gray/NAME.png at {node}, found none")
+            raise FileNotFoundError(
+                f"fused: expected a folder with fused/METHOD/gray/NAME.png at {node}, found none"
+            )
         for folder in sorted((node / "fused").glob("*/gray")):
             files = images.list_images(folder)
             if folder.parent.name not in (*found, *COPIES) and all(name in files for name in names):
@@ -53,9 +56,16 @@ def picture(path: str | os.PathLike, shape: tuple[int, int]) -> np.ndarray:
     return image if image.shape == tuple(shape) else protocol.resized(image, shape)
 
 
-def gather(methods: Sequence[str], pairs: Sequence[Pair], nodes: Iterable[str | os.PathLike], folder: str | os.PathLike,
-           weights: str = "", checkpoint: str = "", device: str = "auto",
-           progress: bool = True) -> tuple[Folders, dict[str, str]]:
+def gather(
+    methods: Sequence[str],
+    pairs: Sequence[Pair],
+    nodes: Iterable[str | os.PathLike],
+    folder: str | os.PathLike,
+    weights: str = "",
+    checkpoint: str = "",
+    device: str = "auto",
+    progress: bool = True,
+) -> tuple[Folders, dict[str, str]]:
     """Return the fused images of the methods asked for and of all others that the nodes hold.
 
     Parameters
@@ -73,13 +83,25 @@ def gather(methods: Sequence[str], pairs: Sequence[Pair], nodes: Iterable[str | 
     pairs = list(pairs)
     names = [pair.name for pair in pairs]
     found = given(nodes, names)
-    chosen = {name: comparison.get(name, weights, checkpoint, device) for name in methods if name not in found}
+    chosen = {
+        name: comparison.get(name, weights, checkpoint, device)
+        for name in methods
+        if name not in found
+    }
     status = {}
     if chosen:
         home = Path(folder)
         sources = protocol.write_sources(pairs, home / "sources")
         status = comparison.fuse(chosen, pairs, sources, home / "fused", progress=progress)
-        found |= {method: {name: home / "fused" / method / "gray" / f"{name}.png" for name in names}
-                  for method, reason in status.items() if not reason}
-    order = [*(name for name in methods if name in found), *(name for name in found if name not in methods)]
-    return {name: found[name] for name in order}, {name: reason for name, reason in status.items() if reason}
+        found |= {
+            method: {name: home / "fused" / method / "gray" / f"{name}.png" for name in names}
+            for method, reason in status.items()
+            if not reason
+        }
+    order = [
+        *(name for name in methods if name in found),
+        *(name for name in found if name not in methods),
+    ]
+    return {name: found[name] for name in order}, {
+        name: reason for name, reason in status.items() if reason
+    }

@@ -1,4 +1,6 @@
-"""A trained MoE-Fusion on pairs it has not seen, beside what needs no learning: either source, average, maximum."""
+"""A trained MoE-Fusion on pairs it has not seen, beside what needs no learning: either source,
+average, maximum.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,16 @@ GRADIENT, DISTANCE = "gradient loss", "distance to max(I, V) in boxes"
 BETTER = dict.fromkeys(METRICS, "higher") | dict.fromkeys((GRADIENT, DISTANCE), "lower")
 
 
-def pairs(settings: Settings, data: str = "", limit: int = 0, size: tuple[int, int] | None = None) -> list[Pair]:
+def pairs(
+    settings: Settings, data: str = "", limit: int = 0, size: tuple[int, int] | None = None
+) -> list[Pair]:
     """Return pairs that a training with ``settings`` has not seen.
 
     Parameters
     ----------
     data : path
-        Another folder of pairs to take instead; whether the training saw those is the caller's business.
+        Another folder of pairs to take instead; whether the training saw those is the caller's
+        business.
     limit : int
         How many, taken evenly; 0: all, or of generated scenes as many as the settings hold out.
     size : (int, int), optional
@@ -38,7 +43,9 @@ def pairs(settings: Settings, data: str = "", limit: int = 0, size: tuple[int, i
         found = infrared_visible.InfraredVisible(data)
     else:
         if not settings.data:
-            settings = replace(settings, scenes=(1, limit or settings.scenes[1]), size=size or settings.size)
+            settings = replace(
+                settings, scenes=(1, limit or settings.scenes[1]), size=size or settings.size
+            )
         found = open_pairs(settings, held_out=True)
     count = min(limit or len(found), len(found))
     return [found[int(number)] for number in np.linspace(0, len(found), count, endpoint=False)]
@@ -64,8 +71,9 @@ def score(model: Model, pairs: Iterable[Pair], name: str = "MoE-Fusion") -> pd.D
     Returns
     -------
     DataFrame
-        image, method, metric, value: :data:`METRICS` as in "moe-fusion", the gradient term of equation (5) of Cao et
-        al. 2023 before alpha, and the mean |F - max(I, V)| inside the boxes in gray levels (NaN without boxes).
+        image, method, metric, value: :data:`METRICS` as in "moe-fusion", the gradient term of
+        equation (5) of Cao et al. 2023 before alpha, and the mean |F - max(I, V)| inside the boxes
+        in gray levels (NaN without boxes).
     """
     rows = []
     for pair in pairs:
@@ -77,14 +85,20 @@ def score(model: Model, pairs: Iterable[Pair], name: str = "MoE-Fusion") -> pd.D
             values = metrics.evaluate(image, infrared, visible, METRICS)
             values[GRADIENT] = float(losses.gradient_loss(_tensor(image), *sources))
             far = np.abs(image.astype(np.float64) - np.maximum(infrared, visible))
-            values[DISTANCE] = float(far[mask].mean()) if mask is not None and mask.any() else np.nan
+            values[DISTANCE] = (
+                float(far[mask].mean()) if mask is not None and mask.any() else np.nan
+            )
             rows += [(pair.name, method, metric, float(value)) for metric, value in values.items()]
     return pd.DataFrame(rows, columns=["image", "method", "metric", "value"])
 
 
 def means(scores: pd.DataFrame) -> pd.DataFrame:
-    """Return the means over the images of :func:`score`, a row a method, a column a metric, in their order."""
-    table = scores.pivot_table(index="method", columns="metric", values="value", sort=False, dropna=False)
+    """Return the means over the images of :func:`score`, a row a method, a column a metric, in
+    their order.
+    """
+    table = scores.pivot_table(
+        index="method", columns="metric", values="value", sort=False, dropna=False
+    )
     return table.rename_axis(index=None, columns=None)
 
 
@@ -94,8 +108,9 @@ def against(scores: pd.DataFrame, others: Sequence[str] = UNLEARNT[:2]) -> pd.Da
     Returns
     -------
     DataFrame
-        metric, other, difference (mean of model - other), low, high (95 %), p (Wilcoxon), better (share of the pairs in
-        which the model is), verdict: "better", "worse", "undecided" or "no difference shown".
+        metric, other, difference (mean of model - other), low, high (95 %), p (Wilcoxon), better
+        (share of the pairs in which the model is), verdict: "better", "worse", "undecided" or "no
+        difference shown".
     """
     first, rows = scores["method"].iloc[0], []
     wide = scores.pivot(index="image", columns=["metric", "method"], values="value")
@@ -105,9 +120,18 @@ def against(scores: pd.DataFrame, others: Sequence[str] = UNLEARNT[:2]) -> pd.Da
             verdict = found.verdict()
             if verdict in ("higher", "lower"):
                 verdict = "better" if verdict == way else "worse"
-            rows.append({"metric": metric, "other": other, "difference": found.difference, "low": found.interval[0],
-                         "high": found.interval[1], "p": found.p, "better": getattr(found, way) / max(found.n, 1),
-                         "verdict": verdict})
+            rows.append(
+                {
+                    "metric": metric,
+                    "other": other,
+                    "difference": found.difference,
+                    "low": found.interval[0],
+                    "high": found.interval[1],
+                    "p": found.p,
+                    "better": getattr(found, way) / max(found.n, 1),
+                    "verdict": verdict,
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -117,8 +141,8 @@ def attention(model: Model, pairs: Iterable[Pair]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        image, map ("infrared", "visible": those of the detectors; "Att": what the network makes of them), inside,
-        outside; without the pairs that have no box.
+        image, map ("infrared", "visible": those of the detectors; "Att": what the network makes of
+        them), inside, outside; without the pairs that have no box.
     """
     rows = []
     for pair in pairs:

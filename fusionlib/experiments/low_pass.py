@@ -1,6 +1,8 @@
-"""Questions about the low-pass weight of one pair: what the objective consists of, and what it does for the truth.
+"""Questions about the low-pass weight of one pair: what the objective consists of, and what it does
+for the truth.
 
-Here ``w`` is w1 of eq. (13) of Abas and Baykan 2021 with w1 + w2 = 1, the weight of the first source's base.
+Here ``w`` is w1 of eq. (13) of Abas and Baykan 2021 with w1 + w2 = 1, the weight of the first
+source's base.
 """
 
 from __future__ import annotations
@@ -33,15 +35,25 @@ def objective(transform: str, a: np.ndarray, b: np.ndarray, **changes) -> LowPas
         An unknown transform or parameter.
     """
     if transform not in classical.TRANSFORMS:
-        raise ValueError(f"transform: expected one of {', '.join(classical.TRANSFORMS)}, got {transform!r}")
+        raise ValueError(
+            f"transform: expected one of {', '.join(classical.TRANSFORMS)}, got {transform!r}"
+        )
     function, make = classical.TRANSFORMS[transform]
-    known = {key: value for key, value in classical.defaults(function).items() if key not in ("base", "weight")}
+    known = {
+        key: value
+        for key, value in classical.defaults(function).items()
+        if key not in ("base", "weight")
+    }
     options = known | changes
     if options.keys() != known.keys():
-        raise ValueError(f"{transform}: expected parameters among {', '.join(known)}, got {', '.join(changes)}")
+        raise ValueError(
+            f"{transform}: expected parameters among {', '.join(known)}, got {', '.join(changes)}"
+        )
     a, b = images.check_pair(a, b)
     rule, area = options.pop("rule"), options.pop("area")
-    return LowPassObjective(images.luma(a), images.luma(b), make(a.shape[:2], **options), rule, area)
+    return LowPassObjective(
+        images.luma(a), images.luma(b), make(a.shape[:2], **options), rule, area
+    )
 
 
 def ratio(x: float | np.ndarray) -> np.ndarray:
@@ -55,19 +67,25 @@ def ratio(x: float | np.ndarray) -> np.ndarray:
 
 
 def terms(objective: LowPassObjective, w: np.ndarray) -> pd.DataFrame:
-    """Return the three weighted terms of eq. (17) at the weights ``w`` (n,): columns w, CC, EN, 1/RMSE, f."""
+    """Return the three weighted terms of eq. (17) at the weights ``w`` (n,): columns w, CC, EN,
+    1/RMSE, f.
+    """
     alphas, found = objective.alphas, objective.terms(w)
     # Eq. (17), Abas and Baykan 2021: f = alpha1 CC + alpha2 EN + alpha3 / RMSE
-    parts = {"CC": alphas[0] * found["CC"], "EN": alphas[1] * found["EN"],
-             "1/RMSE": objective.fidelity(w) - alphas[0] * found["CC"]}
+    parts = {
+        "CC": alphas[0] * found["CC"],
+        "EN": alphas[1] * found["EN"],
+        "1/RMSE": objective.fidelity(w) - alphas[0] * found["CC"],
+    }
     return pd.DataFrame({"w": w, **parts, "f": sum(parts.values())})
 
 
 def shares(terms: pd.DataFrame) -> pd.DataFrame:
-    """Return the share of each term in the objective's value at its best weight and in its variation over w.
+    """Return the share of each term in the objective's value at its best weight and in its
+    variation over w.
 
-    Variation is the range (largest minus smallest value over w) of a term over the sum of the three ranges; a pair
-    whose objective does not depend on w has none, NaN.
+    Variation is the range (largest minus smallest value over w) of a term over the sum of the three
+    ranges; a pair whose objective does not depend on w has none, NaN.
 
     Returns
     -------
@@ -81,21 +99,34 @@ def shares(terms: pd.DataFrame) -> pd.DataFrame:
 
 
 def simplex(steps: int = 20) -> np.ndarray:
-    """Return all (alpha1, alpha2, alpha3) that are multiples of 1 / ``steps`` and sum to 1, (n, 3)."""
-    return np.array([(i, j, steps - i - j) for i in range(steps + 1) for j in range(steps + 1 - i)]) / steps
+    """Return all (alpha1, alpha2, alpha3) that are multiples of 1 / ``steps`` and sum to 1, (n,
+    3).
+    """
+    return (
+        np.array([(i, j, steps - i - j) for i in range(steps + 1) for j in range(steps + 1 - i)])
+        / steps
+    )
 
 
 def best_weights(objective: LowPassObjective, alphas: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Return for each row of ``alphas`` (n, 3) the weight among ``w`` where eq. (17) is largest, (n,)."""
+    """Return for each row of ``alphas`` (n, 3) the weight among ``w`` where eq. (17) is largest,
+    (n,).
+    """
     parts = terms(objective.with_alphas((1.0, 1.0, 1.0)), w)[list(TERMS)].to_numpy()
     return w[(alphas @ parts.T).argmax(axis=1)]
 
 
 def misprinted(objective: LowPassObjective, w: np.ndarray) -> np.ndarray:
-    """Return eq. (17) at the weights ``w`` (n,) with eq. (16) as printed: the second half lacks its square root."""
+    """Return eq. (17) at the weights ``w`` (n,) with eq. (16) as printed: the second half lacks its
+    square root.
+    """
     first, second = (Error(objective, source)(w) for source in objective.sources)
     parts = terms(objective, w)
-    return parts["CC"].to_numpy() + parts["EN"].to_numpy() + objective.alphas[2] / ((first + second**2) / 2)
+    return (
+        parts["CC"].to_numpy()
+        + parts["EN"].to_numpy()
+        + objective.alphas[2] / ((first + second**2) / 2)
+    )
 
 
 def choices(pair: Pair, transform: str, objective: LowPassObjective) -> dict[str, float]:
@@ -104,12 +135,20 @@ def choices(pair: Pair, transform: str, objective: LowPassObjective) -> dict[str
     Returns
     -------
     dict
-        "0.5"; "found": the exact optimum of the objective; "best possible": the smallest error to the reference; and
-        "printed, PSO", "printed, BA" for the paper's own pairs.
+        "0.5"; "found": the exact optimum of the objective; "best possible": the smallest error to
+        the reference; and "printed, PSO", "printed, BA" for the paper's own pairs.
     """
-    weights = {"0.5": 0.5, "found": float(sweep(objective).x), "best possible": Error(objective, pair.reference).best}
+    weights = {
+        "0.5": 0.5,
+        "found": float(sweep(objective).x),
+        "best possible": Error(objective, pair.reference).best,
+    }
     printed = published.low_pass_weights(pair.printed_as) if pair.printed_as else {}
-    searched = {method.partition("+")[2]: w for method, w in printed.items() if method.startswith(f"{transform}+")}
+    searched = {
+        method.partition("+")[2]: w
+        for method, w in printed.items()
+        if method.startswith(f"{transform}+")
+    }
     return weights | {f"printed, {search}": w for search, w in searched.items()}
 
 
@@ -134,7 +173,9 @@ class Error:
     def __init__(self, objective: LowPassObjective, image: np.ndarray):
         images.check_pair(objective.sources[0], image, ("sources", "image"))
         error, slope = (objective.p - images.luma(image)).ravel(), objective.d.ravel()
-        self._coefficients = np.array([error @ error, 2 * error @ slope, slope @ slope]) / error.size
+        self._coefficients = (
+            np.array([error @ error, 2 * error @ slope, slope @ slope]) / error.size
+        )
         _, b, a = self._coefficients
         self.best = float(np.clip(-b / (2 * a), 0, 1)) if a > 0 else 0.5
 

@@ -1,7 +1,8 @@
-"""What a paper leaves open about its numbers: the size of the images, the metrics' convention, a method's variant.
+"""What a paper leaves open about its numbers: the size of the images, the metrics' convention, a
+method's variant.
 
-:func:`fuse` runs a method at one of the :data:`RESOLUTIONS`; :func:`find` tells from printed numbers and folders of fused
-images which convention, resolution and variant explain them.
+:func:`fuse` runs a method at one of the :data:`RESOLUTIONS`; :func:`find` tells from printed
+numbers and folders of fused images which convention, resolution and variant explain them.
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.methods import Method, fuse_pairs
 from fusionlib.published import decimals, half_unit
 
-# ASSUMPTION: MoE-Fusion does not say at which size images were fused and scored; its official program resizes all to
-# 640x480. The default here is the size of the sources.
+# ASSUMPTION: MoE-Fusion does not say at which size images were fused and scored; its official
+# program resizes all to 640x480. The default here is the size of the sources.
 RESOLUTIONS = {
     "native": "fused and scored at the size of the sources",
     "640x480": "sources resized to 640x480 (width x height), fused and scored there",
-    "resize-back": "sources resized to 640x480 and fused there, the result resized back and scored at the sources' size",
+    "resize-back": (
+        "sources resized to 640x480 and fused there, the result resized back and scored at the"
+        " sources' size"
+    ),
 }
 SIZE = (480, 640)  # height, width
 
@@ -39,7 +43,9 @@ def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 class Sources(NamedTuple):
-    """The gray sources on disk as they are scored: two folders, the names, and a checksum of all their pixels."""
+    """The gray sources on disk as they are scored: two folders, the names, and a checksum of all
+    their pixels.
+    """
 
     infrared: Path
     visible: Path
@@ -48,7 +54,8 @@ class Sources(NamedTuple):
 
 
 def write_sources(pairs: Iterable[Pair], folder: str | Path, resolution: str = "native") -> Sources:
-    """Write ``folder/{infrared,visible}/NAME.png``, the luma of each source at the size that is scored.
+    """Write ``folder/{infrared,visible}/NAME.png``, the luma of each source at the size that is
+    scored.
 
     Raises
     ------
@@ -61,19 +68,28 @@ def write_sources(pairs: Iterable[Pair], folder: str | Path, resolution: str = "
     for pair in pairs:
         names.append(pair.name)
         for kind, image in zip(("infrared", "visible"), _gray(pair, resolution), strict=True):
-            checksum.update(f"{pair.name} {image.shape}".encode() + np.ascontiguousarray(image).tobytes())
+            checksum.update(
+                f"{pair.name} {image.shape}".encode() + np.ascontiguousarray(image).tobytes()
+            )
             images.write(folder / kind / f"{pair.name}.png", image)
     if not names:
         raise ValueError(f"{folder}: expected at least one pair to fuse, got none")
     return Sources(folder / "infrared", folder / "visible", tuple(names), checksum.hexdigest())
 
 
-def fuse(method: Method, pairs: Iterable[Pair], sources: Sources, folder: str | Path, resolution: str = "native",
-         progress: bool = True) -> bool:
-    """Fuse pairs into ``folder/{gray,color}/NAME.png`` at a resolution; leave alone what is complete and the same.
+def fuse(
+    method: Method,
+    pairs: Iterable[Pair],
+    sources: Sources,
+    folder: str | Path,
+    resolution: str = "native",
+    progress: bool = True,
+) -> bool:
+    """Fuse pairs into ``folder/{gray,color}/NAME.png`` at a resolution; leave alone what is
+    complete and the same.
 
-    The gray image is what the method gives for the lumas, and is what is scored: Y of the coloured image would not be
-    the same where its colours had to be clipped.
+    The gray image is what the method gives for the lumas, and is what is scored: Y of the coloured
+    image would not be the same where its colours had to be clipped.
 
     Parameters
     ----------
@@ -83,7 +99,8 @@ def fuse(method: Method, pairs: Iterable[Pair], sources: Sources, folder: str | 
     Returns
     -------
     bool
-        False where nothing had to be done: method, variant, weights, pixels, resolution and library are the same.
+        False where nothing had to be done: method, variant, weights, pixels, resolution and library
+        are the same.
     """
     _known(resolution)
     folder, identity = Path(folder), _identity(method, sources, resolution)
@@ -102,8 +119,9 @@ def fuse(method: Method, pairs: Iterable[Pair], sources: Sources, folder: str | 
 
 @dataclass
 class _Grays:
-    """The lumas of pairs as :func:`fuse_pairs` takes them; it has written a pair before it asks for the next, and then
-    the image that is shown gets its colours."""
+    """The lumas of pairs as :func:`fuse_pairs` takes them; it has written a pair before it asks for
+    the next, and then the image that is shown gets its colours.
+    """
 
     pairs: Iterable[Pair]
     length: int
@@ -119,14 +137,18 @@ class _Grays:
             if images.is_colour(pair.visible):
                 gray = images.read(self.folder / "gray" / f"{pair.name}.png")
                 chroma = images.chroma(resized(pair.visible, gray.shape))
-                images.write(self.folder / "color" / f"{pair.name}.png", images.with_chroma(gray, chroma))
+                images.write(
+                    self.folder / "color" / f"{pair.name}.png", images.with_chroma(gray, chroma)
+                )
 
 
 @dataclass(frozen=True)
 class _ThereAndBack(Method):
     """A method that works at :data:`SIZE` and gives images of the sources' size."""
 
-    def fuse_both(self, a: np.ndarray, b: np.ndarray, **parameters) -> tuple[np.ndarray, np.ndarray, dict]:
+    def fuse_both(
+        self, a: np.ndarray, b: np.ndarray, **parameters
+    ) -> tuple[np.ndarray, np.ndarray, dict]:
         gray, shown, info = super().fuse_both(resized(a, SIZE), resized(b, SIZE), **parameters)
         return resized(gray, a.shape[:2]), resized(shown, a.shape[:2]), info
 
@@ -139,17 +161,23 @@ def _empty(folder: Path, *below: str) -> None:
 
 def _known(resolution: str) -> None:
     if resolution not in RESOLUTIONS:
-        raise ValueError(f"resolution: expected one of {', '.join(RESOLUTIONS)}, got {resolution!r}")
+        raise ValueError(
+            f"resolution: expected one of {', '.join(RESOLUTIONS)}, got {resolution!r}"
+        )
 
 
 def _gray(pair: Pair, resolution: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lumas of a pair at the size that is scored; resized after the luma, as programs on gray images do."""
+    """Return the lumas of a pair at the size that is scored; resized after the luma, as programs on
+    gray images do.
+    """
     grays = images.luma(pair.infrared), images.luma(pair.visible)
     return tuple(resized(gray, SIZE) for gray in grays) if resolution == "640x480" else grays
 
 
 def _identity(method: Method, sources: Sources, resolution: str) -> str:
-    """Return what decides the fused images, as text: resuming after a kill must never keep images of something else."""
+    """Return what decides the fused images, as text: resuming after a kill must never keep images
+    of something else.
+    """
     library = hashlib.sha256()
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         library.update(path.read_bytes())
@@ -157,13 +185,24 @@ def _identity(method: Method, sources: Sources, resolution: str) -> str:
     if hasattr(method.function, "network"):
         for name, tensor in sorted(method.function.network.state_dict().items()):
             weights.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return json.dumps({"method": method.name, "variant": method.variant, "parameters": method.parameters,
-                       "weights": weights.hexdigest(), "device": str(getattr(method.function, "device", "cpu")),
-                       "sources": sources.checksum, "resolution": resolution, "library": library.hexdigest()},
-                      indent=1, default=str)
+    return json.dumps(
+        {
+            "method": method.name,
+            "variant": method.variant,
+            "parameters": method.parameters,
+            "weights": weights.hexdigest(),
+            "device": str(getattr(method.function, "device", "cpu")),
+            "sources": sources.checksum,
+            "resolution": resolution,
+            "library": library.hexdigest(),
+        },
+        indent=1,
+        default=str,
+    )
 
 
-# ---- the finder ---------------------------------------------------------------------------------------------------
+# ---- the finder ----------------------------------------------------------------------------------
+
 
 class Candidate(NamedTuple):
     """Fused images that may be behind a printed row: folders of gray images of the same names."""
@@ -176,53 +215,81 @@ class Candidate(NamedTuple):
     visible: Path
 
 
-def candidates(methods: Sequence[Method], pairs: Sequence[Pair], folder: str | Path,
-               resolutions: Iterable[str] = tuple(RESOLUTIONS), progress: bool = True) -> list[Candidate]:
-    """Fuse pairs by every method (several variants of one, say) at every resolution, below ``folder``."""
+def candidates(
+    methods: Sequence[Method],
+    pairs: Sequence[Pair],
+    folder: str | Path,
+    resolutions: Iterable[str] = tuple(RESOLUTIONS),
+    progress: bool = True,
+) -> list[Candidate]:
+    """Fuse pairs by every method (several variants of one, say) at every resolution, below
+    ``folder``.
+    """
     made = []
     for resolution in resolutions:
         sources = write_sources(pairs, Path(folder) / resolution / "sources", resolution)
         for method in methods:
             home = Path(folder) / resolution / f"{method.name} {method.variant}".strip()
             fuse(method, pairs, sources, home, resolution, progress)
-            made.append(Candidate(method.name, method.variant, resolution, home / "gray", sources.infrared,
-                                  sources.visible))
+            made.append(
+                Candidate(
+                    method.name,
+                    method.variant,
+                    resolution,
+                    home / "gray",
+                    sources.infrared,
+                    sources.visible,
+                )
+            )
     return made
 
 
-def find(printed: pd.DataFrame, candidates: Sequence[Candidate], conventions: Iterable[str] | None = None,
-         processes: int = 1, progress: bool = True) -> pd.DataFrame:
+def find(
+    printed: pd.DataFrame,
+    candidates: Sequence[Candidate],
+    conventions: Iterable[str] | None = None,
+    processes: int = 1,
+    progress: bool = True,
+) -> pd.DataFrame:
     """Rank which convention, resolution and variant explain printed numbers.
 
     Parameters
     ----------
     printed : DataFrame with method, metric, value, printed
-        Means over the candidates' images; ``printed`` the characters in print, which say to how many decimals a value
-        must agree. The rows of :func:`fusionlib.published.table` for one data set, for example.
+        Means over the candidates' images; ``printed`` the characters in print, which say to how
+        many decimals a value must agree. The rows of :func:`fusionlib.published.table` for one data
+        set, for example.
     candidates : sequence of Candidate
-        Those of methods that ``printed`` names are scored; the images must be the paper's, all of them.
+        Those of methods that ``printed`` names are scored; the images must be the paper's, all of
+        them.
     conventions : iterable of str, optional
         All of ``metrics.CONVENTIONS`` where None.
 
     Returns
     -------
     DataFrame
-        One row for each method, convention, resolution and variant, the best explanation of each method first: n_images,
-        values (printed ones), lacking (those that the convention does not define or that have no value), agree (share of
-        the printed values met to every decimal), gap (largest relative difference) and worst (the metric that has it).
+        One row for each method, convention, resolution and variant, the best explanation of each
+        method first: n_images, values (printed ones), lacking (those that the convention does not
+        define or that have no value), agree (share of the printed values met to every decimal), gap
+        (largest relative difference) and worst (the metric that has it).
 
     Raises
     ------
     ValueError
-        A missing column, a metric printed twice for a method, or no candidate of any printed method.
+        A missing column, a metric printed twice for a method, or no candidate of any printed
+        method.
     """
     for column in ("method", "metric", "value", "printed"):
         if column not in printed:
-            raise ValueError(f"printed: expected the columns method, metric, value, printed, got no {column}")
+            raise ValueError(
+                f"printed: expected the columns method, metric, value, printed, got no {column}"
+            )
     if printed.duplicated(["method", "metric"]).any():
         twice = printed[printed.duplicated(["method", "metric"])].iloc[0]
-        raise ValueError(f"printed: expected one {twice['metric']} of {twice['method']}, got several; take the rows of "
-                         "one data set")
+        raise ValueError(
+            f"printed: expected one {twice['metric']} of {twice['method']}, got several; take the"
+            " rows of one data set"
+        )
     conventions, rows = list(conventions or metrics.CONVENTIONS), []
     for candidate in candidates:
         wanted = printed[printed["method"] == candidate.method]
@@ -230,45 +297,82 @@ def find(printed: pd.DataFrame, candidates: Sequence[Candidate], conventions: It
             continue
         frame = _means(candidate, list(wanted["metric"]), conventions, processes, progress)
         for convention in conventions:
-            rows.append({"method": candidate.method, "convention": convention, "resolution": candidate.resolution,
-                         "variant": candidate.variant, **_fit(wanted, frame[frame["convention"] == convention])})
+            rows.append(
+                {
+                    "method": candidate.method,
+                    "convention": convention,
+                    "resolution": candidate.resolution,
+                    "variant": candidate.variant,
+                    **_fit(wanted, frame[frame["convention"] == convention]),
+                }
+            )
     if not rows:
-        raise ValueError(f"candidates: expected some of {', '.join(dict.fromkeys(printed['method']))}, got "
-                         f"{', '.join(dict.fromkeys(candidate.method for candidate in candidates)) or 'none'}")
+        raise ValueError(
+            f"candidates: expected some of {', '.join(dict.fromkeys(printed['method']))}, got "
+            f"{', '.join(dict.fromkeys(candidate.method for candidate in candidates)) or 'none'}"
+        )
     found = pd.DataFrame(rows)
-    found["order"] = found["method"].map({name: place for place, name in enumerate(dict.fromkeys(printed["method"]))})
-    found = found.sort_values(["order", "agree", "lacking", "gap"], ascending=[True, False, True, True], kind="stable")
+    found["order"] = found["method"].map(
+        {name: place for place, name in enumerate(dict.fromkeys(printed["method"]))}
+    )
+    found = found.sort_values(
+        ["order", "agree", "lacking", "gap"], ascending=[True, False, True, True], kind="stable"
+    )
     return found.drop(columns="order").reset_index(drop=True)
 
 
 def together(found: pd.DataFrame) -> pd.DataFrame:
     """Rank the conventions and resolutions over all methods, each method by its best variant.
 
-    A paper has one convention and one resolution for all of its rows, and may have run any variant of each method.
+    A paper has one convention and one resolution for all of its rows, and may have run any variant
+    of each method.
 
     Returns
-    -------
-    DataFrame with convention, resolution, agree (share over all printed values), gap, lacking, variants
+    ------- DataFrame with convention, resolution, agree (share over all printed values), gap,
+    lacking, variants
     """
     rows = []
     for (convention, resolution), part in found.groupby(["convention", "resolution"], sort=False):
         best = part.drop_duplicates("method")  # rows of a method come best first
         variants = ", ".join(f"{row.method} {row.variant}".strip() for row in best.itertuples())
-        rows.append({"convention": convention, "resolution": resolution,
-                     "agree": float((best["agree"] * best["values"]).sum() / best["values"].sum()),
-                     "gap": float(best["gap"].max()), "lacking": int(best["lacking"].sum()), "variants": variants})
-    ordered = pd.DataFrame(rows).sort_values(["agree", "lacking", "gap"], ascending=[False, True, True], kind="stable")
+        rows.append(
+            {
+                "convention": convention,
+                "resolution": resolution,
+                "agree": float((best["agree"] * best["values"]).sum() / best["values"].sum()),
+                "gap": float(best["gap"].max()),
+                "lacking": int(best["lacking"].sum()),
+                "variants": variants,
+            }
+        )
+    ordered = pd.DataFrame(rows).sort_values(
+        ["agree", "lacking", "gap"], ascending=[False, True, True], kind="stable"
+    )
     return ordered.reset_index(drop=True)
 
 
-def _means(candidate: Candidate, names: list[str], conventions: list[str], processes: int, progress: bool) -> pd.DataFrame:
+def _means(
+    candidate: Candidate, names: list[str], conventions: list[str], processes: int, progress: bool
+) -> pd.DataFrame:
     """Score a candidate, one mean a metric and convention, with the number of images it is over."""
-    defined = {name for one in conventions for name, metric in metrics.CONVENTIONS[one].items() if metric.serves("sources")}
+    defined = {
+        name
+        for one in conventions
+        for name, metric in metrics.CONVENTIONS[one].items()
+        if metric.serves("sources")
+    }
     names = [name for name in names if name in defined]
     if not names:
         return pd.DataFrame(columns=["convention", "metric", "value", "n_images"])
-    scored = scoring.score_folder(candidate.fused, candidate.infrared, candidate.visible, names, conventions,
-                                  processes=processes, progress=progress)
+    scored = scoring.score_folder(
+        candidate.fused,
+        candidate.infrared,
+        candidate.visible,
+        names,
+        conventions,
+        processes=processes,
+        progress=progress,
+    )
     if scored.problems:
         raise ValueError(f"{candidate.method} {candidate.variant}: {scored.problems[0]}")
     grouped = scored.frame.groupby(["convention", "metric"], sort=False)["value"]
@@ -286,5 +390,11 @@ def _fit(printed: pd.DataFrame, means: pd.DataFrame) -> dict:
         met += abs(round(float(value), decimals(row.printed)) - row.value) < half_unit(row.printed)
         gaps[row.metric] = abs(value - row.value) / max(abs(row.value), half_unit(row.printed))
     worst = max(gaps, key=gaps.get, default="")
-    return {"n_images": int(means["n_images"].max()) if len(means) else 0, "values": len(printed),
-            "lacking": len(printed) - len(gaps), "agree": met / len(printed), "gap": gaps.get(worst, np.nan), "worst": worst}
+    return {
+        "n_images": int(means["n_images"].max()) if len(means) else 0,
+        "values": len(printed),
+        "lacking": len(printed) - len(gaps),
+        "agree": met / len(printed),
+        "gap": gaps.get(worst, np.nan),
+        "worst": worst,
+    }

@@ -1,4 +1,6 @@
-"""Figures: one style, one function a figure, each saved as PNG and PDF with its caption and the data that drew it."""
+"""Figures: one style, one function a figure, each saved as PNG and PDF with its caption and the
+data that drew it.
+"""
 
 from __future__ import annotations
 
@@ -15,26 +17,44 @@ from fusionlib import images
 # Colours that stay apart in every kind of colour blindness (Okabe and Ito 2008).
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 STYLE = {
-    "figure.dpi": 90, "savefig.dpi": 110, "savefig.bbox": "tight", "font.size": 9, "axes.titlesize": 9,
-    "axes.spines.top": False, "axes.spines.right": False, "image.cmap": "gray", "image.interpolation": "nearest",
-    "legend.frameon": False, "figure.constrained_layout.use": True,
+    "figure.dpi": 90,
+    "savefig.dpi": 110,
+    "savefig.bbox": "tight",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "image.cmap": "gray",
+    "image.interpolation": "nearest",
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
     # Fonts and creation time would change the bytes of a PDF that shows the same thing.
     "pdf.fonttype": 42,
 }
 
 
 def style() -> None:
-    """Use the project's figure style from here on; in a notebook, pictures are kept as small JPEGs."""
+    """Use the project's figure style from here on; in a notebook, pictures are kept as small
+    JPEGs.
+    """
     matplotlib.rcParams.update(STYLE)
     if "inline" in matplotlib.get_backend():
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-        # Notebooks are committed executed: a photograph as PNG takes ten times the space. Files keep full quality.
+        # Notebooks are committed executed: a photograph as PNG takes ten times the space. Files
+        # keep full quality.
         set_matplotlib_formats("jpeg", pil_kwargs={"quality": 60, "optimize": True}, dpi=72)
 
 
-def save(figure: plt.Figure, folder: str | Path, name: str, caption: str, data: pd.DataFrame | None = None) -> None:
-    """Write ``figures/NAME.{png,pdf,txt}`` below ``folder``, and ``NAME.csv`` with the numbers shown.
+def save(
+    figure: plt.Figure,
+    folder: str | Path,
+    name: str,
+    caption: str,
+    data: pd.DataFrame | None = None,
+) -> None:
+    """Write ``figures/NAME.{png,pdf,txt}`` below ``folder``, and ``NAME.csv`` with the numbers
+    shown.
 
     Parameters
     ----------
@@ -42,8 +62,10 @@ def save(figure: plt.Figure, folder: str | Path, name: str, caption: str, data: 
         What is seen and how it was made, for the report.
     """
     target = Path(folder) / "figures"
-    images.write_atomically(target / f"{name}.pdf", lambda path: figure.savefig(
-        path, format="pdf", metadata={"CreationDate": None}))
+    images.write_atomically(
+        target / f"{name}.pdf",
+        lambda path: figure.savefig(path, format="pdf", metadata={"CreationDate": None}),
+    )
     images.write_text(target / f"{name}.txt", caption)
     if data is not None:
         images.write_text(target / f"{name}.csv", data.to_csv(index=False))
@@ -61,10 +83,15 @@ def sheet(pictures: Mapping[str, np.ndarray], columns: int = 4, width: float = 2
     height, breadth = next(iter(pictures.values())).shape[:2]
     rows = -(-len(pictures) // columns)
     columns = min(columns, len(pictures))
-    figure, axes = plt.subplots(rows, columns, squeeze=False,
-                                figsize=(width * columns, (width * height / breadth + 0.3) * rows))
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        squeeze=False,
+        figsize=(width * columns, (width * height / breadth + 0.3) * rows),
+    )
     for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])  # invisible ticks are laid out all the same, and take most of the time
+        # invisible ticks are laid out all the same, and take most of the time
+        axis.set(xticks=[], yticks=[])
         axis.axis("off")
     for axis, (title, picture) in zip(axes.flat, pictures.items(), strict=False):
         axis.imshow(picture, vmin=0, vmax=255)
@@ -73,6 +100,8 @@ def sheet(pictures: Mapping[str, np.ndarray], columns: int = 4, width: float = 2
 
 
 def difference(image: np.ndarray, reference: np.ndarray, gain: float) -> np.ndarray:
-    """Return 128 + gain * (image - reference) on the luma, clipped: gray where equal, the gain stated by the caller."""
+    """Return 128 + gain * (image - reference) on the luma, clipped: gray where equal, the gain
+    stated by the caller.
+    """
     delta = images.luma(image).astype(np.float64) - images.luma(reference)
     return images.to_uint8(128 + gain * delta)

@@ -1,4 +1,6 @@
-"""Figures of the audit: what the printed tables say of themselves; they get frames and compute nothing."""
+"""Figures of the audit: what the printed tables say of themselves; they get frames and compute
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -24,19 +26,36 @@ def against_equation(frame: pd.DataFrame, limit: float, limit_name: str) -> plt.
     figure, axis = plt.subplots(figsize=(5.6, 3.5))
     ends = np.array([frame["equation"].min() - 2, frame["equation"].max() + 2])
     axis.plot(ends, ends, color="black", lw=1)
-    axis.annotate("printed = equation (20)", ends[[1, 1]], xytext=(-4, 7), textcoords="offset points", ha="right")
+    axis.annotate(
+        "printed = equation (20)",
+        ends[[1, 1]],
+        xytext=(-4, 7),
+        textcoords="offset points",
+        ha="right",
+    )
     axis.axhline(limit, color=BEHIND, lw=1, ls="--")
-    axis.annotate(limit_name, (ends[0], limit), xytext=(2, 4), textcoords="offset points", color=BEHIND)
-    for (dataset, part), marker, colour in zip(frame.groupby("dataset", sort=False), "osd", COLOURS[::2], strict=False):
-        axis.plot(part["equation"], part["PSNR"], marker, color=colour, mfc="none", mew=1.4, label=dataset)
-    axis.set(xlabel="PSNR by equation (20) from the printed RMSE, dB", ylabel="printed PSNR, dB", xlim=ends,
-             ylim=(0, 1.06 * frame["PSNR"].max()))
+    axis.annotate(
+        limit_name, (ends[0], limit), xytext=(2, 4), textcoords="offset points", color=BEHIND
+    )
+    for (dataset, part), marker, colour in zip(
+        frame.groupby("dataset", sort=False), "osd", COLOURS[::2], strict=False
+    ):
+        axis.plot(
+            part["equation"], part["PSNR"], marker, color=colour, mfc="none", mew=1.4, label=dataset
+        )
+    axis.set(
+        xlabel="PSNR by equation (20) from the printed RMSE, dB",
+        ylabel="printed PSNR, dB",
+        xlim=ends,
+        ylim=(0, 1.06 * frame["PSNR"].max()),
+    )
     axis.legend(title="data set", loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
 def leads(frame: pd.DataFrame, name: str) -> plt.Figure:
-    """Draw by how much one method leads the best of the others, a panel per data set, a bar per metric.
+    """Draw by how much one method leads the best of the others, a panel per data set, a bar per
+    metric.
 
     Parameters
     ----------
@@ -45,13 +64,24 @@ def leads(frame: pd.DataFrame, name: str) -> plt.Figure:
     name : str
         The method.
     """
-    figure, axes = plt.subplots(1, len(frame), figsize=(3.1 * len(frame), 3.0), sharex=True, sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(frame), figsize=(3.1 * len(frame), 3.0), sharex=True, sharey=True, squeeze=False
+    )
     height = np.arange(frame.shape[1])
     for axis, (dataset, lead) in zip(axes.flat, (100 * frame).iterrows(), strict=True):
-        axis.barh(height, lead, color=[AHEAD if value > 0 else BEHIND for value in lead], height=0.7)
+        axis.barh(
+            height, lead, color=[AHEAD if value > 0 else BEHIND for value in lead], height=0.7
+        )
         for y, value in zip(height, lead, strict=True):
-            axis.annotate(f"{value:+.2f}", (value, y), xytext=(3 if value > 0 else -3, 0), textcoords="offset points",
-                          ha="left" if value > 0 else "right", va="center", fontsize=8)
+            axis.annotate(
+                f"{value:+.2f}",
+                (value, y),
+                xytext=(3 if value > 0 else -3, 0),
+                textcoords="offset points",
+                ha="left" if value > 0 else "right",
+                va="center",
+                fontsize=8,
+            )
         axis.axvline(0, color="0.3", lw=0.8)
         axis.set(title=dataset, xlabel="lead, %")
     axes[0, 0].set_yticks(height, frame.columns)
@@ -71,19 +101,38 @@ def removals(changes: pd.DataFrame) -> plt.Figure:
         Relative changes, negative for a loss.
     """
     datasets = list(changes.index.unique("dataset"))
-    figure, axes = plt.subplots(1, len(datasets), figsize=(3.1 * len(datasets), 3.3), sharex=True, sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        1,
+        len(datasets),
+        figsize=(3.1 * len(datasets), 3.3),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+    )
     metrics = list(changes.index.unique("metric"))
     for axis, dataset in zip(axes.flat, datasets, strict=True):
         part = 100 * changes.loc[dataset].loc[metrics]
         axis.axvspan(-2, 0, color="0.9")
         for (name, values), marker, colour in zip(part.items(), "osd", COLOURS, strict=False):
-            axis.plot(values, np.arange(len(metrics)), marker, color=colour, mfc="none", mew=1.4, ms=5, label=name)
+            axis.plot(
+                values,
+                np.arange(len(metrics)),
+                marker,
+                color=colour,
+                mfc="none",
+                mew=1.4,
+                ms=5,
+                label=name,
+            )
         axis.axvline(0, color="0.3", lw=0.8)
         axis.grid(axis="y", color="0.94")
         axis.set(title=dataset, xlabel="change, %")
     axes[0, 0].set_yticks(np.arange(len(metrics)), metrics)
     axes[0, 0].invert_yaxis()
-    handles = [*axes[0, 0].get_legend_handles_labels()[0], matplotlib.patches.Patch(color="0.9", label="less than 2 %")]
+    handles = [
+        *axes[0, 0].get_legend_handles_labels()[0],
+        matplotlib.patches.Patch(color="0.9", label="less than 2 %"),
+    ]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure
 
@@ -100,10 +149,22 @@ def gaps(frame: pd.DataFrame, base: str) -> plt.Figure:
     """
     values = frame.sort_values()
     figure, axis = plt.subplots(figsize=(5.6, 2.6))
-    axis.barh(np.arange(len(values)), values, color=[AHEAD if value > 0 else BEHIND for value in values], height=0.7)
+    axis.barh(
+        np.arange(len(values)),
+        values,
+        color=[AHEAD if value > 0 else BEHIND for value in values],
+        height=0.7,
+    )
     for y, value in enumerate(values):
-        axis.annotate(f"{value:+.1f}", (value, y), xytext=(3 if value > 0 else -3, 0), textcoords="offset points",
-                      ha="left" if value > 0 else "right", va="center", fontsize=8)
+        axis.annotate(
+            f"{value:+.1f}",
+            (value, y),
+            xytext=(3 if value > 0 else -3, 0),
+            textcoords="offset points",
+            ha="left" if value > 0 else "right",
+            va="center",
+            fontsize=8,
+        )
     axis.axvline(0, color="0.3", lw=0.8)
     axis.set_yticks(np.arange(len(values)), values.index)
     axis.margins(x=0.12)

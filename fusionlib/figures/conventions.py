@@ -21,17 +21,23 @@ def ranges(spans: pd.DataFrame, values: pd.DataFrame) -> plt.Figure:
     conventions = list(dict.fromkeys(values["convention"]))
     for axis, (metric, span) in zip(axes.flat, spans.iterrows(), strict=False):
         axis.axhspan(span["min"], span["max"], color="0.85")
-        for place, (convention, marker, colour) in enumerate(zip(conventions, "oxs^d", COLOURS, strict=False)):
-            shown = values[(values["metric"] == metric) & (values["convention"] == convention)]["value"]
+        for place, (convention, marker, colour) in enumerate(
+            zip(conventions, "oxs^d", COLOURS, strict=False)
+        ):
+            shown = values[(values["metric"] == metric) & (values["convention"] == convention)][
+                "value"
+            ]
             axis.plot(np.full(len(shown), place), shown, marker, color=colour, mfc="none", mew=1.3)
         axis.set(title=metric, xlim=(-0.6, len(conventions) - 0.4), xticks=range(len(conventions)))
         axis.set_xticklabels(conventions, fontsize=8)
-    for axis in axes.flat[len(spans):]:
+    for axis in axes.flat[len(spans) :]:
         axis.axis("off")
     return figure
 
 
-def pair_of_scatters(frame: pd.DataFrame, left: tuple[str, str], right: tuple[str, str]) -> plt.Figure:
+def pair_of_scatters(
+    frame: pd.DataFrame, left: tuple[str, str], right: tuple[str, str]
+) -> plt.Figure:
     """Draw two scatter plots of named columns side by side."""
     figure, axes = plt.subplots(1, 2, figsize=(7.4, 2.9))
     for axis, (x, y), colour in zip(axes, (left, right), COLOURS, strict=False):

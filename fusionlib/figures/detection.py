@@ -1,4 +1,6 @@
-"""Figures of detection: precision-recall curves, intervals of the mean average precision, images with what was found."""
+"""Figures of detection: precision-recall curves, intervals of the mean average precision, images
+with what was found.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def looks(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {name: FIXED[name] if name in FIXED else next(others) for name in names}
 
 
-def curves(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], ap: pd.DataFrame) -> plt.Figure:
+def curves(
+    panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], ap: pd.DataFrame
+) -> plt.Figure:
     """Draw precision over recall, a panel a class, with the area under each curve.
 
     Parameters
@@ -33,17 +37,43 @@ def curves(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], ap
         AP in percent by row (index) and class (columns), for the legends.
     """
     style = looks(list(next(iter(panels.values()))))
-    figure, axes = plt.subplots(1, len(panels), squeeze=False, sharey=True,
-                                figsize=(3.0 * len(panels), 2.8 + 0.14 * len(style)))
+    figure, axes = plt.subplots(
+        1,
+        len(panels),
+        squeeze=False,
+        sharey=True,
+        figsize=(3.0 * len(panels), 2.8 + 0.14 * len(style)),
+    )
     for axis, (title, lines) in zip(axes.flat, panels.items(), strict=True):
-        for row in sorted(lines, key=lambda name: -ap.loc[name, title] if np.isfinite(ap.loc[name, title]) else 1):
+        for row in sorted(
+            lines, key=lambda name: -ap.loc[name, title] if np.isfinite(ap.loc[name, title]) else 1
+        ):
             recall, precision = lines[row]
             colour, dashes = style[row]
             width = 1.8 if row in FIXED else 1.1
-            axis.plot(np.r_[0 * recall[:1], recall], np.r_[precision[:1], precision], dashes, color=colour, lw=width,
-                      label=f"{ap.loc[row, title]:5.1f}  {row}")
-        axis.set(title=title, xlim=(0, 1.01), ylim=(0, 1.02), xlabel="recall", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), title="AP in %", handlelength=2.2, labelspacing=0.25)
+            axis.plot(
+                np.r_[0 * recall[:1], recall],
+                np.r_[precision[:1], precision],
+                dashes,
+                color=colour,
+                lw=width,
+                label=f"{ap.loc[row, title]:5.1f}  {row}",
+            )
+        axis.set(
+            title=title,
+            xlim=(0, 1.01),
+            ylim=(0, 1.02),
+            xlabel="recall",
+            xticks=[0, 0.5, 1],
+            yticks=[0, 0.5, 1],
+        )
+        axis.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.2),
+            title="AP in %",
+            handlelength=2.2,
+            labelspacing=0.25,
+        )
     axes[0, 0].set_ylabel("precision")
     return figure
 
@@ -62,28 +92,42 @@ def intervals(frame: pd.DataFrame) -> plt.Figure:
         colour = style[row.method][0] if row.method in FIXED else "0.35"
         axis.plot([row.low, row.high], [row.Index] * 2, color=colour, lw=1.6, solid_capstyle="butt")
         axis.plot(row.value, row.Index, "o", color=colour, ms=5)
-        axis.annotate(f"{row.value:.1f}", (row.high, row.Index), xytext=(5, 0), textcoords="offset points", va="center")
+        axis.annotate(
+            f"{row.value:.1f}",
+            (row.high, row.Index),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+        )
     axis.set_yticks(frame.index, frame["method"])
-    axis.set(xlabel="mAP in %, with the 95 % interval when images are drawn anew", ylim=(-0.6, len(frame) - 0.4))
+    axis.set(
+        xlabel="mAP in %, with the 95 % interval when images are drawn anew",
+        ylim=(-0.6, len(frame) - 0.4),
+    )
     axis.grid(axis="x", color="0.92")
     axis.set_axisbelow(True)
     return figure
 
 
 def detections(panels: Mapping[str, tuple], columns: int = 4, width: float = 2.7) -> plt.Figure:
-    """Draw images with detections: boxes coloured by class with their scores, what is there in white dashes.
+    """Draw images with detections: boxes coloured by class with their scores, what is there in
+    white dashes.
 
     Parameters
     ----------
     panels : {title: (picture or None, found, truth) or a sentence}
-        ``found`` and ``truth`` as :class:`fusionlib.detectors.Boxes` (``truth`` or None). A sentence stands alone in its
-        panel: why there is no image.
+        ``found`` and ``truth`` as :class:`fusionlib.detectors.Boxes` (``truth`` or None). A
+        sentence stands alone in its panel: why there is no image.
     """
     columns = min(columns, len(panels))
     shape = next(panel[0].shape for panel in panels.values() if not isinstance(panel, str))
     rows = -(-len(panels) // columns)
-    figure, axes = plt.subplots(rows, columns, squeeze=False,
-                                figsize=(width * columns, rows * (width * shape[0] / shape[1] + 0.3) + 0.3))
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        squeeze=False,
+        figsize=(width * columns, rows * (width * shape[0] / shape[1] + 0.3) + 0.3),
+    )
     drawn = set()
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
@@ -116,10 +160,20 @@ def _box(axis: plt.Axes, corners: np.ndarray, **look) -> None:
     axis.add_patch(plt.Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, **look))
 
 
-def _score(axis: plt.Axes, corners: np.ndarray, score: float, colour: str, shape: tuple[int, ...]) -> None:
+def _score(
+    axis: plt.Axes, corners: np.ndarray, score: float, colour: str, shape: tuple[int, ...]
+) -> None:
     """Write a score above its box, or inside where the image ends."""
     x0, y0, _, _ = corners
     inside = y0 < 0.08 * shape[0]
-    axis.annotate(f"{score:.2f}", (min(x0, 0.9 * shape[1]) - 0.5, y0 - 0.5), xytext=(0.5, -1 if inside else 1),
-                  textcoords="offset points", va="top" if inside else "bottom", fontsize=6, color="black",
-                  bbox={"fc": colour, "ec": "none", "pad": 0.4}, annotation_clip=True)
+    axis.annotate(
+        f"{score:.2f}",
+        (min(x0, 0.9 * shape[1]) - 0.5, y0 - 0.5),
+        xytext=(0.5, -1 if inside else 1),
+        textcoords="offset points",
+        va="top" if inside else "bottom",
+        fontsize=6,
+        color="black",
+        bbox={"fc": colour, "ec": "none", "pad": 0.4},
+        annotation_clip=True,
+    )

@@ -1,4 +1,6 @@
-"""Figures 3 to 5 of MoE-Fusion: sources and fused images side by side, each with a red and a green part enlarged."""
+"""Figures 3 to 5 of MoE-Fusion: sources and fused images side by side, each with a red and a green
+part enlarged.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,15 @@ RED, GREEN = "#E2231A", "#00A651"
 GAP, TITLE = 0.06, 0.24  # inches
 
 
-def zooms(pictures: Mapping[str, np.ndarray], red: Sequence[int], green: Sequence[int], columns: int = 6,
-          width: float = 1.75) -> plt.Figure:
-    """Draw each picture with both boxes, and below it what is in them: the red part left, the green part right.
+def zooms(
+    pictures: Mapping[str, np.ndarray],
+    red: Sequence[int],
+    green: Sequence[int],
+    columns: int = 6,
+    width: float = 1.75,
+) -> plt.Figure:
+    """Draw each picture with both boxes, and below it what is in them: the red part left, the green
+    part right.
 
     Parameters
     ----------
@@ -35,7 +43,9 @@ def zooms(pictures: Mapping[str, np.ndarray], red: Sequence[int], green: Sequenc
     below = half * max(part[3] / part[2] for part in (red, green))
     size = columns * (width + GAP) - GAP, rows * (TITLE + tall + GAP / 2 + below + GAP)
     # Places are exact here. "none" instead of this engine would be forgotten by the first savefig.
-    figure = plt.figure(figsize=size, layout=PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True))
+    figure = plt.figure(
+        figsize=size, layout=PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True)
+    )
 
     def place(left: float, top: float, w: float, h: float) -> plt.Axes:
         axis = figure.add_axes((left / size[0], 1 - (top + h) / size[1], w / size[0], h / size[1]))
@@ -52,6 +62,6 @@ def zooms(pictures: Mapping[str, np.ndarray], red: Sequence[int], green: Sequenc
         for side, ((x, y, w, h), colour) in enumerate(((red, RED), (green, GREEN))):
             whole.add_patch(plt.Rectangle((x - 0.5, y - 0.5), w, h, fill=False, ec=colour, lw=1.3))
             part = place(left + side * (half + GAP / 2), top + tall + GAP / 2, half, half * h / w)
-            part.imshow(picture[y:y + h, x:x + w], vmin=0, vmax=255, aspect="auto")
+            part.imshow(picture[y : y + h, x : x + w], vmin=0, vmax=255, aspect="auto")
             part.spines[:].set(visible=True, color=colour, lw=1.6)
     return figure

@@ -1,4 +1,6 @@
-"""Figures of the multi-focus paper: transforms, optimisers, what the weight changes, running times."""
+"""Figures of the multi-focus paper: transforms, optimisers, what the weight changes, running
+times.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,11 @@ import pandas as pd
 from fusionlib.figures import COLOURS
 
 
-def pyramid(sources: Mapping[str, Sequence[np.ndarray]], chosen: Sequence[np.ndarray], name: str) -> plt.Figure:
-    """Draw the bands of two sources, finest first and the base last, and where a rule takes the first (figure 2).
+def pyramid(
+    sources: Mapping[str, Sequence[np.ndarray]], chosen: Sequence[np.ndarray], name: str
+) -> plt.Figure:
+    """Draw the bands of two sources, finest first and the base last, and where a rule takes the
+    first (figure 2).
 
     Parameters
     ----------
@@ -32,7 +37,9 @@ def pyramid(sources: Mapping[str, Sequence[np.ndarray]], chosen: Sequence[np.nda
             last = level == count - 1
             reach = np.quantile(np.abs(band), 0.99)
             axis.imshow(band, vmin=0 if last else -reach, vmax=255 if last else reach)
-            axis.set_title(f"{'base' if last else f'band {level + 1}'}, {band.shape[0]}x{band.shape[1]}")
+            axis.set_title(
+                f"{'base' if last else f'band {level + 1}'}, {band.shape[0]}x{band.shape[1]}"
+            )
         row[0].set_ylabel(title)
     for axis, mask in zip(axes[2], chosen, strict=False):
         axis.imshow(mask, vmin=0, vmax=1)
@@ -45,9 +52,13 @@ def pyramid(sources: Mapping[str, Sequence[np.ndarray]], chosen: Sequence[np.nda
     return figure
 
 
-def curvelets(windows: Sequence[Sequence[np.ndarray]], examples: Mapping[str, tuple[np.ndarray, np.ndarray]],
-              parts: Mapping[str, np.ndarray]) -> plt.Figure:
-    """Draw the tiling of the frequency plane, curvelets in frequency and in space, parts of a photograph (figure 3).
+def curvelets(
+    windows: Sequence[Sequence[np.ndarray]],
+    examples: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    parts: Mapping[str, np.ndarray],
+) -> plt.Figure:
+    """Draw the tiling of the frequency plane, curvelets in frequency and in space, parts of a
+    photograph (figure 3).
 
     Parameters
     ----------
@@ -68,14 +79,19 @@ def curvelets(windows: Sequence[Sequence[np.ndarray]], examples: Mapping[str, tu
     axes[0, 0].set_title("all wedges, frequency plane")
     # What the wedges leave is the base's; its middle coefficient is the image of that window.
     base = np.sqrt((1 - sum(window for wedges in windows for window in wedges)).clip(0))
-    shown = {"the base": (base, np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(base))).real), **examples}
+    shown = {
+        "the base": (base, np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(base))).real),
+        **examples,
+    }
     for column, (title, (window, curvelet)) in enumerate(shown.items()):
         if column:
             axes[0, column].imshow(np.sqrt(window.clip(0)), vmin=0, vmax=1)
             axes[0, column].set_title(f"{title}: one wedge")
         quarter = len(curvelet) // 4
         reach = np.abs(curvelet).max()
-        axes[1, column].imshow(curvelet[quarter:-quarter, quarter:-quarter], vmin=-reach, vmax=reach)
+        axes[1, column].imshow(
+            curvelet[quarter:-quarter, quarter:-quarter], vmin=-reach, vmax=reach
+        )
         axes[1, column].set_title(f"{title}: one coefficient")
     reach = np.quantile([np.abs(part) for part in list(parts.values())[1:]], 0.99)
     for number, (axis, (title, part)) in enumerate(zip(axes[2], parts.items(), strict=True)):
@@ -88,24 +104,37 @@ def curvelets(windows: Sequence[Sequence[np.ndarray]], examples: Mapping[str, tu
 
 
 def objectives(curves: Mapping[str, pd.DataFrame], columns: int = 3) -> plt.Figure:
-    """Draw how the terms of eq. (17) change with the weight, a panel a pair; the marker is the optimum of f.
+    """Draw how the terms of eq. (17) change with the weight, a panel a pair; the marker is the
+    optimum of f.
 
     Parameters
     ----------
     curves : {pair: frame with the columns w, CC, EN, 1/RMSE, f}
     """
     rows = -(-len(curves) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(2.75 * columns, 1.9 * rows), squeeze=False, sharex=True)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(2.75 * columns, 1.9 * rows), squeeze=False, sharex=True
+    )
     for axis, (name, curve) in zip(axes.flat, curves.items(), strict=False):
         middle = curve.iloc[(curve["w"] - 0.5).abs().argmin()]
         for term, colour in zip(["EN", "CC", "1/RMSE"], COLOURS, strict=False):
-            axis.plot(curve["w"], 1e3 * (curve[term] - middle[term]), color=colour, lw=1, label=term)
-        axis.plot(curve["w"], 1e3 * (curve["f"] - middle["f"]), color="black", lw=1.4, label="f, their sum")
+            axis.plot(
+                curve["w"], 1e3 * (curve[term] - middle[term]), color=colour, lw=1, label=term
+            )
+        axis.plot(
+            curve["w"],
+            1e3 * (curve["f"] - middle["f"]),
+            color="black",
+            lw=1.4,
+            label="f, their sum",
+        )
         best = curve.loc[curve["f"].idxmax()]
-        axis.plot(best["w"], 1e3 * (best["f"] - middle["f"]), "o", color="black", ms=4, clip_on=False)
+        axis.plot(
+            best["w"], 1e3 * (best["f"] - middle["f"]), "o", color="black", ms=4, clip_on=False
+        )
         axis.set(title=name, xticks=[0, 0.5, 1])
         axis.locator_params(axis="y", nbins=4)
-    for axis in axes.flat[len(curves):]:
+    for axis in axes.flat[len(curves) :]:
         axis.axis("off")
     for axis in axes[:, 0]:
         axis.set_ylabel("change, 1/1000")
@@ -115,7 +144,8 @@ def objectives(curves: Mapping[str, pd.DataFrame], columns: int = 3) -> plt.Figu
 
 
 def swarms(runs: Mapping[str, tuple[np.ndarray, np.ndarray]], best: float) -> plt.Figure:
-    """Draw where the candidates of searches are at each iteration, and how far their best value is from the optimum.
+    """Draw where the candidates of searches are at each iteration, and how far their best value is
+    from the optimum.
 
     Parameters
     ----------
@@ -123,14 +153,25 @@ def swarms(runs: Mapping[str, tuple[np.ndarray, np.ndarray]], best: float) -> pl
     best : float
         The exact optimum's weight.
     """
-    figure, axes = plt.subplots(2, len(runs), figsize=(2.3 * len(runs), 4.2), sharex=True, sharey="row", squeeze=False)
+    figure, axes = plt.subplots(
+        2, len(runs), figsize=(2.3 * len(runs), 4.2), sharex=True, sharey="row", squeeze=False
+    )
     for column, (title, (weights, gap)) in enumerate(runs.items()):
         when = np.arange(len(weights))
         axes[0, column].axhline(best, color=COLOURS[1], lw=1)
-        axes[0, column].plot(np.repeat(when, weights.shape[1]), weights.ravel(), ".", color=COLOURS[0], ms=2, alpha=0.5)
+        axes[0, column].plot(
+            np.repeat(when, weights.shape[1]),
+            weights.ravel(),
+            ".",
+            color=COLOURS[0],
+            ms=2,
+            alpha=0.5,
+        )
         axes[0, column].set_title(title)
         axes[1, column].plot(when, np.maximum(gap, 1e-16), color=COLOURS[0])
-    axes[0, 0].set(xticks=[0, len(when) // 2, len(when) - 1], yticks=[0, 0.5, 1], ylabel="w of every candidate")
+    axes[0, 0].set(
+        xticks=[0, len(when) // 2, len(when) - 1], yticks=[0, 0.5, 1], ylabel="w of every candidate"
+    )
     axes[1, 0].set(yscale="log", ylabel="optimum minus best value")
     axes[1, 0].yaxis.set_major_locator(matplotlib.ticker.LogLocator(numticks=6))
     axes[1, 0].yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
@@ -138,8 +179,11 @@ def swarms(runs: Mapping[str, tuple[np.ndarray, np.ndarray]], best: float) -> pl
     return figure
 
 
-def simplex(alphas: np.ndarray, panels: Mapping[str, np.ndarray], marked: tuple[float, float, float]) -> plt.Figure:
-    """Draw values over the weights of the objective: CC at the left corner, EN at the right, 1/RMSE at the top.
+def simplex(
+    alphas: np.ndarray, panels: Mapping[str, np.ndarray], marked: tuple[float, float, float]
+) -> plt.Figure:
+    """Draw values over the weights of the objective: CC at the left corner, EN at the right, 1/RMSE
+    at the top.
 
     Parameters
     ----------
@@ -155,9 +199,17 @@ def simplex(alphas: np.ndarray, panels: Mapping[str, np.ndarray], marked: tuple[
     for axis, (title, values) in zip(axes.flat, panels.items(), strict=True):
         shown = axis.scatter(x, y, c=values, s=42, marker="h", cmap="viridis", linewidths=0)
         axis.plot(*(np.array(marked) @ corners), "o", ms=11, mfc="none", mec="#D55E00", mew=2)
-        for corner, name, up in zip(corners, ("CC only", "EN only", "1/RMSE only"), (-1, -1, 1), strict=True):
-            axis.annotate(name, corner, xytext=(0, 8 * up), textcoords="offset points", ha="center",
-                          va="bottom" if up > 0 else "top")
+        for corner, name, up in zip(
+            corners, ("CC only", "EN only", "1/RMSE only"), (-1, -1, 1), strict=True
+        ):
+            axis.annotate(
+                name,
+                corner,
+                xytext=(0, 8 * up),
+                textcoords="offset points",
+                ha="center",
+                va="bottom" if up > 0 else "top",
+            )
         axis.set_title(title, pad=16)
         axis.set(aspect="equal", xlim=(-0.12, 1.12), ylim=(-0.1, 0.96), xticks=[], yticks=[])
         axis.axis("off")
@@ -171,18 +223,34 @@ def changes(panels: Mapping[str, pd.DataFrame], unit: str) -> plt.Figure:
     Parameters
     ----------
     panels : {title: DataFrame of changes}
-        One index; a series may lack pairs (NaN). The scale is linear near zero and logarithmic beyond.
+        One index; a series may lack pairs (NaN). The scale is linear near zero and logarithmic
+        beyond.
     unit : str
         Label below.
     """
     names = list(next(iter(panels.values())).index)
-    figure, axes = plt.subplots(1, len(panels), figsize=(1.2 + 3.1 * len(panels), 1.1 + 0.19 * len(names)), sharex=True,
-                                sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        1,
+        len(panels),
+        figsize=(1.2 + 3.1 * len(panels), 1.1 + 0.19 * len(names)),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+    )
     for axis, (title, frame) in zip(axes.flat, panels.items(), strict=True):
         axis.axvline(0, color="0.6", lw=0.8)
         for (name, values), marker, colour in zip(frame.items(), "oxs^dv", COLOURS, strict=False):
-            axis.plot(values, np.arange(len(names)), marker, color=colour, label=name, ms=4.5, mfc="none", mew=1.3,
-                      clip_on=False)
+            axis.plot(
+                values,
+                np.arange(len(names)),
+                marker,
+                color=colour,
+                label=name,
+                ms=4.5,
+                mfc="none",
+                mew=1.3,
+                clip_on=False,
+            )
         axis.set(title=title, xlabel=unit)
         axis.grid(axis="y", color="0.92")
     axes[0, 0].set_yticks(np.arange(len(names)), names)
@@ -195,14 +263,22 @@ def changes(panels: Mapping[str, pd.DataFrame], unit: str) -> plt.Figure:
 
 
 def times(seconds: pd.DataFrame) -> plt.Figure:
-    """Draw seconds of methods (columns) against the side of the image in pixels (rows) on logarithmic scales."""
+    """Draw seconds of methods (columns) against the side of the image in pixels (rows) on
+    logarithmic scales.
+    """
     figure, axis = plt.subplots(figsize=(4.6, 3.1))
     for (name, values), marker, colour in zip(seconds.items(), "oxs^dv", COLOURS, strict=False):
         axis.plot(values.index, values, marker + "-", color=colour, label=name, ms=4.5, lw=1)
-    axis.set(xscale="log", yscale="log", xlabel="height and width in pixels", ylabel="seconds for a fusion")
+    axis.set(
+        xscale="log",
+        yscale="log",
+        xlabel="height and width in pixels",
+        ylabel="seconds for a fusion",
+    )
     axis.set_xticks(seconds.index, list(map(str, seconds.index)))
     axis.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
-    axis.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))  # close enough for two labels at least
+    # close enough for two labels at least
+    axis.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
     axis.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))

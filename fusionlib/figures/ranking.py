@@ -1,4 +1,6 @@
-"""Figures of comparisons: which methods differ by more than chance, and where they stand beside printed numbers."""
+"""Figures of comparisons: which methods differ by more than chance, and where they stand beside
+printed numbers.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ GRAY = "0.45"  # of rows that need no method
 
 
 def critical_difference(ranks: Ranks, plain: Collection[str] = (), title: str = "") -> plt.Figure:
-    """Draw mean ranks on a line, and a bar over each group of methods that Nemenyi's test does not tell apart.
+    """Draw mean ranks on a line, and a bar over each group of methods that Nemenyi's test does not
+    tell apart.
 
     Parameters
     ----------
@@ -39,27 +42,49 @@ def critical_difference(ranks: Ranks, plain: Collection[str] = (), title: str = 
     axis.text(k + 0.2, 0, "mean rank, 1 is best", va="center")
     # The length of the critical difference, above the scale.
     if k > 1:
-        axis.plot([1, 1 + ranks.difference], [-2.0, -2.0], color=COLOURS[1], lw=2, solid_capstyle="butt")
-        axis.text(1 + ranks.difference + 0.05 * k, -2.0, f"critical difference {ranks.difference:.2f}", color=COLOURS[1],
-                  va="center")
+        axis.plot(
+            [1, 1 + ranks.difference], [-2.0, -2.0], color=COLOURS[1], lw=2, solid_capstyle="butt"
+        )
+        axis.text(
+            1 + ranks.difference + 0.05 * k,
+            -2.0,
+            f"critical difference {ranks.difference:.2f}",
+            color=COLOURS[1],
+            va="center",
+        )
     for number, group in enumerate(ranks.groups):
         y = bar * (number + 1)
-        axis.plot([mean[group[0]] - 0.03, mean[group[-1]] + 0.03], [y, y], color=COLOURS[0], lw=3, solid_capstyle="butt")
+        axis.plot(
+            [mean[group[0]] - 0.03, mean[group[-1]] + 0.03],
+            [y, y],
+            color=COLOURS[0],
+            lw=3,
+            solid_capstyle="butt",
+        )
     for number, (name, rank) in enumerate(mean.items()):
         first = number < left
         y = top + step * ((number if first else k - 1 - number) + 0.5)
         end = 0.8 if first else k + 0.2
         colour = GRAY if name in plain else "black"
         axis.plot([rank, rank, end], [0, y, y], color=colour, lw=0.8)
-        axis.text(end + (-0.015 if first else 0.015) * k, y, f"{name}  {rank:.2f}" if first else f"{rank:.2f}  {name}",
-                  ha="right" if first else "left", va="center", color=colour)
+        axis.text(
+            end + (-0.015 if first else 0.015) * k,
+            y,
+            f"{name}  {rank:.2f}" if first else f"{rank:.2f}  {name}",
+            ha="right" if first else "left",
+            va="center",
+            color=colour,
+        )
     if title:
         figure.suptitle(title)
     return figure
 
 
-def intervals(frame: pd.DataFrame, spans: pd.DataFrame, plain: Collection[str] = (), columns: int = 4) -> plt.Figure:
-    """Draw each method's mean with its interval, a panel a metric; the shaded range is what a paper prints.
+def intervals(
+    frame: pd.DataFrame, spans: pd.DataFrame, plain: Collection[str] = (), columns: int = 4
+) -> plt.Figure:
+    """Draw each method's mean with its interval, a panel a metric; the shaded range is what a paper
+    prints.
 
     Parameters
     ----------
@@ -70,7 +95,9 @@ def intervals(frame: pd.DataFrame, spans: pd.DataFrame, plain: Collection[str] =
     """
     metrics, names = list(dict.fromkeys(frame["metric"])), list(dict.fromkeys(frame["method"]))
     rows = -(-len(metrics) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(9, rows * (0.75 + 0.17 * len(names))), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(9, rows * (0.75 + 0.17 * len(names))), sharey=True, squeeze=False
+    )
     for axis, metric in zip(axes.flat, metrics, strict=False):
         if metric in spans.index:
             axis.axvspan(*spans.loc[metric, ["min", "max"]], color="0.88", lw=0)
@@ -85,7 +112,7 @@ def intervals(frame: pd.DataFrame, spans: pd.DataFrame, plain: Collection[str] =
     axes[0, 0].set(yticks=range(len(names)), ylim=(len(names) - 0.4, -0.6))
     for axis in axes[:, 0]:
         axis.set_yticks(range(len(names)), names)
-    for axis in axes.flat[len(metrics):]:
+    for axis in axes.flat[len(metrics) :]:
         axis.axis("off")
     return figure
 
@@ -101,10 +128,20 @@ def rank_table(mean_ranks: pd.DataFrame, plain: Collection[str] = ()) -> plt.Fig
     """
     k, width = mean_ranks.shape
     figure, axis = plt.subplots(figsize=(1.6 + 0.62 * width, 0.6 + 0.25 * k))
-    shown = axis.imshow(mean_ranks.to_numpy(dtype=float), cmap="Blues_r", vmin=1, vmax=k + 0.15 * k, aspect="auto")
+    shown = axis.imshow(
+        mean_ranks.to_numpy(dtype=float), cmap="Blues_r", vmin=1, vmax=k + 0.15 * k, aspect="auto"
+    )
     for (y, x), value in np.ndenumerate(mean_ranks.to_numpy(dtype=float)):
         dark = np.dot(shown.to_rgba(value)[:3], [0.299, 0.587, 0.114]) < 0.55
-        axis.text(x, y, f"{value:.1f}", ha="center", va="center", color="white" if dark else "black", fontsize=8)
+        axis.text(
+            x,
+            y,
+            f"{value:.1f}",
+            ha="center",
+            va="center",
+            color="white" if dark else "black",
+            fontsize=8,
+        )
     axis.set_xticks(range(width), mean_ranks.columns)
     axis.set_yticks(range(k), mean_ranks.index)
     for label in axis.get_yticklabels():

@@ -11,7 +11,8 @@ import numpy as np
 
 from fusionlib import images
 
-# Only contrast counts, and each pixel comes from one source: the setting that its manual gives for focus stacks.
+# Only contrast counts, and each pixel comes from one source: the setting that its manual gives for
+# focus stacks.
 ENFUSE = ("--contrast-weight=1", "--exposure-weight=0", "--saturation-weight=0", "--hard-mask")
 
 
@@ -20,7 +21,9 @@ def installed(program: str) -> bool:
     return shutil.which(program) is not None
 
 
-def enfuse(a: np.ndarray, b: np.ndarray, options: tuple[str, ...] = ENFUSE, seconds: float = 120) -> np.ndarray:
+def enfuse(
+    a: np.ndarray, b: np.ndarray, options: tuple[str, ...] = ENFUSE, seconds: float = 120
+) -> np.ndarray:
     """Fuse two images of one size by the program enfuse, (H, W) or (H, W, 3) uint8.
 
     Parameters
@@ -39,20 +42,33 @@ def enfuse(a: np.ndarray, b: np.ndarray, options: tuple[str, ...] = ENFUSE, seco
     """
     a, b = images.check_pair(a, b)
     if not installed("enfuse"):
-        raise FileNotFoundError("enfuse: expected the program on the search path, found none; distributions package it "
-                                "as enfuse or within hugin")
+        raise FileNotFoundError(
+            "enfuse: expected the program on the search path, found none; distributions package it "
+            "as enfuse or within hugin"
+        )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        sources = [images.write(folder / f"{side}.png", image) for side, image in (("a", a), ("b", b))]
+        sources = [
+            images.write(folder / f"{side}.png", image) for side, image in (("a", a), ("b", b))
+        ]
         out = folder / "fused.png"
         try:
-            done = subprocess.run(["enfuse", *options, "-o", str(out), *map(str, sources)], capture_output=True,
-                                  text=True, timeout=seconds, stdin=subprocess.DEVNULL)
+            done = subprocess.run(
+                ["enfuse", *options, "-o", str(out), *map(str, sources)],
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                stdin=subprocess.DEVNULL,
+            )
         except subprocess.TimeoutExpired:
-            raise RuntimeError(f"enfuse: expected a result within {seconds:g} s, got none") from None
+            raise RuntimeError(
+                f"enfuse: expected a result within {seconds:g} s, got none"
+            ) from None
         if done.returncode or not out.is_file():
             reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise RuntimeError(f"enfuse: expected a fused image, got exit code {done.returncode}: {reason}")
+            raise RuntimeError(
+                f"enfuse: expected a fused image, got exit code {done.returncode}: {reason}"
+            )
         fused = images.read(out)
     if fused.shape != a.shape:
         # Fully transparent margins are cut off by the program; sources without alpha have none.

@@ -1,7 +1,8 @@
-"""Methods that need weights: the compared networks with their authors' weights, and MoE-Fusion with ours.
+"""Methods that need weights: the compared networks with their authors' weights, and MoE-Fusion with
+ours.
 
-Each is a function ``(ya, yb, planes, **parameters) -> (fused planes, info)``, see :mod:`fusionlib.methods`. Importing this
-module does not import torch.
+Each is a function ``(ya, yb, planes, **parameters) -> (fused planes, info)``, see
+:mod:`fusionlib.methods`. Importing this module does not import torch.
 """
 
 from __future__ import annotations
@@ -26,15 +27,18 @@ class Learned:
     weights : path or None
         Folder with the official files; the user's cache where None.
     variant : str
-        One of the network's; with "-own-luma" behind it a coloured visible image is handed over as it is and the
-        network's own conversion gives and takes the luma (PIAFusion).
+        One of the network's; with "-own-luma" behind it a coloured visible image is handed over as
+        it is and the network's own conversion gives and takes the luma (PIAFusion).
     """
 
     takes_uint8 = True
 
     def __init__(self, name: str, variant: str, weights: str | Path | None, device: str):
         self.name, self.variant, self.weights, self.device = name, variant, weights, device
-        self.__doc__ = f"Compared network of MoE-Fusion's tables, {compared(name).variants[self._network_variant].says}."
+        self.__doc__ = (
+            "Compared network of MoE-Fusion's tables,"
+            f" {compared(name).variants[self._network_variant].says}."
+        )
 
     @property
     def _network_variant(self) -> str:
@@ -50,7 +54,9 @@ class Learned:
         """The network; FileNotFoundError says what to get, from whom, and where to put it."""
         from fusionlib.runs import device_name
 
-        return compared(self.name).load(self._network_variant, self.weights, device=device_name(self.device))
+        return compared(self.name).load(
+            self._network_variant, self.weights, device=device_name(self.device)
+        )
 
     def __call__(self, ya: np.ndarray, yb: np.ndarray, planes: Planes):
         return [self.network.fuse(ya, yb)], {}
@@ -62,17 +68,20 @@ def compared(name: str):
 
 
 MOE_FUSION = "MoE-Fusion"
-ARTEFACT = "reports/reference/smoke/training"  # below the repository: a small model trained on generated scenes
+# below the repository: a small model trained on generated scenes
+ARTEFACT = "reports/reference/smoke/training"
 
 
 class Trained:
-    """MoE-Fusion with weights of :func:`fusionlib.training.train`, loaded at the first use; its authors published none.
+    """MoE-Fusion with weights of :func:`fusionlib.training.train`, loaded at the first use; its
+    authors published none.
 
     Parameters
     ----------
     folder : path or None
-        Of the training; None takes the small model that comes with the suite, trained on generated scenes in about a
-        minute: it shows that everything works and is no substitute for a training on photographs.
+        Of the training; None takes the small model that comes with the suite, trained on generated
+        scenes in about a minute: it shows that everything works and is no substitute for a training
+        on photographs.
     """
 
     takes_uint8 = True
@@ -82,7 +91,9 @@ class Trained:
 
     @cached_property
     def network(self):
-        """The :class:`fusionlib.training.model.Model`; FileNotFoundError says where it was looked for."""
+        """The :class:`fusionlib.training.model.Model`; FileNotFoundError says where it was looked
+        for.
+        """
         from fusionlib.training.model import load
 
         return load(self.folder, self.device)

@@ -21,11 +21,13 @@ def inner(x: np.ndarray, y: np.ndarray) -> int | float:
 
 
 def strips(length: int, width: int, window: int) -> Iterator[slice]:
-    """Cut an axis of an image into overlapping strips: the 'valid' windows of one follow those of the last.
+    """Cut an axis of an image into overlapping strips: the 'valid' windows of one follow those of
+    the last.
 
-    A strip starts at an even index. It has about 32 000 pixels, few enough for the processor's cache and for an
-    allocator that then need not ask the system for memory, which costs more than the arithmetic. (Not the tiles of
-    ``fusionlib.networks``, of which metrics know nothing: these have no halo but a window that ends inside.)
+    A strip starts at an even index. It has about 32 000 pixels, few enough for the processor's
+    cache and for an allocator that then need not ask the system for memory, which costs more than
+    the arithmetic. (Not the tiles of ``fusionlib.networks``, of which metrics know nothing: these
+    have no halo but a window that ends inside.)
 
     Parameters
     ----------

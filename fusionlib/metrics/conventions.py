@@ -1,6 +1,7 @@
 """What each metric is, convention by convention: a table of data, no code of its own.
 
-One name stands for several definitions in the literature. A convention fixes one definition for every name::
+One name stands for several definitions in the literature. A convention fixes one definition for
+every name::
 
     CONVENTIONS["moe-fusion"]["SD"]             # a sentence (a string)
     CONVENTIONS["moe-fusion"]["SD"].function    # standard_deviation
@@ -11,8 +12,8 @@ The conventions
 standard
     The textbook: real arithmetic on 0..255, no merged bins, decibels and SSIM as defined.
 moe-fusion
-    The evaluator behind the tables of Cao et al. 2023 (its state before March 2023): 8-bit arithmetic in SD and VIF,
-    images on [0, 1] in SF and Qabf.
+    The evaluator behind the tables of Cao et al. 2023 (its state before March 2023): 8-bit
+    arithmetic in SD and VIF, images on [0, 1] in SF and Qabf.
 multi-focus
     Tables 1 and A-1 to A-3 of Abas & Baykan 2021, and the terms of their objective.
 cddfuse
@@ -27,25 +28,26 @@ Variants that are no convention here, so that a reader recognises them
 MI lower by the factor ln 2 = 0.693
     Natural logarithm: ``mutual_information(..., base=math.e)``.
 VIFF (0.42 where VIF summed over the sources is 0.54 or 0.63)
-    Han et al. 2013, which papers cite for VIF: noise 0.005 * 255^2, in each window the source of smaller gain, scales
-    weighted (1, 0, 0.15, 1) / 2.15.
+    Han et al. 2013, which papers cite for VIF: noise 0.005 * 255^2, in each window the source of
+    smaller gain, scales weighted (1, 0, 0.15, 1) / 2.15.
 VIF of 0.46 where it should be 0.22 for one source
     Images on [0, 1] given to code for 0..255; the noise variance 2 then drowns everything.
 SD of 10 in one paper and 45 in the next
     8-bit arithmetic: ``standard_deviation(..., arithmetic="uint8")``. SD from a sample: ``ddof=1``.
 SF of 9 or 0.035
-    Images on 0..255 or [0, 1] (``white``); both sums divided by all pixels lower it by 0.1 to 1 % (``divisor``).
+    Images on 0..255 or [0, 1] (``white``); both sums divided by all pixels lower it by 0.1 to 1 %
+    (``divisor``).
 AG 27 % higher
     Forward differences; 0.4 to 3 % lower: the sum divided by all pixels.
 Qabf that differs in the third digit between two environments
-    On [0, 1] the order in which a convolution adds its taps decides ties, up to 0.02; Qabf of 0.97479 at most: ties
-    count 1; Qabf near 0.93 where others have 0.83: Petrovic's constants.
+    On [0, 1] the order in which a convolution adds its taps decides ties, up to 0.02; Qabf of
+    0.97479 at most: ties count 1; Qabf near 0.93 where others have 0.83: Petrovic's constants.
 PSNR above 60 dB for ordinary images
-    MSE of images on [0, 1] with peak 255: 48.13 dB too high. PSNR of 52 to 56 dB with RMSE below 1: the root of the
-    summed squares divided by the pixel count.
+    MSE of images on [0, 1] with peak 255: 48.13 dB too high. PSNR of 52 to 56 dB with RMSE below 1:
+    the root of the summed squares divided by the pixel count.
 SSIM of 1.07 where the sum over two sources is 1.52
-    Data range 2, a library's default for floats; ``ssim(..., data_range=2)``. Below 1: 7 x 7 uniform or 11 x 11
-    Gaussian window, downsampled or not, differ by 0.03.
+    Data range 2, a library's default for floats; ``ssim(..., data_range=2)``. Below 1: 7 x 7
+    uniform or 11 x 11 Gaussian window, downsampled or not, differ by 0.03.
 """
 
 from __future__ import annotations
@@ -58,7 +60,12 @@ from typing import TYPE_CHECKING
 
 from fusionlib.metrics.correlation import correlation, scd, standard_deviation
 from fusionlib.metrics.fidelity import ssim, vif
-from fusionlib.metrics.gradient import average_gradient, qabf_petrovic, qabf_xydeas, spatial_frequency
+from fusionlib.metrics.gradient import (
+    average_gradient,
+    qabf_petrovic,
+    qabf_xydeas,
+    spatial_frequency,
+)
 from fusionlib.metrics.information import entropy, mutual_information
 from fusionlib.metrics.reference import mse, psnr, rmse
 
@@ -76,7 +83,8 @@ class Metric(str):
     function : callable
         Called as ``function(fused, *images, **options)``.
     images : str
-        What it is computed from beside the fused image: "none", "sources", "reference", or "either" of the last two.
+        What it is computed from beside the fused image: "none", "sources", "reference", or "either"
+        of the last two.
     options : mapping
     """
 
@@ -84,7 +92,9 @@ class Metric(str):
     images: str
     options: Mapping[str, object]
 
-    def __new__(cls, sentence: str, function: Callable[..., float], images: str, **options: object) -> Metric:
+    def __new__(
+        cls, sentence: str, function: Callable[..., float], images: str, **options: object
+    ) -> Metric:
         metric = super().__new__(cls, sentence)
         metric.function, metric.images, metric.options = function, images, MappingProxyType(options)
         return metric
@@ -98,150 +108,327 @@ class Metric(str):
 
 
 _EN = Metric("Entropy of the fused image's 256-bin histogram, in bits.", entropy, "none")
-_SF = Metric("Root of the mean squared vertical plus the mean squared horizontal difference, gray levels 0..255.",
-             spatial_frequency, "none")
-_SD = Metric("Population standard deviation of the fused image, gray levels 0..255.", standard_deviation, "none")
-_MI = Metric("Mutual information of the fused image with each source, 256 bins, in bits, summed over both sources.",
-             mutual_information, "sources")
-_MI_NATS = Metric("Mutual information of the fused image with each source, 256 bins, in nats (0.693 of the value in "
-                  "bits), summed over both sources.", mutual_information, "sources", base=math.e)
-_AG = Metric("Mean gradient sqrt((gx^2 + gy^2) / 2) by central differences over all pixels, gray levels 0..255, the "
-             "sum divided by (H-1)(W-1).", average_gradient, "none")
+_SF = Metric(
+    "Root of the mean squared vertical plus the mean squared horizontal difference, gray levels"
+    " 0..255.",
+    spatial_frequency,
+    "none",
+)
+_SD = Metric(
+    "Population standard deviation of the fused image, gray levels 0..255.",
+    standard_deviation,
+    "none",
+)
+_MI = Metric(
+    "Mutual information of the fused image with each source, 256 bins, in bits, summed over both"
+    " sources.",
+    mutual_information,
+    "sources",
+)
+_MI_NATS = Metric(
+    "Mutual information of the fused image with each source, 256 bins, in nats (0.693 of the value"
+    " in bits), summed over both sources.",
+    mutual_information,
+    "sources",
+    base=math.e,
+)
+_AG = Metric(
+    "Mean gradient sqrt((gx^2 + gy^2) / 2) by central differences over all pixels, gray levels"
+    " 0..255, the sum divided by (H-1)(W-1).",
+    average_gradient,
+    "none",
+)
 _SCD = Metric("Correlation of F - B with A plus correlation of F - A with B.", scd, "sources")
-_QABF = Metric("Xydeas and Petrovic's edge preservation with their constants of 2000 (0.9994, 15, 0.5; 0.9879, 22, "
-               "0.8), Sobel with zero padding on 0..255, equal gradients counted as the gradient itself, at most "
-               "0.9753.", qabf_xydeas, "sources")
-_CC = Metric("Pearson correlation of the fused image with each source, averaged over both sources.",
-             correlation, "sources")
+_QABF = Metric(
+    "Xydeas and Petrovic's edge preservation with their constants of 2000 (0.9994, 15, 0.5; 0.9879,"
+    " 22, 0.8), Sobel with zero padding on 0..255, equal gradients counted as the gradient itself,"
+    " at most 0.9753.",
+    qabf_xydeas,
+    "sources",
+)
+_CC = Metric(
+    "Pearson correlation of the fused image with each source, averaged over both sources.",
+    correlation,
+    "sources",
+)
 
 CONVENTIONS: dict[str, dict[str, Metric]] = {
     "moe-fusion": {
         "EN": _EN,
-        "SF": Metric("Root of the mean squared vertical plus the mean squared horizontal difference, gray levels on "
-                     "[0, 1].", spatial_frequency, "none", white=1.0),
-        "SD": Metric("Root mean square of F - mean in 8-bit arithmetic (negative differences count 0, squares stop at "
-                     "255), an area fraction below 15.97 rather than a standard deviation.",
-                     standard_deviation, "none", arithmetic="uint8"),
-        "MI": Metric("Mutual information in bits with gray levels 254 and 255 merged in the joint histogram only, "
-                     "summed over both sources.", mutual_information, "sources", merge_top=True),
-        "VIF": Metric("Pixel-domain visual information fidelity summed over both sources, with products that saturate "
-                      "at 255 on the first of four scales, which leaves about three.",
-                      vif, "sources", arithmetic="uint8"),
+        "SF": Metric(
+            "Root of the mean squared vertical plus the mean squared horizontal difference, gray"
+            " levels on [0, 1].",
+            spatial_frequency,
+            "none",
+            white=1.0,
+        ),
+        "SD": Metric(
+            "Root mean square of F - mean in 8-bit arithmetic (negative differences count 0,"
+            " squares stop at 255), an area fraction below 15.97 rather than a standard deviation.",
+            standard_deviation,
+            "none",
+            arithmetic="uint8",
+        ),
+        "MI": Metric(
+            "Mutual information in bits with gray levels 254 and 255 merged in the joint histogram"
+            " only, summed over both sources.",
+            mutual_information,
+            "sources",
+            merge_top=True,
+        ),
+        "VIF": Metric(
+            "Pixel-domain visual information fidelity summed over both sources, with products that"
+            " saturate at 255 on the first of four scales, which leaves about three.",
+            vif,
+            "sources",
+            arithmetic="uint8",
+        ),
         "AG": _AG,
         "SCD": _SCD,
-        "Qabf": Metric("Xydeas and Petrovic's edge preservation with their constants of 2000, Sobel with zero padding "
-                       "on [0, 1] in a fixed order of summation, equal gradients counted as the gradient itself, which"
-                       " punishes exact copying.", qabf_xydeas, "sources", white=1.0),
+        "Qabf": Metric(
+            "Xydeas and Petrovic's edge preservation with their constants of 2000, Sobel with zero"
+            " padding on [0, 1] in a fixed order of summation, equal gradients counted as the"
+            " gradient itself, which punishes exact copying.",
+            qabf_xydeas,
+            "sources",
+            white=1.0,
+        ),
         "CC": _CC,
-        "MSE": Metric("Mean squared difference on [0, 1], averaged over both sources.", mse, "sources", white=1.0),
-        "PSNR": Metric("20 log10(255 / sqrt(MSE)) with the MSE of images on [0, 1]: 48.13 dB above the true PSNR.",
-                       psnr, "sources", white=1.0),
+        "MSE": Metric(
+            "Mean squared difference on [0, 1], averaged over both sources.",
+            mse,
+            "sources",
+            white=1.0,
+        ),
+        "PSNR": Metric(
+            "20 log10(255 / sqrt(MSE)) with the MSE of images on [0, 1]: 48.13 dB above the true"
+            " PSNR.",
+            psnr,
+            "sources",
+            white=1.0,
+        ),
     },
     "standard": {
         "EN": _EN,
         "SF": _SF,
         "SD": _SD,
         "MI": _MI,
-        "VIF": Metric("Sheikh and Bovik's pixel-domain visual information fidelity, four scales on 0..255, summed over"
-                      " both sources; against a reference 1 for an identical image.", vif, "either"),
+        "VIF": Metric(
+            "Sheikh and Bovik's pixel-domain visual information fidelity, four scales on 0..255,"
+            " summed over both sources; against a reference 1 for an identical image.",
+            vif,
+            "either",
+        ),
         "AG": _AG,
         "SCD": _SCD,
         "Qabf": _QABF,
-        "CC": Metric("Pearson correlation with the reference, or averaged over both sources.", correlation, "either"),
-        "MSE": Metric("Mean squared difference from the reference, or averaged over both sources, gray levels 0..255.",
-                      mse, "either"),
-        # ASSUMPTION: over two sources the standard RMSE and PSNR come from the mean MSE, so that the three agree.
-        "RMSE": Metric("Root of the MSE (over two sources: of their mean MSE), gray levels 0..255.", rmse, "either"),
-        "PSNR": Metric("10 log10(255^2 / MSE) in dB (over two sources: of their mean MSE).", psnr, "either"),
-        # ASSUMPTION: over two sources the standard SSIM is their mean, so that 1 stays the value of identical images.
-        "SSIM": Metric("Wang's SSIM, 11 x 11 Gaussian window of sigma 1.5 inside the image, data range 255, not "
-                       "downsampled, with the reference or averaged over both sources.", ssim, "either"),
+        "CC": Metric(
+            "Pearson correlation with the reference, or averaged over both sources.",
+            correlation,
+            "either",
+        ),
+        "MSE": Metric(
+            "Mean squared difference from the reference, or averaged over both sources, gray levels"
+            " 0..255.",
+            mse,
+            "either",
+        ),
+        # ASSUMPTION: over two sources the standard RMSE and PSNR come from the mean MSE, so that
+        # the three agree.
+        "RMSE": Metric(
+            "Root of the MSE (over two sources: of their mean MSE), gray levels 0..255.",
+            rmse,
+            "either",
+        ),
+        "PSNR": Metric(
+            "10 log10(255^2 / MSE) in dB (over two sources: of their mean MSE).", psnr, "either"
+        ),
+        # ASSUMPTION: over two sources the standard SSIM is their mean, so that 1 stays the value of
+        # identical images.
+        "SSIM": Metric(
+            "Wang's SSIM, 11 x 11 Gaussian window of sigma 1.5 inside the image, data range 255,"
+            " not downsampled, with the reference or averaged over both sources.",
+            ssim,
+            "either",
+        ),
     },
     "multi-focus": {
         "EN": _EN,
-        "MI": Metric("Fusion factor, eq. (24): mutual information (256 bins, in bits) of the fused image with each "
-                     "source, summed over both sources.", mutual_information, "sources"),
-        "Qabf": Metric("Eq. (23) with Petrovic's later constants (0.9999, 19, 0.5; 0.9995, 22, 0.5; weight g^1.5 from "
-                       "g = 2), Sobel / 8 with reflected borders.", qabf_petrovic, "sources"),
-        "CC": Metric("Pearson correlation with the reference, eq. (19), or averaged over both sources as in the "
-                     "objective, eq. (14).", correlation, "either"),
-        "MSE": Metric("Mean squared difference from the reference on 0..255, the square of eq. (18).",
-                      mse, "reference"),
-        "RMSE": Metric("Root mean squared difference from the reference, eq. (18), or the mean of its values for both "
-                       "sources as in the objective, eq. (16) with both roots, gray levels 0..255.",
-                       rmse, "either", average="roots"),
-        # ASSUMPTION: eq. (20) of the multi-focus paper is read with log10 and L = 256; its PSNR column fits no base.
-        "PSNR": Metric("10 log10((L - 1)^2 / RMSE^2) against the reference with L = 256, eq. (20), in dB.",
-                       psnr, "reference"),
-        # ASSUMPTION: the multi-focus paper names reference and sources for SSIM; the reference, eq. (22), is taken.
-        "SSIM": Metric("Wang's SSIM with the reference, eq. (22): 11 x 11 Gaussian window of sigma 1.5 inside the "
-                       "image, data range 255.", ssim, "reference"),
+        "MI": Metric(
+            "Fusion factor, eq. (24): mutual information (256 bins, in bits) of the fused image"
+            " with each source, summed over both sources.",
+            mutual_information,
+            "sources",
+        ),
+        "Qabf": Metric(
+            "Eq. (23) with Petrovic's later constants (0.9999, 19, 0.5; 0.9995, 22, 0.5; weight"
+            " g^1.5 from g = 2), Sobel / 8 with reflected borders.",
+            qabf_petrovic,
+            "sources",
+        ),
+        "CC": Metric(
+            "Pearson correlation with the reference, eq. (19), or averaged over both sources as in"
+            " the objective, eq. (14).",
+            correlation,
+            "either",
+        ),
+        "MSE": Metric(
+            "Mean squared difference from the reference on 0..255, the square of eq. (18).",
+            mse,
+            "reference",
+        ),
+        "RMSE": Metric(
+            "Root mean squared difference from the reference, eq. (18), or the mean of its values"
+            " for both sources as in the objective, eq. (16) with both roots, gray levels 0..255.",
+            rmse,
+            "either",
+            average="roots",
+        ),
+        # ASSUMPTION: eq. (20) of the multi-focus paper is read with log10 and L = 256; its PSNR
+        # column fits no base.
+        "PSNR": Metric(
+            "10 log10((L - 1)^2 / RMSE^2) against the reference with L = 256, eq. (20), in dB.",
+            psnr,
+            "reference",
+        ),
+        # ASSUMPTION: the multi-focus paper names reference and sources for SSIM; the reference, eq.
+        # (22), is taken.
+        "SSIM": Metric(
+            "Wang's SSIM with the reference, eq. (22): 11 x 11 Gaussian window of sigma 1.5 inside"
+            " the image, data range 255.",
+            ssim,
+            "reference",
+        ),
     },
     "cddfuse": {
         "EN": _EN,
         "SF": _SF,
         "SD": _SD,
         "MI": _MI_NATS,
-        "VIF": Metric("Pixel-domain visual information fidelity, four scales on 0..255, summed over both sources; a "
-                      "source for which it is 0 / 0 counts 1.", vif, "sources", undefined=1.0),
-        "AG": Metric("Mean gradient sqrt((gx^2 + gy^2) / 2) by central differences over all pixels, gray levels "
-                     "0..255, the sum divided by H W.", average_gradient, "none", divisor="pixels"),
+        "VIF": Metric(
+            "Pixel-domain visual information fidelity, four scales on 0..255, summed over both"
+            " sources; a source for which it is 0 / 0 counts 1.",
+            vif,
+            "sources",
+            undefined=1.0,
+        ),
+        "AG": Metric(
+            "Mean gradient sqrt((gx^2 + gy^2) / 2) by central differences over all pixels, gray"
+            " levels 0..255, the sum divided by H W.",
+            average_gradient,
+            "none",
+            divisor="pixels",
+        ),
         "SCD": _SCD,
         "Qabf": _QABF,
         "CC": _CC,
-        "MSE": Metric("Mean squared difference, averaged over both sources, gray levels 0..255.", mse, "sources"),
-        "PSNR": Metric("10 log10(max(F)^2 / MSE) in dB, the peak being the fused image's largest gray level.",
-                       psnr, "sources", peak="maximum"),
-        "SSIM": Metric("SSIM with a 7 x 7 uniform window, sample covariances and data range 255, summed over both "
-                       "sources.", ssim, "sources", window="uniform", over="sum"),
+        "MSE": Metric(
+            "Mean squared difference, averaged over both sources, gray levels 0..255.",
+            mse,
+            "sources",
+        ),
+        "PSNR": Metric(
+            "10 log10(max(F)^2 / MSE) in dB, the peak being the fused image's largest gray level.",
+            psnr,
+            "sources",
+            peak="maximum",
+        ),
+        "SSIM": Metric(
+            "SSIM with a 7 x 7 uniform window, sample covariances and data range 255, summed over"
+            " both sources.",
+            ssim,
+            "sources",
+            window="uniform",
+            over="sum",
+        ),
     },
     "vifb": {
         "EN": _EN,
-        "SF": Metric("Root of the summed squared vertical and horizontal differences divided by H W, gray levels "
-                     "0..255.", spatial_frequency, "none", divisor="pixels"),
-        "SD": Metric("Population standard deviation of the fused image (called variance there), gray levels 0..255.",
-                     standard_deviation, "none"),
-        "MI": Metric("Mutual information of the fused image with each source in nats, after a stretch to the full "
-                     "range that changes nothing for 8-bit images, summed over both sources.",
-                     mutual_information, "sources", base=math.e),
+        "SF": Metric(
+            "Root of the summed squared vertical and horizontal differences divided by H W, gray"
+            " levels 0..255.",
+            spatial_frequency,
+            "none",
+            divisor="pixels",
+        ),
+        "SD": Metric(
+            "Population standard deviation of the fused image (called variance there), gray levels"
+            " 0..255.",
+            standard_deviation,
+            "none",
+        ),
+        "MI": Metric(
+            "Mutual information of the fused image with each source in nats, after a stretch to the"
+            " full range that changes nothing for 8-bit images, summed over both sources.",
+            mutual_information,
+            "sources",
+            base=math.e,
+        ),
         "AG": _AG,
         "Qabf": _QABF,
-        "RMSE": Metric("Root of the summed squared differences divided by H W (below 1 for ordinary images), averaged "
-                       "over both sources.", rmse, "sources", error="root"),
-        "PSNR": Metric("10 log10(255^2 / e) in dB with e the root of the summed squared differences divided by H W, "
-                       "averaged over both sources: 52 to 56 dB for ordinary images.", psnr, "sources", error="root"),
-        "SSIM": Metric("Wang's SSIM, 11 x 11 Gaussian window of sigma 1.5 inside the image, data range 255, summed "
-                       "over both sources.", ssim, "sources", over="sum"),
+        "RMSE": Metric(
+            "Root of the summed squared differences divided by H W (below 1 for ordinary images),"
+            " averaged over both sources.",
+            rmse,
+            "sources",
+            error="root",
+        ),
+        "PSNR": Metric(
+            "10 log10(255^2 / e) in dB with e the root of the summed squared differences divided by"
+            " H W, averaged over both sources: 52 to 56 dB for ordinary images.",
+            psnr,
+            "sources",
+            error="root",
+        ),
+        "SSIM": Metric(
+            "Wang's SSIM, 11 x 11 Gaussian window of sigma 1.5 inside the image, data range 255,"
+            " summed over both sources.",
+            ssim,
+            "sources",
+            over="sum",
+        ),
     },
 }
 
 
 def describe() -> pd.DataFrame:
-    """Return every sentence: one row a metric, one column a convention, empty where a convention has no such metric."""
+    """Return every sentence: one row a metric, one column a convention, empty where a convention
+    has no such metric.
+    """
     import pandas as pd
 
     rows = [[str(metrics.get(name, "")) for metrics in CONVENTIONS.values()] for name in NAMES]
     return pd.DataFrame(rows, index=pd.Index(NAMES, name="metric"), columns=list(CONVENTIONS))
 
 
-def choose(names: Iterable[str] | str | None, convention: str, images: str = "sources") -> dict[str, Metric]:
+def choose(
+    names: Iterable[str] | str | None, convention: str, images: str = "sources"
+) -> dict[str, Metric]:
     """Return ``{name: metric}`` for ``names``, or for all that "sources" or a "reference" allow.
 
     Raises
     ------
     ValueError
-        An unknown convention, or a name that it does not have or not for these images: one sentence that lists what
-        there is.
+        An unknown convention, or a name that it does not have or not for these images: one sentence
+        that lists what there is.
     """
     if not isinstance(convention, str) or convention not in CONVENTIONS:
-        raise ValueError(f"convention: expected one of {', '.join(CONVENTIONS)}, got {convention!r}"
-                         f"{_near(convention, CONVENTIONS)}")
+        raise ValueError(
+            f"convention: expected one of {', '.join(CONVENTIONS)}, got {convention!r}"
+            f"{_near(convention, CONVENTIONS)}"
+        )
     known = CONVENTIONS[convention]
     served = {name: metric for name, metric in known.items() if metric.serves(images)}
     where = "from the sources" if images == "sources" else "against a reference"
     if not served:
-        able = [c for c, metrics in CONVENTIONS.items() if any(metric.serves(images) for metric in metrics.values())]
-        raise ValueError(f"convention: expected one with metrics {where} ({', '.join(able)}), got {convention!r}")
+        able = [
+            c
+            for c, metrics in CONVENTIONS.items()
+            if any(metric.serves(images) for metric in metrics.values())
+        ]
+        raise ValueError(
+            f"convention: expected one with metrics {where} ({', '.join(able)}), got {convention!r}"
+        )
     if names is None:
         return served
     names = [names] if isinstance(names, str) else list(names)
@@ -249,13 +436,18 @@ def choose(names: Iterable[str] | str | None, convention: str, images: str = "so
         if name in served:
             continue
         if name in known:
-            hint = f"; {name} is there {'against a reference' if images == 'sources' else 'from the sources'} only"
+            hint = (
+                f"; {name} is there"
+                f" {'against a reference' if images == 'sources' else 'from the sources'} only"
+            )
         elif homes := [c for c, metrics in CONVENTIONS.items() if name in metrics]:
             hint = f"; {name} exists in {', '.join(homes)}"
         else:
             hint = _near(name, served)
-        raise ValueError(f"metric: expected one of {', '.join(served)} ({where}, convention {convention!r}), "
-                         f"got {name!r}{hint}")
+        raise ValueError(
+            f"metric: expected one of {', '.join(served)} ({where}, convention {convention!r}), "
+            f"got {name!r}{hint}"
+        )
     return {name: served[name] for name in names}
 
 

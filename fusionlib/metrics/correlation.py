@@ -1,7 +1,7 @@
 """SD, CC and SCD: the second moments, of the fused image alone and together with the sources.
 
-Images are 8-bit gray levels ``(H, W)``: every sum is a Python integer, hence exact, and a constant image is known as
-one. Floats are accepted by CC and SCD; then sums round.
+Images are 8-bit gray levels ``(H, W)``: every sum is a Python integer, hence exact, and a constant
+image is known as one. Floats are accepted by CC and SCD; then sums round.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ def standard_deviation(fused: np.ndarray, *, arithmetic: str = "real", ddof: int
     ----------
     fused : (H, W) uint8
     arithmetic : "real" or "uint8"
-        Real numbers, or 8-bit arithmetic that rounds and saturates every step: pixels below the mean count 0, pixels
-        16 or more above it 255. That value is an area fraction in disguise, never above sqrt(255) = 15.97.
+        Real numbers, or 8-bit arithmetic that rounds and saturates every step: pixels below the
+        mean count 0, pixels 16 or more above it 255. That value is an area fraction in disguise,
+        never above sqrt(255) = 15.97.
     ddof : int
         Divide by H W - ddof.
 
@@ -67,10 +68,13 @@ def correlation(fused: np.ndarray, *sources: np.ndarray) -> float:
     covariance = _covariances([fused, *sources])
     names = ["the fused image", *source_names(sources)]
     # Eq. (14), (19): r = sum (I - mean I)(F - mean F) / sqrt(sum (I - mean I)^2 sum (F - mean F)^2)
-    return combine([
-        _pearson(covariance[0][k], covariance[0][0], covariance[k][k], (names[0], names[k]))
-        for k in range(1, len(names))
-    ], "mean")
+    return combine(
+        [
+            _pearson(covariance[0][k], covariance[0][0], covariance[k][k], (names[0], names[k]))
+            for k in range(1, len(names))
+        ],
+        "mean",
+    )
 
 
 def scd(fused: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
@@ -83,7 +87,8 @@ def scd(fused: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
     Returns
     -------
     float
-        -2 to 2; undefined where a source is constant or ``fused`` differs from a source by a constant only.
+        -2 to 2; undefined where a source is constant or ``fused`` differs from a source by a
+        constant only.
 
     Notes
     -----
@@ -99,7 +104,9 @@ def scd(fused: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _covariances(images: list[np.ndarray]) -> list[list[float]]:
-    """Return n^2 times the covariance of every two images: n sum xy - sum x sum y, exact for 8-bit images."""
+    """Return n^2 times the covariance of every two images: n sum xy - sum x sum y, exact for 8-bit
+    images.
+    """
     n = images[0].size
     sums = [image.sum().item() for image in images]
     table: list[list[float]] = [[0.0] * len(images) for _ in images]
@@ -109,7 +116,9 @@ def _covariances(images: list[np.ndarray]) -> list[list[float]]:
     return table
 
 
-def _pearson(covariance: float, variance_x: float, variance_y: float, names: tuple[str, str]) -> float:
+def _pearson(
+    covariance: float, variance_x: float, variance_y: float, names: tuple[str, str]
+) -> float:
     for variance, name in zip((variance_x, variance_y), names, strict=True):
         if variance <= 0:
             return Undefined(f"{name} is constant, so its correlation with anything is 0 / 0")

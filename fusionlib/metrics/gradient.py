@@ -1,7 +1,7 @@
 """SF, AG and Qabf: how strong the edges are, and how much of the sources' edges arrived.
 
-Images are 8-bit gray levels ``(H, W)`` on the 0..255 scale. Qabf exists with two sets of constants; their values must
-never be compared with each other (0.93 and 0.83 on one image).
+Images are 8-bit gray levels ``(H, W)`` on the 0..255 scale. Qabf exists with two sets of constants;
+their values must never be compared with each other (0.93 and 0.83 on one image).
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ TOO_SMALL = "gradients need at least 2 x 2 pixels, the images have {0} x {1}"
 NO_EDGES = "no source has an edge, so there is none to preserve"
 
 
-def spatial_frequency(fused: np.ndarray, *, white: float = 255.0, divisor: str = "differences") -> float:
+def spatial_frequency(
+    fused: np.ndarray, *, white: float = 255.0, divisor: str = "differences"
+) -> float:
     """Return SF, the root of the mean squared row and column differences.
 
     Parameters
@@ -49,17 +51,20 @@ def spatial_frequency(fused: np.ndarray, *, white: float = 255.0, divisor: str =
     return math.sqrt(total) * (white / 255.0)
 
 
-def average_gradient(fused: np.ndarray, *, differences: str = "central", divisor: str = "inner") -> float:
+def average_gradient(
+    fused: np.ndarray, *, differences: str = "central", divisor: str = "inner"
+) -> float:
     """Return AG, the mean of sqrt((gx^2 + gy^2) / 2).
 
     Parameters
     ----------
     fused : (H, W) uint8
     differences : "central" or "forward"
-        Central differences (one-sided at the borders) over all H W pixels, or forward differences over
-        (H-1)(W-1) pixels, about 30 % higher.
+        Central differences (one-sided at the borders) over all H W pixels, or forward differences
+        over (H-1)(W-1) pixels, about 30 % higher.
     divisor : "inner" or "pixels"
-        Divide the sum by (H-1)(W-1), which is less than the number of central differences, or by H W.
+        Divide the sum by (H-1)(W-1), which is less than the number of central differences, or by H
+        W.
 
     Returns
     -------
@@ -72,8 +77,8 @@ def average_gradient(fused: np.ndarray, *, differences: str = "central", divisor
     if min(height, width) < 2:
         return Undefined(TOO_SMALL.format(height, width))
     if differences == "central":
-        # (x[i+1] - x[i-1]) / 2 inside and x[1] - x[0] at the border: both are differences of x reflected so that the
-        # slope goes on, x[-1] = 2 x[0] - x[1].
+        # (x[i+1] - x[i-1]) / 2 inside and x[1] - x[0] at the border: both are differences of x
+        # reflected so that the slope goes on, x[-1] = 2 x[0] - x[1].
         x = np.pad(signed(fused), 1, mode="reflect", reflect_type="odd")
         length, window = 2.0, 3
     else:
@@ -93,10 +98,14 @@ def average_gradient(fused: np.ndarray, *, differences: str = "central", divisor
     return total / (length * math.sqrt(2.0)) / count
 
 
-# ---- Qabf: one idea, two sets of constants ---------------------------------------------------------------------
+# ---- Qabf: one idea, two sets of constants -------------------------------------------------------
 
-def qabf_xydeas(fused: np.ndarray, *sources: np.ndarray, white: float = 255.0, ties: str = "fused") -> float:
-    """Return Qabf with the constants of Xydeas & Petrovic 2000, as the infrared-visible evaluators compute it.
+
+def qabf_xydeas(
+    fused: np.ndarray, *sources: np.ndarray, white: float = 255.0, ties: str = "fused"
+) -> float:
+    """Return Qabf with the constants of Xydeas & Petrovic 2000, as the infrared-visible evaluators
+    compute it.
 
     Parameters
     ----------
@@ -104,8 +113,9 @@ def qabf_xydeas(fused: np.ndarray, *sources: np.ndarray, white: float = 255.0, t
     white : float
         What white is: 255, or 1 for images on [0, 1]. It matters through the ties only.
     ties : "fused" or "one"
-        What the gradient ratio is where both gradients are equal: the fused gradient itself (a slip that every
-        evaluator of this family shares: on [0, 1] it punishes exact copying, 0.53 for identical images) or 1.
+        What the gradient ratio is where both gradients are equal: the fused gradient itself (a slip
+        that every evaluator of this family shares: on [0, 1] it punishes exact copying, 0.53 for
+        identical images) or 1.
 
     Returns
     -------
@@ -113,13 +123,14 @@ def qabf_xydeas(fused: np.ndarray, *sources: np.ndarray, white: float = 255.0, t
         0 to 0.97533; undefined where all sources are black, for then no gradient carries weight.
 
     Notes
-    -----
-    Sobel, zero padded. On [0, 1] ties depend on the last bit, so the taps are added in the one order that the
-    evaluator's environment used: column by column of the kernel.
+    ----- Sobel, zero padded. On [0, 1] ties depend on the last bit, so the taps are added in the
+    one order that the evaluator's environment used: column by column of the kernel.
     """
     choice("ties", ties, ("fused", "one"))
 
-    def preserved(strength: np.ndarray, strength_f: np.ndarray, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def preserved(
+        strength: np.ndarray, strength_f: np.ndarray, turn: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         low, high = np.minimum(strength, strength_f), np.maximum(strength, strength_f)
         # G = g_S / g_F or its inverse, whichever is below 1 (Xydeas & Petrovic 2000)
         ratio = np.divide(low, high)
@@ -128,13 +139,19 @@ def qabf_xydeas(fused: np.ndarray, *sources: np.ndarray, white: float = 255.0, t
         turn *= -2.0 / np.pi
         turn += 1.0
         # Q = Q_g Q_alpha, two sigmoids; w = g
-        return 0.9994 * 0.9879 / (_sigmoid_divisor(ratio, 15.0, 0.5) * _sigmoid_divisor(turn, 22.0, 0.8)), strength
+        return (
+            0.9994
+            * 0.9879
+            / (_sigmoid_divisor(ratio, 15.0, 0.5) * _sigmoid_divisor(turn, 22.0, 0.8)),
+            strength,
+        )
 
     return _qabf(fused, sources, "constant", 255.0 / white, preserved)
 
 
 def qabf_petrovic(fused: np.ndarray, *sources: np.ndarray) -> float:
-    """Return Qabf with Petrovic's later constants, the variant behind the multi-focus paper's Q^AB/F column.
+    """Return Qabf with Petrovic's later constants, the variant behind the multi-focus paper's
+    Q^AB/F column.
 
     Parameters
     ----------
@@ -146,25 +163,32 @@ def qabf_petrovic(fused: np.ndarray, *sources: np.ndarray) -> float:
         0 to 0.9997; undefined where no source has any gradient.
 
     Notes
-    -----
-    Sobel / 8 with reflected borders (the edge pixel is not repeated). Against :func:`qabf_xydeas`: steeper strength
-    and centred angle sigmoids, the root of their product, angles folded at pi / 2, weights g^1.5 from 2 gray levels on
-    and 0.001 below, ratio 0 where either gradient is 0.
-    ASSUMPTION: the multi-focus paper names no constants for Q^AB/F; Petrovic's (T_d = 2, w_min = 0.001, L = 1.5, 0.9999
-    / 19 / 0.5 and 0.9995 / 22 / 0.5) are taken because they alone reproduce its Leopard cell 0.9313.
-    ASSUMPTION: where no source has any gradient, the least weight would weigh nothing but noise, so Qabf is undefined.
+    ----- Sobel / 8 with reflected borders (the edge pixel is not repeated). Against
+    :func:`qabf_xydeas`: steeper strength and centred angle sigmoids, the root of their product,
+    angles folded at pi / 2, weights g^1.5 from 2 gray levels on and 0.001 below, ratio 0 where
+    either gradient is 0. ASSUMPTION: the multi-focus paper names no constants for Q^AB/F;
+    Petrovic's (T_d = 2, w_min = 0.001, L = 1.5, 0.9999 / 19 / 0.5 and 0.9995 / 22 / 0.5) are taken
+    because they alone reproduce its Leopard cell 0.9313. ASSUMPTION: where no source has any
+    gradient, the least weight would weigh nothing but noise, so Qabf is undefined.
     """
 
-    def preserved(strength: np.ndarray, strength_f: np.ndarray, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def preserved(
+        strength: np.ndarray, strength_f: np.ndarray, turn: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         low, high = np.minimum(strength, strength_f), np.maximum(strength, strength_f)
         ratio = np.divide(low, high)
         np.copyto(ratio, 0.0, where=low == 0.0)
-        # A = ||alpha_S - alpha_F| - pi / 2| / (pi / 2): an edge and its negative have one orientation
+        # A = ||alpha_S - alpha_F| - pi / 2| / (pi / 2): an edge and its negative have one
+        # orientation
         turn -= np.pi / 2
         np.abs(turn, out=turn)
         turn *= 2.0 / np.pi
         # Q = sqrt(Q_g Q_alpha)
-        quality = 0.9999 * 0.9995 / (_sigmoid_divisor(ratio, 19.0, 0.5) * _sigmoid_divisor(turn, 22.0, 0.5))
+        quality = (
+            0.9999
+            * 0.9995
+            / (_sigmoid_divisor(ratio, 19.0, 0.5) * _sigmoid_divisor(turn, 22.0, 0.5))
+        )
         # w = g^L where g >= T_d, else w_min
         weight = strength * np.sqrt(strength)
         np.copyto(weight, 0.001, where=strength < 2.0)
@@ -173,15 +197,21 @@ def qabf_petrovic(fused: np.ndarray, *sources: np.ndarray) -> float:
     return _qabf(fused, sources, "reflect", 8.0, preserved)
 
 
-def _qabf(fused: np.ndarray, sources: tuple[np.ndarray, ...], border: str, divisor: float,
-          preserved: Callable[..., tuple[np.ndarray, np.ndarray]]) -> float:
+def _qabf(
+    fused: np.ndarray,
+    sources: tuple[np.ndarray, ...],
+    border: str,
+    divisor: float,
+    preserved: Callable[..., tuple[np.ndarray, np.ndarray]],
+) -> float:
     """Return the weighted mean of the edge preservation over all sources and pixels.
 
     ``preserved(strength, strength_f, |angle - angle_f|)`` returns quality and weight of each pixel.
     """
     padded = [np.pad(np.asarray(image), 1, mode=border) for image in (fused, *sources)]
     total = weights = edges = 0.0
-    with np.errstate(divide="ignore", invalid="ignore"):  # 0 / 0 where both gradients vanish, replaced at once
+    # 0 / 0 where both gradients vanish, replaced at once
+    with np.errstate(divide="ignore", invalid="ignore"):
         for rows in strips(*padded[0].shape, 3):
             strength_f, angle_f = _sobel(padded[0][rows], divisor)
             for source in padded[1:]:
@@ -205,12 +235,20 @@ def _sigmoid_divisor(x: np.ndarray, slope: float, middle: float) -> np.ndarray:
 
 
 def _sobel(padded: np.ndarray, divisor: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return strength and angle of the Sobel gradient of the inner pixels, the taps added in one fixed order."""
+    """Return strength and angle of the Sobel gradient of the inner pixels, the taps added in one
+    fixed order.
+    """
     x = padded / divisor
     twice = x + x
-    up, down, left, centre, right = slice(None, -2), slice(2, None), slice(None, -2), slice(1, -1), slice(2, None)
-    # A convolution that walks its kernel column by column meets the image from right to left and from below.
-    # s_x, kernel [-1 0 1; -2 0 2; -1 0 1]; the sign of a whole sum does not round
+    up, down, left, centre, right = (
+        slice(None, -2),
+        slice(2, None),
+        slice(None, -2),
+        slice(1, -1),
+        slice(2, None),
+    )
+    # A convolution that walks its kernel column by column meets the image from right to left and
+    # from below. s_x, kernel [-1 0 1; -2 0 2; -1 0 1]; the sign of a whole sum does not round
     column = twice[1:-1] + x[down]
     column += x[up]
     sx = x[down, left] - column[:, right]

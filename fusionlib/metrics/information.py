@@ -27,7 +27,9 @@ def entropy(fused: np.ndarray, *, base: float = 2.0) -> float:
     return _entropy(np.bincount(to_uint8(fused).ravel(), minlength=256)) / float(np.log2(base))
 
 
-def mutual_information(fused: np.ndarray, *sources: np.ndarray, base: float = 2.0, merge_top: bool = False) -> float:
+def mutual_information(
+    fused: np.ndarray, *sources: np.ndarray, base: float = 2.0, merge_top: bool = False
+) -> float:
     """Return MI, the mutual information of ``fused`` with each source, summed.
 
     Parameters
@@ -36,13 +38,14 @@ def mutual_information(fused: np.ndarray, *sources: np.ndarray, base: float = 2.
     base : float
         Base of the logarithm: 2 gives bits, ``math.e`` nats.
     merge_top : bool
-        Count gray levels 254 and 255 as one in the joint histogram only, as an evaluator does whose 8-bit histogram
-        index saturates. MI can then exceed the entropies: 2 H(F) is no bound any more.
+        Count gray levels 254 and 255 as one in the joint histogram only, as an evaluator does whose
+        8-bit histogram index saturates. MI can then exceed the entropies: 2 H(F) is no bound any
+        more.
 
     Notes
-    -----
-    Qu, Zhang & Yan 2002; the fusion factor of Abas & Baykan 2021, Eq. (24)-(25). A linear stretch of 8-bit images to
-    the full range beforehand keeps distinct levels distinct and changes nothing.
+    ----- Qu, Zhang & Yan 2002; the fusion factor of Abas & Baykan 2021, Eq. (24)-(25). A linear
+    stretch of 8-bit images to the full range beforehand keeps distinct levels distinct and changes
+    nothing.
     """
     levels = to_uint8(fused)
     bits = combine([_mutual_information(levels, to_uint8(source), merge_top) for source in sources])

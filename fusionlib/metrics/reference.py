@@ -1,7 +1,8 @@
-"""MSE, RMSE and PSNR: the distance to a reference, or to the sources where an evaluator asks for that.
+"""MSE, RMSE and PSNR: the distance to a reference, or to the sources where an evaluator asks for
+that.
 
-With one image after ``fused`` these are the full-reference metrics of the textbooks; with two the options say how
-both distances become one number. Images are 8-bit gray levels ``(H, W)``.
+With one image after ``fused`` these are the full-reference metrics of the textbooks; with two the
+options say how both distances become one number. Images are 8-bit gray levels ``(H, W)``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from fusionlib.metrics.undefined import Undefined, choice, combine
 ERRORS = ("mean", "root")
 
 
-def mse(fused: np.ndarray, *references: np.ndarray, white: float = 255.0, error: str = "mean") -> float:
+def mse(
+    fused: np.ndarray, *references: np.ndarray, white: float = 255.0, error: str = "mean"
+) -> float:
     """Return MSE, the mean squared difference, averaged over the references.
 
     Parameters
@@ -42,22 +45,28 @@ def mse(fused: np.ndarray, *references: np.ndarray, white: float = 255.0, error:
     return combine(values, "mean")
 
 
-def rmse(fused: np.ndarray, *references: np.ndarray, white: float = 255.0, average: str = "squares",
-         error: str = "mean") -> float:
+def rmse(
+    fused: np.ndarray,
+    *references: np.ndarray,
+    white: float = 255.0,
+    average: str = "squares",
+    error: str = "mean",
+) -> float:
     """Return RMSE.
 
     Parameters
     ----------
     fused, *references, white, error
-        As for :func:`mse`; with ``error="root"`` the value is that MSE itself, as in the benchmark that uses it.
+        As for :func:`mse`; with ``error="root"`` the value is that MSE itself, as in the benchmark
+        that uses it.
     average : "squares" or "roots"
-        With several references: the root of the mean MSE, or the mean of the roots. One reference: no difference.
+        With several references: the root of the mean MSE, or the mean of the roots. One reference:
+        no difference.
 
     Notes
-    -----
-    Eq. (18) with one reference, Eq. (16) with two sources and ``average="roots"``, Abas & Baykan 2021.
-    ASSUMPTION: Eq. (16) of the multi-focus paper lacks the square root in its second half; both halves are taken as
-    roots.
+    ----- Eq. (18) with one reference, Eq. (16) with two sources and ``average="roots"``, Abas &
+    Baykan 2021. ASSUMPTION: Eq. (16) of the multi-focus paper lacks the square root in its second
+    half; both halves are taken as roots.
     """
     choice("average", average, ("squares", "roots"))
     if error == "root":
@@ -65,11 +74,18 @@ def rmse(fused: np.ndarray, *references: np.ndarray, white: float = 255.0, avera
     if average == "squares":
         return math.sqrt(mse(fused, *references, white=white))
     # Eq. (16): RMSE = 1/2 (sqrt(MSE(I_1, F)) + sqrt(MSE(I_2, F)))
-    return combine([math.sqrt(mse(fused, reference, white=white)) for reference in references], "mean")
+    return combine(
+        [math.sqrt(mse(fused, reference, white=white)) for reference in references], "mean"
+    )
 
 
-def psnr(fused: np.ndarray, *references: np.ndarray, peak: float | str = 255.0, white: float = 255.0,
-         error: str = "mean") -> float:
+def psnr(
+    fused: np.ndarray,
+    *references: np.ndarray,
+    peak: float | str = 255.0,
+    white: float = 255.0,
+    error: str = "mean",
+) -> float:
     """Return PSNR = 10 log10(peak^2 / MSE) in dB.
 
     Parameters
@@ -77,7 +93,8 @@ def psnr(fused: np.ndarray, *references: np.ndarray, peak: float | str = 255.0, 
     fused, *references, white, error
         As for :func:`mse`, which gives the MSE, averaged over the references.
     peak : float or "maximum"
-        255; 255 with ``white=1`` reads 48.13 dB too high; "maximum" takes the largest gray level of ``fused``.
+        255; 255 with ``white=1`` reads 48.13 dB too high; "maximum" takes the largest gray level of
+        ``fused``.
 
     Returns
     -------

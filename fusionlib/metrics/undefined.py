@@ -1,4 +1,6 @@
-"""A value that has no meaning, and why: what a metric returns instead of a crash, a warning or a silent 1."""
+"""A value that has no meaning, and why: what a metric returns instead of a crash, a warning or a
+silent 1.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +18,24 @@ class Undefined(float):
         return value
 
     def __reduce__(self):
-        return Undefined, (self.reason,)  # float's own pickling would lose the reason on the way from a worker
+        # float's own pickling would lose the reason on the way from a worker
+        return Undefined, (self.reason,)
 
 
 def source_names(sources: Sequence) -> list[str]:
-    """Return what a reason calls the images that a fused image is compared with: a and b, or the reference."""
-    return ["the reference"] if len(sources) == 1 else [f"source {letter}" for letter in "abcdefgh"[: len(sources)]]
+    """Return what a reason calls the images that a fused image is compared with: a and b, or the
+    reference.
+    """
+    return (
+        ["the reference"]
+        if len(sources) == 1
+        else [f"source {letter}" for letter in "abcdefgh"[: len(sources)]]
+    )
 
 
 def combine(values: Sequence[float], how: str = "sum") -> float:
-    """Return the sum or the mean over the sources; one undefined part makes the whole undefined, for its reason.
+    """Return the sum or the mean over the sources; one undefined part makes the whole undefined,
+    for its reason.
 
     Raises
     ------

@@ -24,8 +24,16 @@ _HOMES = {
     "load_checkpoint": ".weights",
     "save_checkpoint": ".weights",
 }
-__all__ = ["COMPARED", "REGISTRY", "Checkpoint", "Compared", "MoEFusion", "download",
-           "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "COMPARED",
+    "REGISTRY",
+    "Checkpoint",
+    "Compared",
+    "MoEFusion",
+    "download",
+    "load_checkpoint",
+    "save_checkpoint",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -26,10 +26,15 @@ READINGS = {
     # ASSUMPTION: the paper names no padding; its encoders follow DenseFuse, which mirrors the
     # border, and here every 3x3 convolution does.
     "paper": InterpretationOptions(
-        border="reflect", dense_relu=True, combine="sum", attention_convs=True, random_gates=True),
+        border="reflect", dense_relu=True, combine="sum", attention_convs=True, random_gates=True
+    ),
     "official": InterpretationOptions(
-        border="zeros", dense_relu=False, combine="log-sum-exp", attention_convs=False,
-        random_gates=False),
+        border="zeros",
+        dense_relu=False,
+        combine="log-sum-exp",
+        attention_convs=False,
+        random_gates=False,
+    ),
 }
 
 
@@ -107,9 +112,13 @@ class MoEFusionConfig:
     seed: int = 0
 
     def __post_init__(self):
-        choices = {"reading": tuple(READINGS), "local": ("mole", "attention", "none"),
-                   "decoder": ("moge", "single", "wide"), "visible_channels": (1, 3),
-                   "start": (None, "average", "random")}
+        choices = {
+            "reading": tuple(READINGS),
+            "local": ("mole", "attention", "none"),
+            "decoder": ("moge", "single", "wide"),
+            "visible_channels": (1, 3),
+            "start": (None, "average", "random"),
+        }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
@@ -117,11 +126,15 @@ class MoEFusionConfig:
             if not isinstance(getattr(self, name), int):
                 raise ValueError(f"{name}: expected a whole number, got {getattr(self, name)!r}")
         if self.experts < 2 or self.experts % 2:
-            raise ValueError("experts: expected an even number, half of it for each modality, got "
-                             f"{self.experts}")
+            raise ValueError(
+                "experts: expected an even number, half of it for each modality, got "
+                f"{self.experts}"
+            )
         if not 1 <= self.k <= self.experts:
-            raise ValueError(f"k: expected 1 to {self.experts} selected experts "
-                             f"(experts={self.experts}), got {self.k}")
+            raise ValueError(
+                f"k: expected 1 to {self.experts} selected experts "
+                f"(experts={self.experts}), got {self.k}"
+            )
         if self.width < 2 or self.width % 2:
             raise ValueError(f"width: expected an even number of channels, got {self.width}")
         if self.gate_grid == "full" and self.image_size is None:
@@ -133,8 +146,10 @@ class MoEFusionConfig:
         except (TypeError, ValueError):
             sides = []
         if len(sides) != 4 or min(sides) < 1:
-            raise ValueError('gate_grid: expected ((h, w), (h, w)), local and global, or "full", '
-                             f"got {self.gate_grid!r}")
+            raise ValueError(
+                'gate_grid: expected ((h, w), (h, w)), local and global, or "full", '
+                f"got {self.gate_grid!r}"
+            )
         object.__setattr__(self, "local_grid", local_grid)
         object.__setattr__(self, "global_grid", global_grid)
         regions = ("foreground", "background") if self.background else ("foreground",)
@@ -157,8 +172,9 @@ def check_batch(
         least = 1 if name == "attention" else 2  # a single line of pixels cannot be mirrored
         right = x.ndim == 4 and x.shape[1] == channels and len(x) == len(infrared) > 0
         if not right or min(x.shape[2:]) < least:
-            raise ValueError(f"{name}: expected {shape}, at least {least}x{least}, got shape "
-                             f"{tuple(x.shape)}")
+            raise ValueError(
+                f"{name}: expected {shape}, at least {least}x{least}, got shape {tuple(x.shape)}"
+            )
     if infrared.shape[2:] != visible.shape[2:]:
         sizes = (f"{x.shape[2]}x{x.shape[3]}" for x in (infrared, visible))
         raise ValueError("infrared and visible: expected one size, got {} and {}".format(*sizes))

@@ -26,7 +26,8 @@ class DenseEncoder(nn.Module):
         super().__init__()
         inputs = (channels, width, 2 * width, 3 * width)
         self.layers = nn.ModuleList(
-            nn.Conv2d(count, width, 3, padding=1, padding_mode=border) for count in inputs)
+            nn.Conv2d(count, width, 3, padding=1, padding_mode=border) for count in inputs
+        )
         self.dense_relu = dense_relu
 
     def forward(self, image: Tensor) -> Tensor:

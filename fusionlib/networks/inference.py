@@ -139,7 +139,7 @@ class GateInput:
         channel = 0
         for x in maps:
             pixels = x[0].permute(1, 2, 0)[rows[i] - area.top, columns[j] - area.left]
-            self.values[i, j, channel:channel + x.shape[1]] = pixels
+            self.values[i, j, channel : channel + x.shape[1]] = pixels
             channel += x.shape[1]
 
     def flattened(self) -> Tensor:
@@ -223,8 +223,10 @@ class _Pair:
     def whole_maps(self, count: int) -> list[Tensor]:
         """Return room for maps (1, C, H, W) of the whole image, none where memory is short."""
         shape = 1, *self.size, self.config.width
-        return [self.images[1].new_empty(shape).permute(0, 3, 1, 2)
-                for _ in range(count if self.keeps else 0)]
+        return [
+            self.images[1].new_empty(shape).permute(0, 3, 1, 2)
+            for _ in range(count if self.keeps else 0)
+        ]
 
     def encode(self, area: Area) -> list[Tensor]:
         """Return x_dense of the visible and of the infrared image, a map for each layer."""
@@ -305,8 +307,9 @@ class _Pair:
         x = F.pad(x, [int(end) for end in ends], mode=PADDING[self.options.border])
         kernel, bias = layer
         y = F.conv2d(x, kernel, bias, groups=x.shape[1] // kernel.shape[1])
-        return y, Area(top + (not ends[2]), bottom - (not ends[3]),
-                       left + (not ends[0]), right - (not ends[1]))
+        return y, Area(
+            top + (not ends[2]), bottom - (not ends[3]), left + (not ends[0]), right - (not ends[1])
+        )
 
 
 def keep(maps: Sequence[Tensor], whole: Sequence[Tensor], area: Area) -> None:

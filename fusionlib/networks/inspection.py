@@ -80,11 +80,13 @@ def trace(
         model.train(was_training)
         for hook in hooks:
             hook.remove()
-    found = {"infrared image": StageTrace((), {"I_I": tuple(infrared.shape)}),
-             "visible image": StageTrace((), {"I_V": tuple(visible.shape)})}
+    found = {
+        "infrared image": StageTrace((), {"I_I": tuple(infrared.shape)}),
+        "visible image": StageTrace((), {"I_V": tuple(visible.shape)}),
+    }
     for name in ("visible", "infrared"):
         x_dense = called[f"{name} encoder"][1]
-        x_enc = x_dense[:, -model.config.width:]
+        x_enc = x_dense[:, -model.config.width :]
         shapes = {"x_enc": tuple(x_enc.shape), "x_dense": tuple(x_dense.shape)}
         found[f"{name} encoder"] = StageTrace((f"{name} image",), shapes)
     encoders = ("visible encoder", "infrared encoder")
@@ -103,8 +105,12 @@ def trace(
             continue
         gate_inputs[name], maps = given[:2]
         experts = output.expert_outputs[name]
-        shapes = {x: tuple(torch.cat(tuple(maps), dim=1).shape), s: tuple(gate_inputs[name].shape),
-                  "E_i": (len(experts), *experts.shape[2:]), y: tuple(made[0].shape)}
+        shapes = {
+            x: tuple(torch.cat(tuple(maps), dim=1).shape),
+            s: tuple(gate_inputs[name].shape),
+            "E_i": (len(experts), *experts.shape[2:]),
+            y: tuple(made[0].shape),
+        }
         names = ("both",) if is_global else ("visible", "infrared")
         inputs = tuple(names[i] for i in module.input_of_expert)
         found[name] = StageTrace(reads, shapes, tuple(output.gates[name][0].tolist()), inputs)

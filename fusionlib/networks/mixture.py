@@ -27,7 +27,8 @@ class Expert(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(
             nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode=border)
-            for inputs, outputs in zip(channels[:-1], channels[1:], strict=True))
+            for inputs, outputs in zip(channels[:-1], channels[1:], strict=True)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
@@ -135,15 +136,23 @@ class MixtureOfExperts(nn.Module):
         Of the convolutions.
     """
 
-    def __init__(self, channels: Sequence[int], gate: NoisyTopKGate, inputs: int = 1, *,
-                 combine: str = "sum", border: str = "reflect"):
+    def __init__(
+        self,
+        channels: Sequence[int],
+        gate: NoisyTopKGate,
+        inputs: int = 1,
+        *,
+        combine: str = "sum",
+        border: str = "reflect",
+    ):
         super().__init__()
         self.gate, self.combine = gate, combine
         self.experts = nn.ModuleList(Expert(channels, border) for _ in range(gate.experts))
         self.input_of_expert = [i * inputs // gate.experts for i in range(gate.experts)]
 
-    def forward(self, s: Tensor, inputs: Sequence[Tensor],
-                generator: Noise = None) -> tuple[Tensor, Gating]:
+    def forward(
+        self, s: Tensor, inputs: Sequence[Tensor], generator: Noise = None
+    ) -> tuple[Tensor, Gating]:
         """Return the mixture y (B, C', H, W) of the selected experts and the gate's decision.
 
         Parameters

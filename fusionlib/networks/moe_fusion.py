@@ -114,8 +114,9 @@ class MoEFusion(nn.Module):
             channels = widened(channels, config.k)
         return Expert(channels, READINGS[config.reading].border)
 
-    def _mixture(self, channels: Sequence[int], inputs: int,
-                 grid: Sequence[int]) -> MixtureOfExperts:
+    def _mixture(
+        self, channels: Sequence[int], inputs: int, grid: Sequence[int]
+    ) -> MixtureOfExperts:
         """Build experts of ``inputs`` feature maps and the gate that reads these on ``grid``."""
         config, reading = self.config, READINGS[self.config.reading]
         numbers = inputs * channels[0] * math.prod(grid)
@@ -123,8 +124,15 @@ class MoEFusion(nn.Module):
         options = {"combine": reading.combine, "border": reading.border}
         return MixtureOfExperts(channels, gate, inputs, **options)
 
-    def forward(self, infrared: Tensor, visible: Tensor, attention: Tensor | None = None, *,
-                generator: Noise = None, details: bool = False) -> MoEFusionOutput:
+    def forward(
+        self,
+        infrared: Tensor,
+        visible: Tensor,
+        attention: Tensor | None = None,
+        *,
+        generator: Noise = None,
+        details: bool = False,
+    ) -> MoEFusionOutput:
         """Fuse a batch.
 
         Parameters
@@ -176,12 +184,18 @@ class MoEFusion(nn.Module):
         maps = F.interpolate(maps, tuple(size), mode="bilinear", align_corners=True)
         return maps if self.attention_fusion is None else self.attention_fusion(maps)
 
-    def mix_local(self, region: str, visible_features: Tensor, infrared_features: Tensor,
-                  out: MoEFusionOutput, **options) -> Tensor:
+    def mix_local(
+        self,
+        region: str,
+        visible_features: Tensor,
+        infrared_features: Tensor,
+        out: MoEFusionOutput,
+        **options,
+    ) -> Tensor:
         """Return y_local (B, C, H, W) of a region: equation (2) on attended features."""
         # x_local = Att x_enc (section 3.2), and with 1 - Att for the background (section 4.6)
         mask = out.attention if region == "foreground" else 1 - out.attention
-        x_local = [x[:, -self.config.width:] * mask for x in (visible_features, infrared_features)]
+        x_local = [x[:, -self.config.width :] * mask for x in (visible_features, infrared_features)]
         module = self.local_mixtures[region]
         if self.config.local == "attention":
             return module(torch.cat(x_local, dim=1))
@@ -194,8 +208,16 @@ class MoEFusion(nn.Module):
             return self.decoder(x_f)
         return self._mix("global", self.decoder, [x_f], self.config.global_grid, out, **options)
 
-    def _mix(self, name: str, mixture: MixtureOfExperts, inputs: list[Tensor], grid: Sequence[int],
-             out: MoEFusionOutput, generator: Noise, details: bool) -> Tensor:
+    def _mix(
+        self,
+        name: str,
+        mixture: MixtureOfExperts,
+        inputs: list[Tensor],
+        grid: Sequence[int],
+        out: MoEFusionOutput,
+        generator: Noise,
+        details: bool,
+    ) -> Tensor:
         """Run a mixture whose gate reads all its inputs, and note what the gate decided."""
         small = [F.interpolate(x, grid, mode="bilinear", align_corners=True) for x in inputs]
         s = torch.cat(small, dim=1).flatten(1)  # Cao (1), (3): s = flatten(x), (B, D)
@@ -207,8 +229,9 @@ class MoEFusion(nn.Module):
         return y
 
     @classmethod
-    def from_official(cls, state_dict: Mapping[str, Tensor],
-                      image_size: tuple[int, int] = (480, 640)) -> MoEFusion:
+    def from_official(
+        cls, state_dict: Mapping[str, Tensor], image_size: tuple[int, int] = (480, 640)
+    ) -> MoEFusion:
         """Build the official reading from an official state dict, as :mod:`.moe_names` reads it."""
         # The gates' grids are a quarter (local) and an eighth (global) of their images.
         grids = [(image_size[0] // part, image_size[1] // part) for part in (4, 8)]

@@ -42,7 +42,8 @@ def from_official(
     prefix = next((key.removesuffix(ANCHOR) for key in state_dict if key.endswith(ANCHOR)), None)
     if prefix is None:
         raise ValueError(
-            f"state_dict: expected the official fusion head, found no entry {ANCHOR!r}")
+            f"state_dict: expected the official fusion head, found no entry {ANCHOR!r}"
+        )
     found = {}
     for name, like in own.items():
         key = prefix + official_name(name)
@@ -51,7 +52,8 @@ def from_official(
         if state_dict[key].shape != like.shape:
             raise ValueError(
                 f"state_dict: expected {official_name(name)!r} of shape {tuple(like.shape)} for "
-                f"images of {image_size[0]}x{image_size[1]}, got {tuple(state_dict[key].shape)}")
+                f"images of {image_size[0]}x{image_size[1]}, got {tuple(state_dict[key].shape)}"
+            )
         found[name] = state_dict[key]
     return found
 

@@ -24,7 +24,7 @@ class Area(NamedTuple):
     def of(self, x: Tensor, around: Sequence[int] = (0, 0, 0, 0)) -> Tensor:
         """Return this part of maps ``x`` of the area ``around``, by default of the whole image."""
         top, left = around[0], around[2]
-        return x[..., self.top - top:self.bottom - top, self.left - left:self.right - left]
+        return x[..., self.top - top : self.bottom - top, self.left - left : self.right - left]
 
 
 def tiles(size: Sequence[int], tile: Sequence[int]) -> Iterator[Area]:

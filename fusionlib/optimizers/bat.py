@@ -12,27 +12,41 @@ from .result import Candidates, Result
 FORMS = ("repaired", "printed")
 
 
-def bat(f: Callable, bounds: Sequence[tuple[float, float]] = ((0, 1),), population: int = 40, iterations: int = 40,
-        seed: int = 0, form: str = "repaired", frequencies: tuple[float, float] = (0.0, 2.0), pulse_rate: float = 0.5,
-        loudness: float = 0.25, alpha: float = 0.9, gamma: float = 0.9) -> Result:
+def bat(
+    f: Callable,
+    bounds: Sequence[tuple[float, float]] = ((0, 1),),
+    population: int = 40,
+    iterations: int = 40,
+    seed: int = 0,
+    form: str = "repaired",
+    frequencies: tuple[float, float] = (0.0, 2.0),
+    pulse_rate: float = 0.5,
+    loudness: float = 0.25,
+    alpha: float = 0.9,
+    gamma: float = 0.9,
+) -> Result:
     """Maximise ``f`` with the bat algorithm.
 
     Parameters
     ----------
     f : callable
-        Vectorised objective: takes an array (n,) for one pair of bounds, (n, d) for d pairs; returns (n,).
+        Vectorised objective: takes an array (n,) for one pair of bounds, (n, d) for d pairs;
+        returns (n,).
     bounds : sequence of pairs
-        Box of the search. The paper searches two weights, ``((0, 1), (0, 1))``, of which only the ratio matters.
+        Box of the search. The paper searches two weights, ``((0, 1), (0, 1))``, of which only the
+        ratio matters.
     population, iterations, frequencies, pulse_rate, loudness
-        Table 1 of the paper. With a loudness of 0.25 three of four improvements are refused at the start, more later.
+        Table 1 of the paper. With a loudness of 0.25 three of four improvements are refused at the
+        start, more later.
     alpha, gamma : float
-        Decay of the loudness and growth of the pulse rate.
-        ASSUMPTION: alpha and gamma of the bat algorithm are not given; Yang's 0.9 and 0.9 are taken.
+        Decay of the loudness and growth of the pulse rate. ASSUMPTION: alpha and gamma of the bat
+        algorithm are not given; Yang's 0.9 and 0.9 are taken.
     seed : int
     form : "repaired" or "printed"
-        "printed" is algorithm 2 to the letter: eq. (9) drives bats away from the best, line 11 replaces the local
-        solution by a flight whose step A^(-t) grows without limit, and line 12 keeps a bat only where f is smaller than
-        at the best. Bats end up in the corners of the box and a minimum is returned.
+        "printed" is algorithm 2 to the letter: eq. (9) drives bats away from the best, line 11
+        replaces the local solution by a flight whose step A^(-t) grows without limit, and line 12
+        keeps a bat only where f is smaller than at the best. Bats end up in the corners of the box
+        and a minimum is returned.
 
     Returns
     -------
@@ -44,17 +58,15 @@ def bat(f: Callable, bounds: Sequence[tuple[float, float]] = ((0, 1),), populati
         An unknown form, bad bounds or sizes, or an objective that is not finite.
 
     Notes
-    -----
-    ASSUMPTION: eq. (9) as printed (and in Yang 2010) accelerates a bat away from the best; repaired, it flies to it.
-    ASSUMPTION: line 11 of algorithm 2 scales the random flight by A^(-t), which grows; repaired, it is the local step
-    of lines 8 and 9 only, around the best, of the mean loudness times a uniform number in [-1, 1].
-    ASSUMPTION: line 12 of algorithm 2 keeps smaller values and compares with the best of all bats; repaired, a bat
-    keeps a larger value than its own.
-    ASSUMPTION: the best solution ever evaluated by the repaired bat algorithm is kept even where its bat, by its
-    loudness, refuses it.
-    ASSUMPTION: no rule is given for bats that leave the box [0, 1] of the weights; they are put back on its border, in
-    both forms.
-    ASSUMPTION: initial velocities of the bats are not given; they are 0.
+    ----- ASSUMPTION: eq. (9) as printed (and in Yang 2010) accelerates a bat away from the best;
+    repaired, it flies to it. ASSUMPTION: line 11 of algorithm 2 scales the random flight by A^(-t),
+    which grows; repaired, it is the local step of lines 8 and 9 only, around the best, of the mean
+    loudness times a uniform number in [-1, 1]. ASSUMPTION: line 12 of algorithm 2 keeps smaller
+    values and compares with the best of all bats; repaired, a bat keeps a larger value than its
+    own. ASSUMPTION: the best solution ever evaluated by the repaired bat algorithm is kept even
+    where its bat, by its loudness, refuses it. ASSUMPTION: no rule is given for bats that leave the
+    box [0, 1] of the weights; they are put back on its border, in both forms. ASSUMPTION: initial
+    velocities of the bats are not given; they are 0.
     """
     if form not in FORMS:
         raise ValueError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")

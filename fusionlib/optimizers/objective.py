@@ -1,9 +1,11 @@
-"""What the low-pass weight is chosen by: eqs. (13) to (17) of Abas and Baykan 2021, without an inverse transform.
+"""What the low-pass weight is chosen by: eqs. (13) to (17) of Abas and Baykan 2021, without an
+inverse transform.
 
-Both transforms are linear and the fused high-pass bands do not depend on the weight of the bases. The fused image is
-therefore a straight line between two images, F(w) = P + w D: P with the base of the second source, D the image of the
-difference of the bases. Correlation and error follow from a few inner products, the entropy from the weights at which
-pixels change their gray level (:mod:`.steps`). A candidate costs a microsecond instead of an inverse transform.
+Both transforms are linear and the fused high-pass bands do not depend on the weight of the bases.
+The fused image is therefore a straight line between two images, F(w) = P + w D: P with the base of
+the second source, D the image of the difference of the bases. Correlation and error follow from a
+few inner products, the entropy from the weights at which pixels change their gray level
+(:mod:`.steps`). A candidate costs a microsecond instead of an inverse transform.
 """
 
 from __future__ import annotations
@@ -19,30 +21,34 @@ from fusionlib import images
 
 from .steps import Steps, steps
 
-# ASSUMPTION: 1 / RMSE is infinite for identical sources; an RMSE below 1e-6 gray levels counts as 1e-6.
+# ASSUMPTION: 1 / RMSE is infinite for identical sources; an RMSE below 1e-6 gray levels counts as
+# 1e-6.
 SMALLEST_RMSE = 1e-6
 FLAT = 1e-9  # standard deviation, in gray levels, below which an image is constant but for rounding
 
 
 class LowPassObjective:
-    """f(w) = alpha1 CC + alpha2 EN + alpha3 / RMSE of the image fused with weight w of the first base.
+    """f(w) = alpha1 CC + alpha2 EN + alpha3 / RMSE of the image fused with weight w of the first
+    base.
 
     Parameters
     ----------
     a, b : (H, W) uint8
         The gray sources; the weight multiplies the base of ``a``.
     transform : object
-        Has ``forward(x)``, ``inverse(bands)``, ``base_image(low, shape)`` and ``fuse(bands_a, bands_b, rule=, area=,
-        base=)``, all linear but for the rule: a pyramid or a curvelet transform.
+        Has ``forward(x)``, ``inverse(bands)``, ``base_image(low, shape)`` and ``fuse(bands_a,
+        bands_b, rule=, area=, base=)``, all linear but for the rule: a pyramid or a curvelet
+        transform.
     rule, area : optional
         Handed to ``transform.fuse``, a number, name or callable; its own defaults where None.
     alphas : three floats
         Weights of CC, EN and 1 / RMSE; the paper's best are 0.25, 0.25, 0.5.
     quantize : bool
-        False: CC and RMSE of the fused image as it is. True: of the image rounded and clipped to 8 bits, as an
-        evaluation of files would see it. Both are exact and as fast; the entropy is of the rounded image in both.
-        ASSUMPTION: the paper does not say whether candidates are rounded to 8 bits; CC and RMSE are taken before
-        rounding, which changes the objective by 1e-4 on most pairs and by 2e-3 where many pixels are clipped.
+        False: CC and RMSE of the fused image as it is. True: of the image rounded and clipped to 8
+        bits, as an evaluation of files would see it. Both are exact and as fast; the entropy is of
+        the rounded image in both. ASSUMPTION: the paper does not say whether candidates are rounded
+        to 8 bits; CC and RMSE are taken before rounding, which changes the objective by 1e-4 on
+        most pairs and by 2e-3 where many pixels are clipped.
 
     Attributes
     ----------
@@ -57,17 +63,30 @@ class LowPassObjective:
         Sources that are not gray uint8 of one size, or alphas that are not three finite numbers.
     """
 
-    def __init__(self, a: np.ndarray, b: np.ndarray, transform: Any, rule: int | str | Callable | None = None,
-                 area: int | None = None, alphas: tuple[float, float, float] = (0.25, 0.25, 0.5),
-                 quantize: bool = False):
+    def __init__(
+        self,
+        a: np.ndarray,
+        b: np.ndarray,
+        transform: Any,
+        rule: int | str | Callable | None = None,
+        area: int | None = None,
+        alphas: tuple[float, float, float] = (0.25, 0.25, 0.5),
+        quantize: bool = False,
+    ):
         a, b = images.check_pair(a, b)
         if a.ndim != 2:
-            raise ValueError(f"a: expected a gray image (H, W), got {images.describe(a)}; use images.luma(...)")
+            raise ValueError(
+                f"a: expected a gray image (H, W), got {images.describe(a)}; use images.luma(...)"
+            )
         self.alphas, self.quantize, self.evaluations = _alphas(alphas), bool(quantize), 0
         bands_a, bands_b = transform.forward(a), transform.forward(b)
-        options = {name: value for name, value in (("rule", rule), ("area", area)) if value is not None}
+        options = {
+            name: value for name, value in (("rule", rule), ("area", area)) if value is not None
+        }
         # Eq. (13) with w = w1 / (w1 + w2): base(w) = B + w (A - B), so F(w) = P + w D.
-        self.p = np.real(transform.inverse(transform.fuse(bands_a, bands_b, base="second", **options)))
+        self.p = np.real(
+            transform.inverse(transform.fuse(bands_a, bands_b, base="second", **options))
+        )
         self.d = np.real(transform.base_image(bands_a.low - bands_b.low, a.shape))
         self.sources = (a, b)
         self._products = [_Products(source, self.p, self.d) for source in self.sources]
@@ -78,8 +97,8 @@ class LowPassObjective:
         Parameters
         ----------
         w : float, (n,) or (n, 2) array
-            Weights in [0, 1]; pairs (w1, w2) mean w1 / (w1 + w2).
-            ASSUMPTION: eq. (13) divides 0 by 0 where both weights are 0; both sources then count the same, w = 0.5.
+            Weights in [0, 1]; pairs (w1, w2) mean w1 / (w1 + w2). ASSUMPTION: eq. (13) divides 0 by
+            0 where both weights are 0; both sources then count the same, w = 0.5.
 
         Returns
         -------
@@ -109,14 +128,16 @@ class LowPassObjective:
     def entropy(self, w: float | np.ndarray) -> np.ndarray:
         """Return EN in bits, eq. (15), of the image rounded to 8 bits at (n,) weights.
 
-        Exact for every w in [0, 1], but for pixels that lie on half a gray level up to the rounding error of float64:
-        another order of additions may round them the other way.
+        Exact for every w in [0, 1], but for pixels that lie on half a gray level up to the rounding
+        error of float64: another order of additions may round them the other way.
         """
         return self.steps.entropies[self.steps.index(w)]
 
     @cached_property
     def steps(self) -> Steps:
-        """The step functions of w that rounding makes, computed at the first use: see :mod:`.steps`."""
+        """The step functions of w that rounding makes, computed at the first use: see
+        :mod:`.steps`.
+        """
         return steps(self.p, self.d, self.sources if self.quantize else None)
 
     def image(self, w: float) -> np.ndarray:
@@ -129,11 +150,15 @@ class LowPassObjective:
 
     @staticmethod
     def weight(x: float | np.ndarray) -> float:
-        """Return the w that the outcome of a search stands for: the number itself, or w1 / (w1 + w2) of a pair."""
+        """Return the w that the outcome of a search stands for: the number itself, or w1 / (w1 +
+        w2) of a pair.
+        """
         return float(_weights(np.reshape(x, (1, -1)) if np.size(x) == 2 else x).item())
 
     def with_alphas(self, alphas: tuple[float, float, float]) -> LowPassObjective:
-        """Return the same objective with other weights of its terms; everything computed is shared."""
+        """Return the same objective with other weights of its terms; everything computed is
+        shared.
+        """
         _ = self.steps  # before copying, so that both have it
         other = copy.copy(self)
         other.alphas, other.evaluations = _alphas(alphas), 0
@@ -146,22 +171,32 @@ class LowPassObjective:
         else:
             pairs = [(products.correlation(w), products.rmse(w)) for products in self._products]
         (cc_a, rmse_a), (cc_b, rmse_b) = pairs
-        # ASSUMPTION: the second half of eq. (16) is printed as a reciprocal without root; both halves are meant alike.
+        # ASSUMPTION: the second half of eq. (16) is printed as a reciprocal without root; both
+        # halves are meant alike.
         return (cc_a + cc_b) / 2, (rmse_a + rmse_b) / 2
 
     def _of_rounded(self, w: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return both halves of eqs. (14) and (16) for the rounded image R, from its sums with the sources I."""
+        """Return both halves of eqs. (14) and (16) for the rounded image R, from its sums with the
+        sources I.
+        """
         r, rr, *products = self.steps.sums[:, self.steps.index(w)].astype(np.float64)
         n, pairs = self.p.size, []
         for source, ri in zip(self.sources, products, strict=True):
             i, ii = float(source.sum(dtype=np.int64)), float((source.astype(np.int64) ** 2).sum())
             variances = rr - r * r / n, ii - i * i / n
-            pairs.append((_correlation(ri - r * i / n, *variances, flat=0.1), np.sqrt((rr - 2 * ri + ii) / n)))
+            pairs.append(
+                (
+                    _correlation(ri - r * i / n, *variances, flat=0.1),
+                    np.sqrt((rr - 2 * ri + ii) / n),
+                )
+            )
         return pairs
 
 
 class _Products:
-    """Inner products of one source I with P and D: correlation and error of P + w D for any w in closed form."""
+    """Inner products of one source I with P and D: correlation and error of P + w D for any w in
+    closed form.
+    """
 
     def __init__(self, source: np.ndarray, p: np.ndarray, d: np.ndarray):
         source = source.astype(np.float64)
@@ -185,7 +220,8 @@ class _Products:
 def _correlation(covariance, variance, other, flat: float) -> np.ndarray:
     """Return covariance / sqrt(variance * other), all sums over the pixels.
 
-    ASSUMPTION: the correlation with a constant image, whose variance does not exceed ``flat``, is 0 / 0; it counts 0.
+    ASSUMPTION: the correlation with a constant image, whose variance does not exceed ``flat``, is 0
+    / 0; it counts 0.
     """
     constant = np.minimum(variance, other) <= flat
     return np.where(constant, 0, covariance / np.sqrt(np.where(constant, 1, variance * other)))
@@ -197,7 +233,10 @@ def _weights(w: float | np.ndarray) -> np.ndarray:
         total = w.sum(axis=1)
         w = np.divide(w[:, 0], total, out=np.full(len(w), 0.5), where=total != 0)  # Eq. (13)
     if w.ndim > 1:
-        raise ValueError(f"w: expected a weight, an array (n,) of weights or (n, 2) of pairs, got shape {w.shape}")
+        raise ValueError(
+            "w: expected a weight, an array (n,) of weights or (n, 2) of pairs, got shape"
+            f" {w.shape}"
+        )
     if not ((w >= 0) & (w <= 1)).all():
         raise ValueError(f"w: expected weights in [0, 1], got {w.min():g} to {w.max():g}")
     return w

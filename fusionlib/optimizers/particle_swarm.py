@@ -1,4 +1,6 @@
-"""Particle swarm: eqs. (6), (7) and algorithm 1 of Abas and Baykan 2021, after Kennedy and Eberhart 1995."""
+"""Particle swarm: eqs. (6), (7) and algorithm 1 of Abas and Baykan 2021, after Kennedy and Eberhart
+1995.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +14,34 @@ from .result import Candidates, Result
 FORMS = ("repaired", "printed")
 
 
-def particle_swarm(f: Callable, bounds: Sequence[tuple[float, float]] = ((0, 1),), population: int = 40,
-                   iterations: int = 40, seed: int = 0, form: str = "repaired", inertia: float = 0.1, c1: float = 2.0,
-                   c2: float = 2.0) -> Result:
+def particle_swarm(
+    f: Callable,
+    bounds: Sequence[tuple[float, float]] = ((0, 1),),
+    population: int = 40,
+    iterations: int = 40,
+    seed: int = 0,
+    form: str = "repaired",
+    inertia: float = 0.1,
+    c1: float = 2.0,
+    c2: float = 2.0,
+) -> Result:
     """Maximise ``f`` with a particle swarm.
 
     Parameters
     ----------
     f : callable
-        Vectorised objective: takes an array (n,) for one pair of bounds, (n, d) for d pairs; returns (n,).
+        Vectorised objective: takes an array (n,) for one pair of bounds, (n, d) for d pairs;
+        returns (n,).
     bounds : sequence of pairs
-        Box of the search. The paper searches two weights, ``((0, 1), (0, 1))``, of which only the ratio matters.
+        Box of the search. The paper searches two weights, ``((0, 1), (0, 1))``, of which only the
+        ratio matters.
     population, iterations, inertia, c1, c2
         Table 1 of the paper.
     seed : int
     form : "repaired" or "printed"
-        "printed" is algorithm 1 to the letter: lines 11 and 14 keep a position when f is smaller, although line 3
-        picks the maximum and the text maximises. The swarm then walks to the worst weights: what is returned is a
-        minimum, and the history falls.
+        "printed" is algorithm 1 to the letter: lines 11 and 14 keep a position when f is smaller,
+        although line 3 picks the maximum and the text maximises. The swarm then walks to the worst
+        weights: what is returned is a minimum, and the history falls.
 
     Returns
     -------
@@ -41,16 +53,15 @@ def particle_swarm(f: Callable, bounds: Sequence[tuple[float, float]] = ((0, 1),
         An unknown form, bad bounds or sizes, or an objective that is not finite.
 
     Notes
-    -----
-    ASSUMPTION: algorithm 1 keeps smaller values in lines 11 and 14 but selects the maximum in line 3; the repaired
-    particle swarm maximises.
-    ASSUMPTION: eq. (6) writes one symbol rand twice; the repaired particle swarm draws two independent numbers for each
-    particle and coordinate, the printed form uses one number for both terms.
-    ASSUMPTION: algorithm 1 updates an inertia weight whose limits are nowhere given; it stays at the 0.1 of table 1.
-    ASSUMPTION: no rule is given for particles that leave the box [0, 1] of the weights; they are put back on its
-    border with velocity 0, in both forms.
-    ASSUMPTION: initial velocities are not given; they are 0.
-    ASSUMPTION: f(gbest X_i) in algorithm 1 gives each particle a global best of its own; one for the swarm is meant.
+    ----- ASSUMPTION: algorithm 1 keeps smaller values in lines 11 and 14 but selects the maximum in
+    line 3; the repaired particle swarm maximises. ASSUMPTION: eq. (6) writes one symbol rand twice;
+    the repaired particle swarm draws two independent numbers for each particle and coordinate, the
+    printed form uses one number for both terms. ASSUMPTION: algorithm 1 updates an inertia weight
+    whose limits are nowhere given; it stays at the 0.1 of table 1. ASSUMPTION: no rule is given for
+    particles that leave the box [0, 1] of the weights; they are put back on its border with
+    velocity 0, in both forms. ASSUMPTION: initial velocities are not given; they are 0. ASSUMPTION:
+    f(gbest X_i) in algorithm 1 gives each particle a global best of its own; one for the swarm is
+    meant.
     """
     if form not in FORMS:
         raise ValueError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")

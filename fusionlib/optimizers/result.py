@@ -39,13 +39,26 @@ class Result:
 class Candidates:
     """Evaluates populations (n, d) with a callable of (n,) or (n, d) and keeps what it saw."""
 
-    def __init__(self, f: Callable, bounds: Sequence[tuple[float, float]], population: int, iterations: int, seed: int):
+    def __init__(
+        self,
+        f: Callable,
+        bounds: Sequence[tuple[float, float]],
+        population: int,
+        iterations: int,
+        seed: int,
+    ):
         for name, value, least in (("population", population, 1), ("iterations", iterations, 0)):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
                 raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")
         box = np.asarray(bounds, dtype=np.float64)
-        if box.ndim != 2 or box.shape[1] != 2 or not (np.isfinite(box).all() and (box[:, 0] < box[:, 1]).all()):
-            raise ValueError(f"bounds: expected a sequence of pairs (low, high) with low < high, got {bounds!r}")
+        if (
+            box.ndim != 2
+            or box.shape[1] != 2
+            or not (np.isfinite(box).all() and (box[:, 0] < box[:, 1]).all())
+        ):
+            raise ValueError(
+                f"bounds: expected a sequence of pairs (low, high) with low < high, got {bounds!r}"
+            )
         self.f, (self.low, self.high) = f, box.T
         self.random = np.random.default_rng(seed)
         self.seen: list[np.ndarray] = []
@@ -55,16 +68,28 @@ class Candidates:
         return np.clip(x, self.low, self.high)
 
     def evaluate(self, x: np.ndarray) -> np.ndarray:
-        """Return the objective of each row of ``x``; raise ValueError where it is not a finite number."""
+        """Return the objective of each row of ``x``; raise ValueError where it is not a finite
+        number.
+        """
         values = np.asarray(self.f(x[:, 0] if x.shape[1] == 1 else x), dtype=np.float64)
         if values.shape != (len(x),):
-            raise ValueError(f"f: expected {len(x)} values for {len(x)} candidates, got shape {values.shape}")
+            raise ValueError(
+                f"f: expected {len(x)} values for {len(x)} candidates, got shape {values.shape}"
+            )
         if not np.isfinite(values).all():
             worst = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise ValueError(f"f: expected finite values, got {values[worst]} at {x[worst].tolist()}")
+            raise ValueError(
+                f"f: expected finite values, got {values[worst]} at {x[worst].tolist()}"
+            )
         self.seen.append(x.copy())
         return values
 
     def result(self, x: np.ndarray, value: float, history: list[float], seconds: float) -> Result:
-        return Result(float(x[0]) if x.size == 1 else x.copy(), float(value), np.array(history),
-                      sum(len(each) for each in self.seen), seconds, np.stack(self.seen))
+        return Result(
+            float(x[0]) if x.size == 1 else x.copy(),
+            float(value),
+            np.array(history),
+            sum(len(each) for each in self.seen),
+            seconds,
+            np.stack(self.seen),
+        )

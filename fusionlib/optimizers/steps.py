@@ -1,7 +1,8 @@
 """All that 8-bit rounding does to an image that is a straight line in w.
 
-Each pixel of p + w d changes its gray level at known weights. Whatever is computed from the rounded image (histogram,
-entropy, sums with another image) is therefore a step function of w, and all its steps follow from one sort.
+Each pixel of p + w d changes its gray level at known weights. Whatever is computed from the rounded
+image (histogram, entropy, sums with another image) is therefore a step function of w, and all its
+steps follow from one sort.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class Steps:
     entropies : (E + 1,) float64
         Entropy in bits before the first step, between steps, after the last.
     sums : (2 + S, E + 1) int64 or None
-        Sums over the pixels of the rounded image, of its square, of its product with each of S other images.
+        Sums over the pixels of the rounded image, of its square, of its product with each of S
+        other images.
     """
 
     weights: np.ndarray
@@ -36,7 +38,8 @@ class Steps:
 
 
 def steps(p: np.ndarray, d: np.ndarray, others: tuple[np.ndarray, ...] | None = None) -> Steps:
-    """Follow the image p + w d, rounded to 8 bits as the image contract rounds, from w = 0 to w = 1.
+    """Follow the image p + w d, rounded to 8 bits as the image contract rounds, from w = 0 to w =
+    1.
 
     Parameters
     ----------
@@ -54,7 +57,10 @@ def steps(p: np.ndarray, d: np.ndarray, others: tuple[np.ndarray, ...] | None = 
     sums = None
     if others is not None:
         others = tuple(each.ravel().astype(np.int64) for each in others)
-        sums = [[[first @ each]] for each in (np.ones(len(p), np.int64), first.astype(np.int64), *others)]
+        sums = [
+            [[first @ each]]
+            for each in (np.ones(len(p), np.int64), first.astype(np.int64), *others)
+        ]
     moving = np.flatnonzero(first != last)
     parts = 1 + int(np.abs(last - first).sum()) // max(AT_ONCE, p.size // 2)
     p, d, first = p[moving], d[moving], first[moving]
@@ -73,46 +79,64 @@ def steps(p: np.ndarray, d: np.ndarray, others: tuple[np.ndarray, ...] | None = 
         first = last
     # Eq. (15), Abas and Baykan 2021: EN = -sum p log2 p = log2 N - (1/N) sum n log2 n
     entropies = np.log2(counts.sum()) - np.concatenate(changes).cumsum() / counts.sum()
-    return Steps(np.concatenate(weights), entropies,
-                 None if sums is None else np.stack([np.concatenate(each).cumsum() for each in sums]))
+    return Steps(
+        np.concatenate(weights),
+        entropies,
+        None if sums is None else np.stack([np.concatenate(each).cumsum() for each in sums]),
+    )
 
 
 def _levels(values: np.ndarray) -> np.ndarray:
-    """Return 8-bit gray levels as :func:`fusionlib.images.to_uint8` rounds them, in a type that can be subtracted."""
+    """Return 8-bit gray levels as :func:`fusionlib.images.to_uint8` rounds them, in a type that can
+    be subtracted.
+    """
     return np.clip(np.floor(values + 0.5), 0, 255).astype(np.int32)
 
 
 def _events(p, d, first, last, low: float, high: float) -> tuple[np.ndarray, ...]:
-    """Return where in (low, high] pixels pass half a level, ascending; which pixel, the level below, and if upwards.
+    """Return where in (low, high] pixels pass half a level, ascending; which pixel, the level
+    below, and if upwards.
 
     ``first``, ``last``: the pixels' levels at ``low`` and ``high``.
     """
     size = np.abs(last - first)
-    # One event a pixel and threshold: the j-th threshold of a pixel lies half a level above its level lower + j.
+    # One event a pixel and threshold: the j-th threshold of a pixel lies half a level above its
+    # level lower + j.
     pixel = np.repeat(np.arange(len(p), dtype=np.int32), size)
     offset = np.cumsum(size, dtype=np.int32) - size - np.minimum(first, last)
     lower = np.arange(len(pixel), dtype=np.int32) - offset.take(pixel)
     slope = d.take(pixel)
     weights = np.clip((lower + 0.5 - p.take(pixel)) / slope, low, high)
     upwards = slope > 0
-    # Half a level rounds up: a rising pixel changes at the weight itself, a falling one just after it.
+    # Half a level rounds up: a rising pixel changes at the weight itself, a falling one just after
+    # it.
     np.nextafter(weights, high, out=weights, where=~upwards)
     order = np.argsort(weights)
-    return weights.take(order), pixel.take(order), lower.astype(np.uint8).take(order), upwards.take(order)
+    return (
+        weights.take(order),
+        pixel.take(order),
+        lower.astype(np.uint8).take(order),
+        upwards.take(order),
+    )
 
 
-def _entropy_changes(counts: np.ndarray, lower: np.ndarray, upwards: np.ndarray, gain: np.ndarray) -> np.ndarray:
-    """Return by how much each event changes the sum of n log2 n over the histogram, which starts at ``counts``.
+def _entropy_changes(
+    counts: np.ndarray, lower: np.ndarray, upwards: np.ndarray, gain: np.ndarray
+) -> np.ndarray:
+    """Return by how much each event changes the sum of n log2 n over the histogram, which starts at
+    ``counts``.
 
     ``gain[n]``: what the pixel adds that makes a level n strong, n log2 n - (n - 1) log2 (n - 1).
     """
-    # Each event takes a pixel out of one level and puts it into the next. Seen level by level, in the order of w:
+    # Each event takes a pixel out of one level and puts it into the next. Seen level by level, in
+    # the order of w:
     level = np.empty(2 * len(lower), np.uint8)
     level[0::2], level[1::2] = lower + ~upwards, lower + upwards
     by_level = np.argsort(level, kind="stable")
     step = (by_level.astype(np.int8) & 1) * np.int8(2) - np.int8(1)
     number = np.cumsum(step, dtype=np.int32)
-    # ... which is the number of pixels there after each event, once each level starts from its own count.
+    # ... which is the number of pixels there after each event, once each level starts from its own
+    # count.
     sizes = np.bincount(level, minlength=256)
     before = np.concatenate([[0], number])[np.cumsum(sizes) - sizes]
     number += np.repeat((counts - before).astype(np.int32), sizes)

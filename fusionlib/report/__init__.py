@@ -1,7 +1,8 @@
 """The report: one self-contained page from whatever a profile's folder holds.
 
-It only reads: ``nodes.json`` (what was to run), each node's ``run.json``, ``results.csv``, ``figures/`` and ``log.txt``,
-and the printed numbers. Nothing is computed here that a notebook or :mod:`fusionlib.results` has not computed.
+It only reads: ``nodes.json`` (what was to run), each node's ``run.json``, ``results.csv``,
+``figures/`` and ``log.txt``, and the printed numbers. Nothing is computed here that a notebook or
+:mod:`fusionlib.results` has not computed.
 """
 
 from __future__ import annotations
@@ -42,9 +43,16 @@ ARTEFACTS = [
     ("figure-B-2", "multi-focus", "Figure B-2", "Differences, first pair (Lab in print)"),
     ("figure-B-3", "multi-focus", "Figure B-3", "Fused images, second pair (Leopard in print)"),
     ("figure-B-4", "multi-focus", "Figure B-4", "Differences, second pair (Leopard in print)"),
-    ("", "multi-focus", "Table 1", "Settings of the two searches, the defaults of fusionlib.optimizers"),
-    *((key, "multi-focus", f"Table {TABLES[key].number}", TABLES[key].title)
-      for key in ("table-A-1", "table-A-2", "table-A-3")),
+    (
+        "",
+        "multi-focus",
+        "Table 1",
+        "Settings of the two searches, the defaults of fusionlib.optimizers",
+    ),
+    *(
+        (key, "multi-focus", f"Table {TABLES[key].number}", TABLES[key].title)
+        for key in ("table-A-1", "table-A-2", "table-A-3")
+    ),
 ]
 SIGNS = {"equal": "=", "close": "≈", "differs": "≠", "approximate": "~"}
 EMBEDDED = 7_000_000  # bytes of pictures inside the page; further ones are linked
@@ -62,21 +70,30 @@ def assumptions() -> list[dict]:
                 continue
             parts = [line.split("ASSUMPTION:", 1)[1]]
             following = place + 1
-            while not parts[-1].rstrip().endswith(('.', '."""')) and following < len(lines):
+            while not parts[-1].rstrip().endswith((".", '."""')) and following < len(lines):
                 text = lines[following].strip().lstrip("#").strip()
                 if not text or text.startswith(('"""', "ASSUMPTION:")):
                     break
                 parts.append(text)
                 following += 1
             sentence = " ".join(part.strip() for part in parts).rstrip('"')
-            found.append({"where": f"{path.relative_to(runs.root()).as_posix()}:{place + 1}", "text": sentence})
+            found.append(
+                {
+                    "where": f"{path.relative_to(runs.root()).as_posix()}:{place + 1}",
+                    "text": sentence,
+                }
+            )
     return found
 
 
 def left_out(run: dict) -> list[str]:
     """Return what a finished run had to leave out: unreadable files, and methods that failed."""
     status = run.get("status", {})
-    failed = [f"{name} {word}" for name, word in status.items() if word.startswith("failed")] if isinstance(status, dict) else []
+    failed = (
+        [f"{name} {word}" for name, word in status.items() if word.startswith("failed")]
+        if isinstance(status, dict)
+        else []
+    )
     return [*run.get("problems", []), *failed]
 
 
@@ -87,24 +104,50 @@ def nodes(folder: Path) -> list[dict]:
     except (OSError, ValueError):
         planned = []
     names = [node["name"] for node in planned]
-    planned += [{"name": path.parent.name, "notebook": "", "gives": [], "wanted": True}
-                for path in sorted(folder.glob("*/run.json")) if path.parent.name not in names]
+    planned += [
+        {"name": path.parent.name, "notebook": "", "gives": [], "wanted": True}
+        for path in sorted(folder.glob("*/run.json"))
+        if path.parent.name not in names
+    ]
     for node in planned:
         home = folder / node["name"]
-        node |= {"status": "not run", "error": "", "seconds": None, "run": {}, "links": [], "pictures": [], "left_out": []}
+        node |= {
+            "status": "not run",
+            "error": "",
+            "seconds": None,
+            "run": {},
+            "links": [],
+            "pictures": [],
+            "left_out": [],
+        }
         if (home / "run.json").is_file():
             try:
                 node["run"] = runs.load(home)
                 # What an unfinished run drew may be of an earlier one.
-                node |= {"status": "finished", "seconds": node["run"]["seconds"], "pictures": pictures(home),
-                         "left_out": left_out(node["run"])}
+                node |= {
+                    "status": "finished",
+                    "seconds": node["run"]["seconds"],
+                    "pictures": pictures(home),
+                    "left_out": left_out(node["run"]),
+                }
             except ValueError as error:
                 node |= {"status": "failed", "error": str(error)}
         elif (home / "log.txt").is_file():
-            lines = (home / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            node |= {"status": "failed", "error": lines[-1] if lines else "stopped before its first cell"}
-        node["links"] = [f"{node['name']}/{name}" for name in ("notebook.html", "notebook.ipynb", "results.csv", "log.txt")
-                         if (home / name).is_file()]
+            lines = (
+                (home / "log.txt")
+                .read_text(encoding="utf-8", errors="replace")
+                .strip()
+                .splitlines()
+            )
+            node |= {
+                "status": "failed",
+                "error": lines[-1] if lines else "stopped before its first cell",
+            }
+        node["links"] = [
+            f"{node['name']}/{name}"
+            for name in ("notebook.html", "notebook.ipynb", "results.csv", "log.txt")
+            if (home / name).is_file()
+        ]
     return planned
 
 
@@ -121,15 +164,17 @@ def artefacts(every: list[dict], tables: list[dict]) -> list[dict]:
     Returns
     -------
     list of dict
-        word, paper, number, title, status ("present", "failed", "not run", "nothing to run"), reason, link ("" or an
-        anchor of the page)
+        word, paper, number, title, status ("present", "failed", "not run", "nothing to run"),
+        reason, link ("" or an anchor of the page)
     """
     laid = {entry["key"]: entry for entry in tables}
     found = []
     for word, paper, label, title in ARTEFACTS:
         giving = [node for node in every if word in node["gives"]]
         status, reason, link = "not run", "", ""
-        drawn = [picture for node in giving for picture in node["pictures"] if _shows(picture, word)]
+        drawn = [
+            picture for node in giving for picture in node["pictures"] if _shows(picture, word)
+        ]
         if not word:
             status, reason = "nothing to run", "no numbers or images in it"
         elif (word in laid and laid[word]["joined"]["ours"].notna().any()) or drawn:
@@ -141,13 +186,32 @@ def artefacts(every: list[dict], tables: list[dict]) -> list[dict]:
         elif any(node["status"] == "finished" for node in giving):
             reason = f"{giving[0]['name']} finished without it; its notebook says why"
         else:
-            broken = [node["name"] for node in every if node["status"] == "failed" and node["name"] in giving[0].get("after", [])]
-            reason = (f"{giving[0]['name']} did not run" + (f": it needs {broken[0]}, which failed" if broken else "")
-                      if any(node["wanted"] for node in giving) else "ONLY did not ask for it")
-        if status == "present" and (failed := [node["name"] for node in giving if node["status"] == "failed"]):
+            broken = [
+                node["name"]
+                for node in every
+                if node["status"] == "failed" and node["name"] in giving[0].get("after", [])
+            ]
+            reason = (
+                f"{giving[0]['name']} did not run"
+                + (f": it needs {broken[0]}, which failed" if broken else "")
+                if any(node["wanted"] for node in giving)
+                else "ONLY did not ask for it"
+            )
+        if status == "present" and (
+            failed := [node["name"] for node in giving if node["status"] == "failed"]
+        ):
             reason = f"without {', '.join(failed)}, which failed"
-        found.append({"word": word, "paper": PAPERS[paper], "number": label, "title": title, "status": status,
-                      "reason": reason, "link": link})
+        found.append(
+            {
+                "word": word,
+                "paper": PAPERS[paper],
+                "number": label,
+                "title": title,
+                "status": status,
+                "reason": reason,
+                "link": link,
+            }
+        )
     return found
 
 
@@ -156,25 +220,38 @@ def _shows(picture: dict, word: str) -> bool:
 
 
 def tables_of(folder: Path, every: list[dict]) -> list[dict]:
-    """Return the printed tables that a node was to give, or that results are there for, beside those results."""
+    """Return the printed tables that a node was to give, or that results are there for, beside
+    those results.
+    """
     frame = results.load(folder)
     asked = {word for node in every for word in node["gives"]}
     laid = [table(key, frame) for key in TABLES]
-    return [entry for entry in laid if entry["key"] in asked or entry["joined"]["ours"].notna().any()]
+    return [
+        entry for entry in laid if entry["key"] in asked or entry["joined"]["ours"].notna().any()
+    ]
 
 
 def pictures(home: Path) -> list[dict]:
     """Return the figures of one node in the order of their names: name, caption, path, anchor."""
     found = []
-    for path in sorted((home / "figures").glob("[!.]*.png")):  # a hidden one is half of what a killed run was writing
+    # a hidden one is half of what a killed run was writing
+    for path in sorted((home / "figures").glob("[!.]*.png")):
         caption = path.with_suffix(".txt")
-        found.append({"name": path.stem, "path": path, "anchor": f"{home.name}-{path.stem}",
-                      "caption": caption.read_text(encoding="utf-8") if caption.is_file() else ""})
+        found.append(
+            {
+                "name": path.stem,
+                "path": path,
+                "anchor": f"{home.name}-{path.stem}",
+                "caption": caption.read_text(encoding="utf-8") if caption.is_file() else "",
+            }
+        )
     return found
 
 
 def embed(every: list[dict], folder: Path, budget: int = EMBEDDED) -> None:
-    """Give each picture its ``source``: a data URI while the budget lasts, figures of the papers first, else its path."""
+    """Give each picture its ``source``: a data URI while the budget lasts, figures of the papers
+    first, else its path.
+    """
     words = [word for word, *_ in ARTEFACTS]
     drawn = [picture for node in every for picture in node["pictures"]]
     for picture in sorted(drawn, key=lambda one: not any(_shows(one, word) for word in words)):
@@ -182,7 +259,9 @@ def embed(every: list[dict], folder: Path, budget: int = EMBEDDED) -> None:
         try:
             source = embedded(picture["path"])
         except OSError as error:
-            picture["caption"] = f"{picture['path'].name} cannot be read ({error}). {picture['caption']}"
+            picture["caption"] = (
+                f"{picture['path'].name} cannot be read ({error}). {picture['caption']}"
+            )
             continue
         budget -= len(source)
         if budget >= 0:
@@ -190,33 +269,49 @@ def embed(every: list[dict], folder: Path, budget: int = EMBEDDED) -> None:
 
 
 def embedded(path: Path) -> str:
-    """Return a picture as a data URI: the PNG itself, or a JPEG where that is smaller (photographs)."""
+    """Return a picture as a data URI: the PNG itself, or a JPEG where that is smaller
+    (photographs).
+    """
     encoded = io.BytesIO()
     Image.open(path).convert("RGB").save(encoded, "JPEG", quality=85, optimize=True)
-    kind, data = min(("png", path.read_bytes()), ("jpeg", encoded.getvalue()), key=lambda item: len(item[1]))
+    kind, data = min(
+        ("png", path.read_bytes()), ("jpeg", encoded.getvalue()), key=lambda item: len(item[1])
+    )
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def notebook_page(home: Path) -> None:
-    """Write ``notebook.html`` beside an executed notebook: embedded images, nothing fetched from elsewhere.
+    """Write ``notebook.html`` beside an executed notebook: embedded images, nothing fetched from
+    elsewhere.
 
-    A notebook that was cut off while it was written (a full disk, a power failure) gets none, and neither does one whose
-    folder has no room for it: the page with all results must not fail for that.
+    A notebook that was cut off while it was written (a full disk, a power failure) gets none, and
+    neither does one whose folder has no room for it: the page with all results must not fail for
+    that.
     """
     import nbformat
     from nbconvert import HTMLExporter
 
     source, target = home / "notebook.ipynb", home / "notebook.html"
-    if not source.is_file() or (target.is_file() and target.stat().st_mtime >= source.stat().st_mtime):
+    if not source.is_file() or (
+        target.is_file() and target.stat().st_mtime >= source.stat().st_mtime
+    ):
         return
-    exporter = HTMLExporter(embed_images=True, mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="",
-                            jupyter_widgets_base_url="", html_manager_semver_range="")
+    exporter = HTMLExporter(
+        embed_images=True,
+        mathjax_url="",
+        require_js_url="",
+        jquery_url="",
+        mermaid_js_url="",
+        jupyter_widgets_base_url="",
+        html_manager_semver_range="",
+    )
     try:
         content = nbformat.read(source, as_version=4)
     except (nbformat.reader.NotJSONError, nbformat.ValidationError):
         return
     page, _ = exporter.from_notebook_node(content)
-    # What is left of the template's references to other hosts serves widgets only; offline they are errors.
+    # What is left of the template's references to other hosts serves widgets only; offline they are
+    # errors.
     page = re.sub(r'<script[^>]*src="[^"]*"[^>]*>\s*</script>', "", page)
     with contextlib.suppress(OSError):
         images.write_text(target, page)
@@ -236,24 +331,52 @@ def write(folder: str | Path) -> Path:
 
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: expected the folder of a profile's results, found nothing there")
+        raise FileNotFoundError(
+            f"{folder}: expected the folder of a profile's results, found nothing there"
+        )
     every = nodes(folder)
     if not every:
-        raise ValueError(f"{folder}: expected nodes.json or finished runs, found neither; run make reproduce first")
+        raise ValueError(
+            f"{folder}: expected nodes.json or finished runs, found neither; run make reproduce"
+            " first"
+        )
     for node in every:
         notebook_page(folder / node["name"])
-        node["links"] = sorted({*node["links"], *([f"{node['name']}/notebook.html"] if (
-            folder / node["name"] / "notebook.html").is_file() else [])})
+        node["links"] = sorted(
+            {
+                *node["links"],
+                *(
+                    [f"{node['name']}/notebook.html"]
+                    if (folder / node["name"] / "notebook.html").is_file()
+                    else []
+                ),
+            }
+        )
     embed(every, folder)
     tables = tables_of(folder, every)
     for entry in tables:
-        images.write_text(folder / "tables" / f"{entry['key']}.csv", entry["joined"].to_csv(index=False))
+        images.write_text(
+            folder / "tables" / f"{entry['key']}.csv", entry["joined"].to_csv(index=False)
+        )
         images.write_text(folder / "tables" / f"{entry['key']}.tex", layout.latex(entry))
     finished = [node["run"] for node in every if node["status"] == "finished"]
-    template = Environment(loader=PackageLoader("fusionlib.report", "."), autoescape=True, trim_blocks=True,
-                           lstrip_blocks=True).get_template("page.html")
-    page = template.render(profile=folder.name, made=datetime.now().strftime("%Y-%m-%d %H:%M"), nodes=every, tables=tables,
-                           artefacts=artefacts(every, tables), counts=layout.counts(tables),
-                           verdicts=results.VERDICTS, signs=SIGNS, assumptions=assumptions(), number=number,
-                           environment=finished[-1]["environment"] if finished else runs.environment())
+    template = Environment(
+        loader=PackageLoader("fusionlib.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template("page.html")
+    page = template.render(
+        profile=folder.name,
+        made=datetime.now().strftime("%Y-%m-%d %H:%M"),
+        nodes=every,
+        tables=tables,
+        artefacts=artefacts(every, tables),
+        counts=layout.counts(tables),
+        verdicts=results.VERDICTS,
+        signs=SIGNS,
+        assumptions=assumptions(),
+        number=number,
+        environment=finished[-1]["environment"] if finished else runs.environment(),
+    )
     return images.write_text(folder / "index.html", page)

@@ -1,7 +1,8 @@
 """Printed tables beside what was reproduced: laid out for the page, and as CSV and LaTeX.
 
-The tables of the multi-focus paper have few columns, so a cell holds both numbers. Those of MoE-Fusion compare ten
-methods on three data sets, of which a run may have none or others: they are laid out as one grid per data set.
+The tables of the multi-focus paper have few columns, so a cell holds both numbers. Those of
+MoE-Fusion compare ten methods on three data sets, of which a run may have none or others: they are
+laid out as one grid per data set.
 """
 
 from __future__ import annotations
@@ -31,14 +32,39 @@ class Printed:
 
 
 TABLES = {
-    "table-1": Printed("moe-fusion", "1", "Fusion metrics of ten methods", "Eight metrics; the evaluation images of three "
-                       "data sets in print. All metrics in the paper's convention."),
-    "table-2": Printed("moe-fusion", "2", "Parts taken out of MoE-Fusion", "The full model and three with a part removed.",
-                       row="variant"),
-    "table-3": Printed("moe-fusion", "3", "Detection on fused images", "Average precision in percent, per class and mean."),
-    "table-A-1": Printed("multi-focus", "A-1", "Lab", "One pair, real photographs; the person moves between the shots."),
+    "table-1": Printed(
+        "moe-fusion",
+        "1",
+        "Fusion metrics of ten methods",
+        "Eight metrics; the evaluation images of three "
+        "data sets in print. All metrics in the paper's convention.",
+    ),
+    "table-2": Printed(
+        "moe-fusion",
+        "2",
+        "Parts taken out of MoE-Fusion",
+        "The full model and three with a part removed.",
+        row="variant",
+    ),
+    "table-3": Printed(
+        "moe-fusion",
+        "3",
+        "Detection on fused images",
+        "Average precision in percent, per class and mean.",
+    ),
+    "table-A-1": Printed(
+        "multi-focus",
+        "A-1",
+        "Lab",
+        "One pair, real photographs; the person moves between the shots.",
+    ),
     "table-A-2": Printed("multi-focus", "A-2", "Leopard", "One pair, artificially blurred."),
-    "table-A-3": Printed("multi-focus", "A-3", "Mean over the data set", "93 images in the paper, which were not published."),
+    "table-A-3": Printed(
+        "multi-focus",
+        "A-3",
+        "Mean over the data set",
+        "93 images in the paper, which were not published.",
+    ),
 }
 
 
@@ -50,13 +76,15 @@ class Grid:
     ----------
     title : str
     printed : bool
-        All numbers are the paper's; else ours, with the printed one beside where the images are the same.
+        All numbers are the paper's; else ours, with the printed one beside where the images are the
+        same.
     metrics : list of str
     lines : list of dict
-        ``name``, ``extra`` (not a row of the printed table, hence without a place), ``cells``: for each metric a dict
-        with text, place (0: none), printed, verdict, difference, or None.
+        ``name``, ``extra`` (not a row of the printed table, hence without a place), ``cells``: for
+        each metric a dict with text, place (0: none), printed, verdict, difference, or None.
     standing : str
-        Where MoE-Fusion stands among the methods by its mean rank, if they are the rows; a sentence.
+        Where MoE-Fusion stands among the methods by its mean rank, if they are the rows; a
+        sentence.
     """
 
     title: str
@@ -72,29 +100,49 @@ def table(key: str, frame: pd.DataFrame) -> dict:
     Returns
     -------
     dict
-        key, number, paper, title, caption; ``joined``, the long comparison of :func:`fusionlib.results.beside`; and
-        either ``lines`` with ``metrics`` (multi-focus) or ``grids`` (MoE-Fusion).
+        key, number, paper, title, caption; ``joined``, the long comparison of
+        :func:`fusionlib.results.beside`; and either ``lines`` with ``metrics`` (multi-focus) or
+        ``grids`` (MoE-Fusion).
     """
     place = TABLES[key]
     printed = published.table(place.paper, place.number)
     ours = results.comparable(frame, printed)
     joined = results.beside(printed, ours)
     for claim in published.claims().itertuples():
-        joined["note"] = joined["note"].str.replace(f"contradicts {claim.id}", f"refuted by the table itself: {claim.claim}")
-    entry = {"key": key, "paper": PAPERS[place.paper], "number": place.number, "title": place.title,
-             "caption": place.caption, "joined": joined}
+        joined["note"] = joined["note"].str.replace(
+            f"contradicts {claim.id}", f"refuted by the table itself: {claim.claim}"
+        )
+    entry = {
+        "key": key,
+        "paper": PAPERS[place.paper],
+        "number": place.number,
+        "title": place.title,
+        "caption": place.caption,
+        "joined": joined,
+    }
     if place.paper == "moe-fusion":
         return entry | {"grids": grids(printed, ours, joined, place.row)}
     metrics = list(dict.fromkeys(joined["metric"]))
     lines = []
     for (method, variant), part in joined.groupby(["method", "variant"], sort=False):
         cells = {row.metric: row for row in part.itertuples()}
-        lines.append({"method": method, "variant": variant, "cells": [cells.get(metric) for metric in metrics]})
-    return entry | {"metrics": [f"{metric} {ARROWS.get(metric, '↑')}".strip() for metric in metrics], "lines": lines}
+        lines.append(
+            {
+                "method": method,
+                "variant": variant,
+                "cells": [cells.get(metric) for metric in metrics],
+            }
+        )
+    return entry | {
+        "metrics": [f"{metric} {ARROWS.get(metric, '↑')}".strip() for metric in metrics],
+        "lines": lines,
+    }
 
 
 def counts(tables: list[dict]) -> dict[str, int]:
-    """Count the printed numbers of tables by the verdict on their first row (the default variant of a method)."""
+    """Count the printed numbers of tables by the verdict on their first row (the default variant of
+    a method).
+    """
     verdicts = []
     for entry in tables:
         keys = list(dict.fromkeys(["dataset", "method", "metric", TABLES[entry["key"]].row]))
@@ -106,7 +154,10 @@ def grids(printed: pd.DataFrame, ours: pd.DataFrame, joined: pd.DataFrame, row: 
     """Return a grid for each printed data set in the order of print, then one for each of ours."""
     names = list(dict.fromkeys(printed[row]))
     metrics = list(dict.fromkeys(printed["metric"]))
-    found = [_printed_grid(part, row, names, metrics) for _, part in printed.groupby("dataset", sort=False)]
+    found = [
+        _printed_grid(part, row, names, metrics)
+        for _, part in printed.groupby("dataset", sort=False)
+    ]
     same = joined[~joined["verdict"].isin(["not run", "other images"])]
     for dataset, part in ours[ours["metric"].isin(metrics)].groupby("dataset", sort=False):
         found.append(_our_grid(part, same[same["dataset"] == dataset], row, names, metrics))
@@ -114,56 +165,121 @@ def grids(printed: pd.DataFrame, ours: pd.DataFrame, joined: pd.DataFrame, row: 
 
 
 def _printed_grid(part: pd.DataFrame, row: str, names: list[str], metrics: list[str]) -> Grid:
-    values, text = (part.pivot(index=row, columns="metric", values=kind) for kind in ("value", "printed"))
+    values, text = (
+        part.pivot(index=row, columns="metric", values=kind) for kind in ("value", "printed")
+    )
     place = places(values)
-    return Grid(f"{part['dataset'].iloc[0]}, {part['n_images'].iloc[0]} pairs", True, metrics, [
-        {"name": name, "extra": False, "cells": [
-            {"text": text.loc[name, metric], "place": place.loc[name, metric]} for metric in metrics]} for name in names],
-        ranking.standing(values, OURS))
+    return Grid(
+        f"{part['dataset'].iloc[0]}, {part['n_images'].iloc[0]} pairs",
+        True,
+        metrics,
+        [
+            {
+                "name": name,
+                "extra": False,
+                "cells": [
+                    {"text": text.loc[name, metric], "place": place.loc[name, metric]}
+                    for metric in metrics
+                ],
+            }
+            for name in names
+        ],
+        ranking.standing(values, OURS),
+    )
 
 
-def _our_grid(part: pd.DataFrame, same: pd.DataFrame, row: str, names: list[str], metrics: list[str]) -> Grid:
-    """Rows in the order of print, each variant its own; then rows that print lacks, which take no place."""
-    label = part[row] if row == "variant" else part["method"].where(
-        part["variant"] == "", part["method"] + " (" + part["variant"] + ")")
+def _our_grid(
+    part: pd.DataFrame, same: pd.DataFrame, row: str, names: list[str], metrics: list[str]
+) -> Grid:
+    """Rows in the order of print, each variant its own; then rows that print lacks, which take no
+    place.
+    """
+    label = (
+        part[row]
+        if row == "variant"
+        else part["method"].where(
+            part["variant"] == "", part["method"] + " (" + part["variant"] + ")"
+        )
+    )
     part = part.assign(label=label)
-    values = part.pivot_table(index="label", columns="metric", values="value", sort=False).reindex(columns=metrics)
+    values = part.pivot_table(index="label", columns="metric", values="value", sort=False).reindex(
+        columns=metrics
+    )
     source = part.drop_duplicates("label").set_index("label")
     key = source[row]
     extra = ~key.isin(names)
     compared = values[~extra[values.index]]
     place = places(compared)
     partners = {(line.method, line.variant, line.metric): line for line in same.itertuples()}
-    grid = Grid(f"{part['dataset'].iloc[0]}, {part['n_images'].max()} pairs", False, metrics,
-                standing=ranking.standing(compared, OURS))
+    grid = Grid(
+        f"{part['dataset'].iloc[0]}, {part['n_images'].max()} pairs",
+        False,
+        metrics,
+        standing=ranking.standing(compared, OURS),
+    )
     for name in [*names, *key[extra].unique()]:
         labels = list(key.index[key == name])
         for label in labels:
             cells = []
             for metric in metrics:
-                partner = partners.get((source.loc[label, "method"], source.loc[label, "variant"], metric))
-                cells.append({"text": number(values.loc[label, metric], partner.printed if partner else ""),
-                              "place": 0 if extra[label] else place.loc[label, metric], "partner": partner})
+                partner = partners.get(
+                    (source.loc[label, "method"], source.loc[label, "variant"], metric)
+                )
+                cells.append(
+                    {
+                        "text": number(
+                            values.loc[label, metric], partner.printed if partner else ""
+                        ),
+                        "place": 0 if extra[label] else place.loc[label, metric],
+                        "partner": partner,
+                    }
+                )
             grid.lines.append({"name": label, "extra": bool(extra[label]), "cells": cells})
         if not labels:
-            grid.lines.append({"name": name, "extra": True, "cells": [{"text": "–", "place": 0}] * len(metrics)})
+            grid.lines.append(
+                {"name": name, "extra": True, "cells": [{"text": "–", "place": 0}] * len(metrics)}
+            )
     return grid
 
 
 def frame(entry: dict) -> pd.DataFrame:
-    """Return a laid-out table as text: "number (place)" by data set, or "printed / ours" where the table has one."""
+    """Return a laid-out table as text: "number (place)" by data set, or "printed / ours" where the
+    table has one.
+    """
     if "grids" not in entry:
         joined = entry["joined"]
-        cells = joined.assign(cell=[f"{row.printed} / {number(row.ours, row.printed)}" for row in joined.itertuples()])
-        return cells.pivot_table(index=["method", "variant"], columns="metric", values="cell", aggfunc="first", sort=False)
-    return pd.concat({f"{grid.title}, {'printed' if grid.printed else 'ours'}": pd.DataFrame(
-        [[f"{cell['text']} ({cell['place']})" if cell["place"] else cell["text"] for cell in line["cells"]]
-         for line in grid.lines], index=[line["name"] for line in grid.lines], columns=grid.metrics)
-        for grid in entry["grids"]})
+        cells = joined.assign(
+            cell=[f"{row.printed} / {number(row.ours, row.printed)}" for row in joined.itertuples()]
+        )
+        return cells.pivot_table(
+            index=["method", "variant"],
+            columns="metric",
+            values="cell",
+            aggfunc="first",
+            sort=False,
+        )
+    return pd.concat(
+        {
+            f"{grid.title}, {'printed' if grid.printed else 'ours'}": pd.DataFrame(
+                [
+                    [
+                        f"{cell['text']} ({cell['place']})" if cell["place"] else cell["text"]
+                        for cell in line["cells"]
+                    ]
+                    for line in grid.lines
+                ],
+                index=[line["name"] for line in grid.lines],
+                columns=grid.metrics,
+            )
+            for grid in entry["grids"]
+        }
+    )
 
 
 def places(wide: pd.DataFrame) -> pd.DataFrame:
-    """Return 1, 2, 3 for the largest three of each column, 0 for the rest; equal numbers share a place."""
+    """Return 1, 2, 3 for the largest three of each column, 0 for the rest; equal numbers share a
+    place.
+    """
     place = ranking.places(wide, decimals=15)
     return place.where(place <= BEST, 0).fillna(0).astype(int)
 
@@ -178,28 +294,53 @@ def number(value: float, printed: str = "") -> str:
 def latex(entry: dict) -> str:
     """Return a laid-out table in LaTeX for the package booktabs.
 
-    Multi-focus: printed / ours per metric. MoE-Fusion: a block per data set, the best of a column bold, the second
-    underlined, the third in italics.
+    Multi-focus: printed / ours per metric. MoE-Fusion: a block per data set, the best of a column
+    bold, the second underlined, the third in italics.
     """
     if "grids" not in entry:
         wide = frame(entry)
-        body = [_row([*index, *row]) for index, row in zip(wide.index, wide.fillna("–").to_numpy(), strict=True)]
+        body = [
+            _row([*index, *row])
+            for index, row in zip(wide.index, wide.fillna("–").to_numpy(), strict=True)
+        ]
         return _tabular(f"ll{'c' * wide.shape[1]}", ["method", "variant", *wide.columns], body)
     metrics = entry["grids"][0].metrics
     body = []
     for grid in entry["grids"]:
         source = "printed" if grid.printed else "reproduced"
-        body += [r"\midrule"] * bool(body) + [rf"\multicolumn{{{len(metrics) + 1}}}{{l}}{{{_escape(grid.title)}, {source}}} \\"]
+        body += [r"\midrule"] * bool(body) + [
+            rf"\multicolumn{{{len(metrics) + 1}}}{{l}}{{{_escape(grid.title)}, {source}}} \\"
+        ]
         for line in grid.lines:
-            marked = [("", r"\textbf", r"\underline", r"\textit")[cell["place"]] for cell in line["cells"]]
-            body.append(_row([line["name"]], [f"{mark}{{{cell['text']}}}" if mark else cell["text"]
-                                              for mark, cell in zip(marked, line["cells"], strict=True)]))
+            marked = [
+                ("", r"\textbf", r"\underline", r"\textit")[cell["place"]] for cell in line["cells"]
+            ]
+            body.append(
+                _row(
+                    [line["name"]],
+                    [
+                        f"{mark}{{{cell['text']}}}" if mark else cell["text"]
+                        for mark, cell in zip(marked, line["cells"], strict=True)
+                    ],
+                )
+            )
     return _tabular(f"l{'c' * len(metrics)}", ["", *metrics], body)
 
 
 def _tabular(columns: str, header: list[str], body: list[str]) -> str:
-    return "\n".join(["% needs \\usepackage{booktabs}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _row(header),
-                      r"\midrule", *body, r"\bottomrule", r"\end{tabular}", ""])
+    return "\n".join(
+        [
+            "% needs \\usepackage{booktabs}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            _row(header),
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )
 
 
 def _row(names: list[str], cells: list[str] = ()) -> str:

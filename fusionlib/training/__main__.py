@@ -13,15 +13,21 @@ from fusionlib.training import Settings, distributed, train
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train by a settings file; under torchrun, together with the other processes."""
-    parser = argparse.ArgumentParser(prog="python -m fusionlib.training", description="Train MoE-Fusion.")
+    parser = argparse.ArgumentParser(
+        prog="python -m fusionlib.training", description="Train MoE-Fusion."
+    )
     parser.add_argument("--config", required=True, help="JSON file of settings")
-    parser.add_argument("--output", help="folder of the training; by default that of the settings file")
+    parser.add_argument(
+        "--output", help="folder of the training; by default that of the settings file"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     given = parser.parse_args(arguments)
     path = Path(given.config)
     try:
         if not path.is_file():
-            raise FileNotFoundError(f"config: expected a JSON file of settings, found none at {path}")
+            raise FileNotFoundError(
+                f"config: expected a JSON file of settings, found none at {path}"
+            )
         try:
             settings = json.loads(path.read_text(encoding="utf-8"))
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -31,7 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         train(settings, given.output or path.parent, device=given.device)
     except (ValueError, TypeError, OSError, FloatingPointError, KeyboardInterrupt) as error:
         sys.exit(str(error) or "interrupted")
-
 
 
 if __name__ == "__main__":

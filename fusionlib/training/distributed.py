@@ -1,7 +1,9 @@
-"""Several processes, one training: what they have to tell each other. Alone, every function here does nothing.
+"""Several processes, one training: what they have to tell each other. Alone, every function here
+does nothing.
 
-Processes compute equal parts of a batch. Load and importance of the experts are added up where they become a loss
-(``losses.over_processes``), statistics of normalisation layers in ``detectors.faster_rcnn.BatchNorm``.
+Processes compute equal parts of a batch. Load and importance of the experts are added up where they
+become a loss (``losses.over_processes``), statistics of normalisation layers in
+``detectors.faster_rcnn.BatchNorm``.
 """
 
 from __future__ import annotations
@@ -31,12 +33,15 @@ def start() -> None:
 def average_gradients(model: nn.Module) -> None:
     """Replace gradients by their mean over the processes.
 
-    A parameter that no process used keeps no gradient, as in a single process: the optimiser then leaves it alone.
+    A parameter that no process used keeps no gradient, as in a single process: the optimiser then
+    leaves it alone.
     """
     if rank_and_world()[1] == 1:
         return
     parameters = [p for p in model.parameters() if p.requires_grad]
-    used = torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32, device=parameters[0].device)
+    used = torch.tensor(
+        [p.grad is not None for p in parameters], dtype=torch.int32, device=parameters[0].device
+    )
     processes.all_reduce(used)
     parameters = [p for p, count in zip(parameters, used.tolist(), strict=True) if count]
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
@@ -58,7 +63,9 @@ def mean(values: dict[str, float], device: torch.device) -> dict[str, float]:
 
 
 def gather(part: list) -> list[Any]:
-    """Return the lists of all processes, dealt out like cards (``everything[rank::world]``), as one list."""
+    """Return the lists of all processes, dealt out like cards (``everything[rank::world]``), as one
+    list.
+    """
     world = rank_and_world()[1]
     if world == 1:
         return part

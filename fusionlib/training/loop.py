@@ -32,9 +32,16 @@ from fusionlib.training.samples import Samples, collate, noise, order
 from fusionlib.training.settings import Settings, open_pairs
 
 
-def train(settings: Settings, folder: str | os.PathLike, pairs: Sequence[Pair] | None = None,
-          held_out: Sequence[Pair] | None = None, *, device: str = "auto", maps: list[Tensor] | None = None,
-          progress: bool = True) -> Model:
+def train(
+    settings: Settings,
+    folder: str | os.PathLike,
+    pairs: Sequence[Pair] | None = None,
+    held_out: Sequence[Pair] | None = None,
+    *,
+    device: str = "auto",
+    maps: list[Tensor] | None = None,
+    progress: bool = True,
+) -> Model:
     """Train, or go on where an earlier call for this folder stopped, and return the model.
 
     Parameters
@@ -54,8 +61,8 @@ def train(settings: Settings, folder: str | os.PathLike, pairs: Sequence[Pair] |
     Raises
     ------
     ValueError
-        The folder holds another training, or a damaged one; no boxes of the kind described; images that cannot be a
-        batch; one sentence each.
+        The folder holds another training, or a damaged one; no boxes of the kind described; images
+        that cannot be a batch; one sentence each.
     RuntimeError
         Somebody else is training in this folder.
     OSError
@@ -66,9 +73,15 @@ def train(settings: Settings, folder: str | os.PathLike, pairs: Sequence[Pair] |
         Ctrl-C or a request to terminate: the step is finished and saved first; call again to go on.
     """
     rank, world = distributed.rank_and_world()
-    folder, place, show = Path(folder), torch.device(runs.device_name(device)), progress and rank == 0
+    folder, place, show = (
+        Path(folder),
+        torch.device(runs.device_name(device)),
+        progress and rank == 0,
+    )
     if settings.batch % world:
-        raise ValueError(f"batch: expected a multiple of the {world} processes, got {settings.batch}")
+        raise ValueError(
+            f"batch: expected a multiple of the {world} processes, got {settings.batch}"
+        )
     if place.type == "cpu" and settings.precision == "float16":
         raise ValueError("precision: 'float16' expects a GPU, got cpu; use float32 or bfloat16")
     pairs = open_pairs(settings) if pairs is None else pairs
@@ -78,32 +91,66 @@ def train(settings: Settings, folder: str | os.PathLike, pairs: Sequence[Pair] |
     attention, note = _attention(settings, pairs)
     if note and rank == 0:
         tqdm.write(note)
-    plan = ["detectors"] * (settings.detector_epochs if attention != "uniform" else 0) + [attention] * settings.epochs
+    plan = ["detectors"] * (settings.detector_epochs if attention != "uniform" else 0) + [
+        attention
+    ] * settings.epochs
     names = getattr(pairs, "names", None) or [pair.name for pair in pairs]
-    data = {"pairs": len(pairs), "names": hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]}
-    with runs.lock(folder, str(folder)) if rank == 0 else contextlib.nullcontext(), _stop_on_signals() as asked:
+    data = {
+        "pairs": len(pairs),
+        "names": hashlib.sha256("\n".join(names).encode()).hexdigest()[:16],
+    }
+    with (
+        runs.lock(folder, str(folder)) if rank == 0 else contextlib.nullcontext(),
+        _stop_on_signals() as asked,
+    ):
         model = Model(settings, attention).to(place)
         backbones = _start(model, settings)
         optimizer = torch.optim.Adam(_groups(model, settings), weight_decay=settings.weight_decay)
         scaler = torch.amp.GradScaler(place.type, enabled=settings.precision == "float16")
         parts = {"model": model, "optimizer": optimizer, "scaler": scaler}
-        state = {"settings": settings.dict(False), "data": data, "epoch": 0, "step": 0, "sums": {}, "history": []}
+        state = {
+            "settings": settings.dict(False),
+            "data": data,
+            "epoch": 0,
+            "step": 0,
+            "sums": {},
+            "history": [],
+        }
         _resume(folder / "state.pt", state, parts)
         for epoch in range(state["epoch"], len(plan)):
             phase = plan[epoch]
             if phase == "frozen" and maps is None:
-                maps = attention_maps(model, tqdm(pairs, "attention", disable=not show, leave=False))
-            samples = Samples(pairs, settings.classes, annotated=phase in ("detectors", "joint"), flip=settings.flip,
-                              colour=settings.model.get("visible_channels") == 3,
-                              crop=None if phase == "detectors" else settings.crop,
-                              maps=maps if phase == "frozen" else None)
+                maps = attention_maps(
+                    model, tqdm(pairs, "attention", disable=not show, leave=False)
+                )
+            samples = Samples(
+                pairs,
+                settings.classes,
+                annotated=phase in ("detectors", "joint"),
+                flip=settings.flip,
+                colour=settings.model.get("visible_channels") == 3,
+                crop=None if phase == "detectors" else settings.crop,
+                maps=maps if phase == "frozen" else None,
+            )
             batches = order(len(pairs), settings.batch, settings.repeat, settings.seed, epoch)
             mine = slice(rank * settings.batch // world, (rank + 1) * settings.batch // world)
             loader = torch.utils.data.DataLoader(
-                samples, batch_sampler=[batch[mine] for batch in batches[state["step"]:]], num_workers=settings.workers,
-                collate_fn=collate, generator=torch.Generator())  # its own: else it would draw from the global one
-            bar = tqdm(loader, f"epoch {epoch + 1}/{len(plan)} {phase}", len(batches), initial=state["step"],
-                       disable=not show, leave=False, mininterval=1)
+                samples,
+                batch_sampler=[batch[mine] for batch in batches[state["step"] :]],
+                num_workers=settings.workers,
+                # its own: else it would draw from the global one
+                collate_fn=collate,
+                generator=torch.Generator(),
+            )
+            bar = tqdm(
+                loader,
+                f"epoch {epoch + 1}/{len(plan)} {phase}",
+                len(batches),
+                initial=state["step"],
+                disable=not show,
+                leave=False,
+                mininterval=1,
+            )
             model.train()
             for batch in bar:
                 started = time.perf_counter()
@@ -113,15 +160,21 @@ def train(settings: Settings, folder: str | os.PathLike, pairs: Sequence[Pair] |
                 stop, state["step"] = seen.pop("stop") > 0, state["step"] + 1
                 now = f"{folder}: epoch {epoch + 1}, step {state['step']}"
                 if not math.isfinite(seen["loss"]):
-                    raise FloatingPointError(f"{now}: the loss is not finite; the last checkpoint stays; try a smaller "
-                                             "lr, clip, or precision 'float32'")
+                    raise FloatingPointError(
+                        f"{now}: the loss is not finite; the last checkpoint stays; try a smaller "
+                        "lr, clip, or precision 'float32'"
+                    )
                 for name, value in (seen | {"seconds": time.perf_counter() - started}).items():
                     state["sums"][name] = state["sums"].get(name, 0.0) + value
                 bar.set_postfix(loss=f"{seen['loss']:.3f}", refresh=False)
-                if rank == 0 and (stop or (settings.save_every and state["step"] % settings.save_every == 0)):
+                if rank == 0 and (
+                    stop or (settings.save_every and state["step"] % settings.save_every == 0)
+                ):
                     _save(folder / "state.pt", state, parts)
                 if stop:
-                    raise KeyboardInterrupt(f"{now}: stopped as asked; all is saved, train again to go on")
+                    raise KeyboardInterrupt(
+                        f"{now}: stopped as asked; all is saved, train again to go on"
+                    )
             lr, shown = optimizer.param_groups[0]["lr"], len(batches) * settings.batch
             state["history"].append(_row(state, epoch, phase, lr, shown, place))
             last = epoch + 1 == len(plan) or plan[epoch + 1] != phase
@@ -130,19 +183,37 @@ def train(settings: Settings, folder: str | os.PathLike, pairs: Sequence[Pair] |
             state |= {"epoch": epoch + 1, "step": 0, "sums": {}}
             if rank == 0:
                 _save(folder / "state.pt", state, parts)
-                images.write_text(folder / "log.csv", pd.DataFrame(state["history"]).to_csv(index=False))
-        model.record = {"settings": settings.dict(), "attention": attention, "note": note, "epochs": len(plan),
-                        "data": data, "backbones": backbones, "device": str(place), "environment": runs.environment()}
+                images.write_text(
+                    folder / "log.csv", pd.DataFrame(state["history"]).to_csv(index=False)
+                )
+        model.record = {
+            "settings": settings.dict(),
+            "attention": attention,
+            "note": note,
+            "epochs": len(plan),
+            "data": data,
+            "backbones": backbones,
+            "device": str(place),
+            "environment": runs.environment(),
+        }
         if rank == 0:
             try:
                 save_checkpoint(folder / "model.safetensors", model, model.record)
             except SafetensorError as error:
-                raise OSError(f"{folder / 'model.safetensors'}: cannot be written ({error})") from None
+                raise OSError(
+                    f"{folder / 'model.safetensors'}: cannot be written ({error})"
+                ) from None
     return model.eval()
 
 
-def _step(model: Model, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, batch: dict, phase: str,
-          settings: Settings) -> dict[str, float]:
+def _step(
+    model: Model,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    batch: dict,
+    phase: str,
+    settings: Settings,
+) -> dict[str, float]:
     """Take one step of the optimiser; return what the log keeps of it."""
     kind = next(model.parameters()).device.type
     with torch.autocast(kind, getattr(torch, settings.precision), settings.precision != "float32"):
@@ -160,7 +231,8 @@ def _step(model: Model, optimizer: torch.optim.Optimizer, scaler: torch.amp.Grad
 
 
 def _drop_unused_gradients(model: Model) -> None:
-    """Take the zeros off experts that no image of the batch chose, which gathered kernels leave as gradients.
+    """Take the zeros off experts that no image of the batch chose, which gathered kernels leave as
+    gradients.
 
     So the optimiser leaves these experts alone, on a GPU as on a processor.
     """
@@ -170,12 +242,16 @@ def _drop_unused_gradients(model: Model) -> None:
     if not experts or not prefers_gathered(experts[0].layers[-1].bias):
         return
     used = torch.stack([expert.layers[-1].bias.grad.any() for expert in experts]).tolist()
-    for expert in (expert for expert, any_image in zip(experts, used, strict=True) if not any_image):
+    for expert in (
+        expert for expert, any_image in zip(experts, used, strict=True) if not any_image
+    ):
         for parameter in expert.parameters():
             parameter.grad = None
 
 
-def step_loss(model: Model, batch: dict, phase: str, settings: Settings) -> tuple[Tensor, dict[str, float]]:
+def step_loss(
+    model: Model, batch: dict, phase: str, settings: Settings
+) -> tuple[Tensor, dict[str, float]]:
     """Return the loss of a step and what the log keeps of it.
 
     Parameters
@@ -185,13 +261,17 @@ def step_loss(model: Model, batch: dict, phase: str, settings: Settings) -> tupl
     phase : "detectors", "joint", "frozen" or "uniform"
     """
     place = next(model.parameters()).device
-    planes, draws = batch["planes"].to(place, non_blocking=True), [noise(key) for key in batch["key"]]
+    planes, draws = (
+        batch["planes"].to(place, non_blocking=True),
+        [noise(key) for key in batch["key"]],
+    )
     infrared, visible = planes[:, :1], planes[:, 1:2]
     targets = [{name: value.to(place) for name, value in one.items()} for one in batch["target"]]
     total, seen = planes.new_zeros(()), {}
     if phase in ("detectors", "joint"):
         detection, maps = model.detectors(infrared, visible, targets, draws)
-        # Cao, section 3.4: end-to-end through L_fusion, L_det^V and L_det^I; the maps enter the fusion detached.
+        # Cao, section 3.4: end-to-end through L_fusion, L_det^V and L_det^I; the maps enter the
+        # fusion detached.
         total = total + sum(detection.values())
         seen |= {f"detection_{name}": value for name, value in detection.items()}
     elif phase == "frozen":
@@ -202,22 +282,35 @@ def step_loss(model: Model, batch: dict, phase: str, settings: Settings) -> tupl
         colour = settings.model.get("visible_channels") == 3
         out = model.fusion(infrared, planes[:, 2:5] if colour else visible, maps, generator=draws)
         loss = losses.fusion_loss(
-            out.fused.float(), infrared, visible, out.loads, out.importances, [one["boxes"] for one in targets],
-            reading=model.fusion.config.reading, alpha=settings.alpha, pixel_reading=settings.pixel_loss or None,
-            balance_importance=settings.importance_loss)
+            out.fused.float(),
+            infrared,
+            visible,
+            out.loads,
+            out.importances,
+            [one["boxes"] for one in targets],
+            reading=model.fusion.config.reading,
+            alpha=settings.alpha,
+            pixel_reading=settings.pixel_loss or None,
+            balance_importance=settings.importance_loss,
+        )
         total = total + loss.total
         seen |= {"fusion": loss.total, **loss._asdict(), **_gate_use(out)}
         del seen["total"]
     seen = {"loss": total} | seen
-    numbers = torch.stack([value.detach().double() for value in seen.values()]).tolist()  # one transfer for all
+    # one transfer for all
+    numbers = torch.stack([value.detach().double() for value in seen.values()]).tolist()
     return total, dict(zip(seen, numbers, strict=True))
 
 
 def _gate_use(out: MoEFusionOutput) -> dict[str, Tensor]:
-    """Say how often each gate chose each expert, its entropy in nats, and the visible experts' share of a local one."""
+    """Say how often each gate chose each expert, its entropy in nats, and the visible experts'
+    share of a local one.
+    """
     use, alone = {}, out.single_modality()
     for name, gate in out.gates.items():
-        use |= {f"{name}_load_{i}": share for i, share in enumerate((gate > 0).double().mean(dim=0))}
+        use |= {
+            f"{name}_load_{i}": share for i, share in enumerate((gate > 0).double().mean(dim=0))
+        }
         use[f"{name}_entropy"] = torch.special.entr(gate).sum(dim=1).mean()
         if name in alone:
             use[f"{name}_visible"] = gate.chunk(2, dim=1)[0].sum(dim=1).mean()
@@ -226,34 +319,66 @@ def _gate_use(out: MoEFusionOutput) -> dict[str, Tensor]:
 
 
 def _attention(settings: Settings, pairs: Sequence[Pair]) -> tuple[str, str]:
-    """Return where the attention comes from, and a sentence where that is not what was asked for."""
+    """Return where the attention comes from, and a sentence where that is not what was asked
+    for.
+    """
     if settings.attention == "uniform" or pairs[0].boxes is not None:
         return settings.attention, ""
     where = f"{settings.data or 'pairs'}: no boxes"
     if settings.detectors_from:
         kept = f"{where}, so the detectors of {settings.detectors_from} are used as they are"
         return "frozen", kept if settings.attention == "joint" else ""
-    return "uniform", f"{where}, so no detector is trained, and the attention is {UNIFORM} everywhere"
+    return (
+        "uniform",
+        f"{where}, so no detector is trained, and the attention is {UNIFORM} everywhere",
+    )
 
 
 def _groups(model: Model, settings: Settings) -> list[dict]:
-    """Return the optimiser's groups: the fusion network, its gates, its Att, the detectors, their attention."""
-    groups: dict[str, list] = {"fusion": [], "gates": [], "Att": [], "detectors": [], "attention": []}
+    """Return the optimiser's groups: the fusion network, its gates, its Att, the detectors, their
+    attention.
+    """
+    groups: dict[str, list] = {
+        "fusion": [],
+        "gates": [],
+        "Att": [],
+        "detectors": [],
+        "attention": [],
+    }
     for name, parameter in model.fusion.named_parameters():
-        group = "gates" if ".gate." in name else "Att" if name.startswith("attention_fusion.") else "fusion"
+        group = (
+            "gates"
+            if ".gate." in name
+            else "Att"
+            if name.startswith("attention_fusion.")
+            else "fusion"
+        )
         groups[group].append(parameter)
     for name, parameter in [] if model.detectors is None else model.detectors.named_parameters():
         groups["attention" if ".attention." in name else "detectors"].append(parameter)
-    given = {"gates": settings.gate_lr, "Att": settings.att_lr, "detectors": settings.detector_lr,
-             "attention": settings.detector_lr if settings.attention_lr is None else settings.attention_lr}
-    return [{"params": group, "base": settings.lr if given.get(name) is None else given[name]}
-            for name, group in groups.items() if group]
+    given = {
+        "gates": settings.gate_lr,
+        "Att": settings.att_lr,
+        "detectors": settings.detector_lr,
+        "attention": (
+            settings.detector_lr if settings.attention_lr is None else settings.attention_lr
+        ),
+    }
+    return [
+        {"params": group, "base": settings.lr if given.get(name) is None else given[name]}
+        for name, group in groups.items()
+        if group
+    ]
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, settings: Settings, epoch: int, step: int, steps: int) -> None:
+def _set_rate(
+    optimizer: torch.optim.Optimizer, settings: Settings, epoch: int, step: int, steps: int
+) -> None:
     """Set the learning rates of a step; each phase has its own course."""
     alone = epoch < settings.detector_epochs
-    first, epochs = (0, settings.detector_epochs) if alone else (settings.detector_epochs, settings.epochs)
+    first, epochs = (
+        (0, settings.detector_epochs) if alone else (settings.detector_epochs, settings.epochs)
+    )
     done = (epoch - first) * steps + step
     factor = min(1.0, (done + 1) / max(settings.warm_up, 1))
     if settings.decay == "cosine":
@@ -274,12 +399,16 @@ def _start(model: Model, settings: Settings) -> dict | str:
     return "from scratch"
 
 
-# ---- stopping and going on --------------------------------------------------------------------------------------
+# ---- stopping and going on -----------------------------------------------------------------------
+
 
 def _save(path: Path, state: dict, parts: dict) -> None:
-    content = io.BytesIO()  # written at one go: PyTorch's own writer does not say so plainly when a disk is full
+    # written at one go: PyTorch's own writer does not say so plainly when a disk is full
+    content = io.BytesIO()
     torch.save(state | {name: part.state_dict() for name, part in parts.items()}, content)
-    images.write_atomically(path, lambda temporary: Path(temporary).write_bytes(content.getbuffer()))
+    images.write_atomically(
+        path, lambda temporary: Path(temporary).write_bytes(content.getbuffer())
+    )
 
 
 def _resume(path: Path, state: dict, parts: dict) -> None:
@@ -290,26 +419,35 @@ def _resume(path: Path, state: dict, parts: dict) -> None:
         found = torch.load(path, map_location="cpu", weights_only=True)
         kept = {name: found[name] for name in (*state, *parts)}
     except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path}: expected the checkpoint of a training, it is truncated or damaged "
-                         f"({type(error).__name__}); remove it to train from the beginning") from None
+        raise ValueError(
+            f"{path}: expected the checkpoint of a training, it is truncated or damaged "
+            f"({type(error).__name__}); remove it to train from the beginning"
+        ) from None
     for name in ("settings", "data"):
         for key in state[name] | kept[name]:
             old, new = kept[name].get(key), state[name].get(key)
             if old != new:
-                raise ValueError(f"{path}: holds a training with {key} = {old!r}, asked for is {new!r}; use another "
-                                 "folder, or remove the file")
+                raise ValueError(
+                    f"{path}: holds a training with {key} = {old!r}, asked for is {new!r}; use"
+                    " another folder, or remove the file"
+                )
     try:
         for name, part in parts.items():
             part.load_state_dict(kept.pop(name))
     except (RuntimeError, ValueError) as error:
-        raise ValueError(f"{path}: holds a training of a network or an optimiser built otherwise, perhaps by another version "
-                         f"({str(error).splitlines()[0]}); use another folder, or remove the file") from None
+        raise ValueError(
+            f"{path}: holds a training of a network or an optimiser built otherwise, perhaps by"
+            f" another version ({str(error).splitlines()[0]}); use another folder, or remove the"
+            " file"
+        ) from None
     state |= kept
 
 
 @contextlib.contextmanager
 def _stop_on_signals() -> Iterator[threading.Event]:
-    """Yield an event that Ctrl-C or a request to terminate sets; a second one interrupts at once."""
+    """Yield an event that Ctrl-C or a request to terminate sets; a second one interrupts at
+    once.
+    """
     asked = threading.Event()
 
     def note(number, frame):
@@ -318,7 +456,11 @@ def _stop_on_signals() -> Iterator[threading.Event]:
         asked.set()
 
     main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)} if main else {}
+    before = (
+        {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        if main
+        else {}
+    )
     try:
         yield asked
     finally:
@@ -327,8 +469,23 @@ def _stop_on_signals() -> Iterator[threading.Event]:
 
 
 def _row(state: dict, epoch: int, phase: str, lr: float, shown: int, place: torch.device) -> dict:
-    """Return the log's line of an epoch: means over its steps, its time, and what it took of a GPU's memory."""
-    means, seconds = {name: value / state["step"] for name, value in state["sums"].items()}, state["sums"]["seconds"]
-    row = {"epoch": epoch + 1, "phase": phase, "lr": lr, **means, "seconds": seconds,
-           "images_per_second": shown / seconds}
-    return row | ({"memory_mib": torch.cuda.max_memory_allocated(place) / 2**20} if place.type == "cuda" else {})
+    """Return the log's line of an epoch: means over its steps, its time, and what it took of a
+    GPU's memory.
+    """
+    means, seconds = (
+        {name: value / state["step"] for name, value in state["sums"].items()},
+        state["sums"]["seconds"],
+    )
+    row = {
+        "epoch": epoch + 1,
+        "phase": phase,
+        "lr": lr,
+        **means,
+        "seconds": seconds,
+        "images_per_second": shown / seconds,
+    }
+    return row | (
+        {"memory_mib": torch.cuda.max_memory_allocated(place) / 2**20}
+        if place.type == "cuda"
+        else {}
+    )

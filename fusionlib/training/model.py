@@ -1,4 +1,6 @@
-"""MoE-Fusion whole: the fusion network with its detectors, from images to a fused image, and as it lies on disk."""
+"""MoE-Fusion whole: the fusion network with its detectors, from images to a fused image, and as it
+lies on disk.
+"""
 
 from __future__ import annotations
 
@@ -40,28 +42,42 @@ class Model(nn.Module):
     def __init__(self, settings: Settings, attention: str):
         super().__init__()
         self.settings, self.record = settings, {}
-        with torch.random.fork_rng(devices=[]):  # layers draw a start of their own before they get that of the seed
+        # layers draw a start of their own before they get that of the seed
+        with torch.random.fork_rng(devices=[]):
             self.fusion = MoEFusion(**{"seed": settings.seed} | settings.model)
-        self.detectors = None if attention == "uniform" else Detectors(
-            settings.classes, **{"seed": settings.seed, "pretrained": bool(settings.imagenet)} | settings.detector)
+        self.detectors = (
+            None
+            if attention == "uniform"
+            else Detectors(
+                settings.classes,
+                **{"seed": settings.seed, "pretrained": bool(settings.imagenet)}
+                | settings.detector,
+            )
+        )
 
     @inference
     def predict_pair(
         self, infrared: np.ndarray, visible: np.ndarray, *, details: bool = True
     ) -> tuple[MoEFusionOutput, Tensor]:
-        """Return all that the network makes of a pair of uint8 images of any size, and the maps (1, 2, H, W)."""
+        """Return all that the network makes of a pair of uint8 images of any size, and the maps (1,
+        2, H, W).
+        """
         sources, maps = self.inputs(infrared, visible)
         return self.fusion(*sources, maps, details=details), maps
 
     @inference
-    def fuse(self, infrared: np.ndarray, visible: np.ndarray, *, memory: float | None = None) -> np.ndarray:
-        """Fuse uint8 images (H, W), or the visible one (H, W, 3), of any size from 2x2, to a gray (H, W) uint8.
+    def fuse(
+        self, infrared: np.ndarray, visible: np.ndarray, *, memory: float | None = None
+    ) -> np.ndarray:
+        """Fuse uint8 images (H, W), or the visible one (H, W, 3), of any size from 2x2, to a gray
+        (H, W) uint8.
 
         Parameters
         ----------
         memory : float, optional
             GB that the process may hold while the fusion network runs on a processor, as
-            :func:`fusionlib.networks.inference.fuse` takes it; the detectors before it are not bounded.
+            :func:`fusionlib.networks.inference.fuse` takes it; the detectors before it are not
+            bounded.
         """
         sources, maps = self.inputs(infrared, visible)
         if sources[0].device.type == "cpu":
@@ -71,8 +87,12 @@ class Model(nn.Module):
         del sources, maps
         return images.to_uint8(fused[0, 0].double().cpu().numpy() * 255, "fused")
 
-    def inputs(self, infrared: np.ndarray, visible: np.ndarray) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        """Return a pair as the fusion network takes it, infrared first, and the detectors' maps (1, 2, H, W)."""
+    def inputs(
+        self, infrared: np.ndarray, visible: np.ndarray
+    ) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """Return a pair as the fusion network takes it, infrared first, and the detectors' maps (1,
+        2, H, W).
+        """
         infrared, visible = images.check_pair(infrared, visible, ("infrared", "visible"))
         gray = [self.tensor(images.luma(image)) for image in (infrared, visible)]
         if self.detectors is None:
@@ -84,13 +104,21 @@ class Model(nn.Module):
         return tuple(gray), maps
 
     def tensor(self, image: np.ndarray) -> Tensor:
-        """Return a uint8 image (H, W) or (H, W, 3) as (1, C, H, W) in [0, 1] on the model's device."""
+        """Return a uint8 image (H, W) or (H, W, 3) as (1, C, H, W) in [0, 1] on the model's
+        device.
+        """
         planes = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
-        return torch.from_numpy(np.ascontiguousarray(planes)).to(next(self.parameters()).device)[None].float().div_(255)
+        return (
+            torch.from_numpy(np.ascontiguousarray(planes))
+            .to(next(self.parameters()).device)[None]
+            .float()
+            .div_(255)
+        )
 
 
 def load(path: str | os.PathLike, device: str = "auto") -> Model:
-    """Return the finished model of a training's folder (or of its model.safetensors), ready to ``fuse``.
+    """Return the finished model of a training's folder (or of its model.safetensors), ready to
+    ``fuse``.
 
     Raises
     ------
@@ -98,34 +126,55 @@ def load(path: str | os.PathLike, device: str = "auto") -> Model:
         Not there, damaged, or not written by :func:`train`.
     """
     path = Path(path)
-    if path.suffix != ".safetensors":  # the folder of a training, or that of the notebook that holds one
+    # the folder of a training, or that of the notebook that holds one
+    if path.suffix != ".safetensors":
         below = path / "model" / "model.safetensors"
         path = below if below.exists() else path / "model.safetensors"
     checkpoint = load_checkpoint(path)
     if not {"settings", "attention"} <= checkpoint.config.keys():
-        raise ValueError(f"{path}: expected a checkpoint of fusionlib.training, its configuration is of something else")
-    model = fill(Model(Settings.of(checkpoint.config["settings"]), checkpoint.config["attention"]), checkpoint)
+        raise ValueError(
+            f"{path}: expected a checkpoint of fusionlib.training, its configuration is of"
+            " something else"
+        )
+    model = fill(
+        Model(Settings.of(checkpoint.config["settings"]), checkpoint.config["attention"]),
+        checkpoint,
+    )
     model.record = checkpoint.config
     return model.eval().to(runs.device_name(device))
 
 
 @torch.no_grad()
 def attention_maps(model: Model, pairs: Sequence[Pair]) -> list[Tensor]:
-    """Return the maps (2, ceil(H/4), ceil(W/4)) of each pair, in half precision: what a frozen training looks up."""
+    """Return the maps (2, ceil(H/4), ceil(W/4)) of each pair, in half precision: what a frozen
+    training looks up.
+    """
     model.detectors.eval()
-    gray = ([model.tensor(images.luma(image)) for image in (pair.infrared, pair.visible)] for pair in pairs)
+    gray = (
+        [model.tensor(images.luma(image)) for image in (pair.infrared, pair.visible)]
+        for pair in pairs
+    )
     return [model.detectors.level0(*sources)[0].half().cpu() for sources in gray]
 
 
 def box_ap(model: Model, pairs: Sequence[Pair]) -> dict[str, float]:
-    """Return the mAP (VOC area) of either detector on pairs with boxes; processes share the work."""
+    """Return the mAP (VOC area) of either detector on pairs with boxes; processes share the
+    work.
+    """
     if not len(pairs) or pairs[0].boxes is None:
         return {}
     (rank, world), classes, found = distributed.rank_and_world(), model.detectors.classes, []
     for pair in (pairs[i] for i in range(rank, len(pairs), world)):
         corners = target(pair, classes)["boxes"].numpy()
-        found.append((Boxes(corners, pair.labels), detect(model.detectors.infrared, pair.infrared, classes),
-                      detect(model.detectors.visible, pair.visible, classes)))
+        found.append(
+            (
+                Boxes(corners, pair.labels),
+                detect(model.detectors.infrared, pair.infrared, classes),
+                detect(model.detectors.visible, pair.visible, classes),
+            )
+        )
     truth, *detected = zip(*distributed.gather(found), strict=True)
-    return {f"ap_{name}": average_precision(boxes, truth, classes).mean
-            for name, boxes in zip(("infrared", "visible"), detected, strict=True)}
+    return {
+        f"ap_{name}": average_precision(boxes, truth, classes).mean
+        for name, boxes in zip(("infrared", "visible"), detected, strict=True)
+    }

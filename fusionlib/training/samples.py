@@ -1,7 +1,8 @@
-"""Training samples: which pairs a step sees, which part of them, and what the detectors shall find there.
+"""Training samples: which pairs a step sees, which part of them, and what the detectors shall find
+there.
 
-Every choice is drawn from the key (seed, epoch, step, place in the batch), so it does not depend on what ran before, on
-the number of processes, or on who reads the images.
+Every choice is drawn from the key (seed, epoch, step, place in the batch), so it does not depend on
+what ran before, on the number of processes, or on who reads the images.
 """
 
 from __future__ import annotations
@@ -27,11 +28,15 @@ def random(purpose: int, *key: int) -> np.random.Generator:
 
 
 def noise(key: Key) -> torch.Generator:
-    """Return the generator of a sample's noise: of its gates, and of the boxes its detectors train on."""
+    """Return the generator of a sample's noise: of its gates, and of the boxes its detectors train
+    on.
+    """
     return torch.Generator().manual_seed(int(random(NOISE, *key).integers(2**63)))
 
 
-def order(count: int, batch: int, repeat: int, seed: int, epoch: int) -> list[list[tuple[int, Key]]]:
+def order(
+    count: int, batch: int, repeat: int, seed: int, epoch: int
+) -> list[list[tuple[int, Key]]]:
     """Return the batches of an epoch: of each sample the number of its pair and its key.
 
     Every pair comes ``repeat`` times; the last batch is filled up from the beginning.
@@ -39,7 +44,10 @@ def order(count: int, batch: int, repeat: int, seed: int, epoch: int) -> list[li
     rng = random(ORDER, seed, epoch)
     numbers = np.concatenate([rng.permutation(count) for _ in range(repeat)])
     rows = np.resize(numbers, (-(-len(numbers) // batch), batch)).tolist()
-    return [[(number, (seed, epoch, step, place)) for place, number in enumerate(row)] for step, row in enumerate(rows)]
+    return [
+        [(number, (seed, epoch, step, place)) for place, number in enumerate(row)]
+        for step, row in enumerate(rows)
+    ]
 
 
 def target(pair: Pair, classes: Sequence[str]) -> dict[str, Tensor]:
@@ -51,13 +59,24 @@ def target(pair: Pair, classes: Sequence[str]) -> dict[str, Tensor]:
         A box outside the image or without area, or an unknown class; the sentence names the pair.
     """
     boxes = np.asarray(() if pair.boxes is None else pair.boxes, np.float64).reshape(-1, 4)
-    corners, (height, width) = np.c_[boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], pair.infrared.shape[:2]
+    corners, (height, width) = (
+        np.c_[boxes[:, :2], boxes[:, :2] + boxes[:, 2:]],
+        pair.infrared.shape[:2],
+    )
     if unknown := sorted(set(pair.labels) - set(classes)):
-        raise ValueError(f"{pair.name}: expected classes out of {', '.join(classes)}, got {unknown[0]!r}")
+        raise ValueError(
+            f"{pair.name}: expected classes out of {', '.join(classes)}, got {unknown[0]!r}"
+        )
     for box, corner in zip(boxes, corners, strict=True):
-        if not (box[2:] > 0).all() or (corner < -1e-6).any() or (corner > np.array([width, height] * 2) + 1e-6).any():
-            raise ValueError(f"{pair.name}: expected boxes x, y, width, height inside {height}x{width} (height x "
-                             f"width), got {box.tolist()}")
+        if (
+            not (box[2:] > 0).all()
+            or (corner < -1e-6).any()
+            or (corner > np.array([width, height] * 2) + 1e-6).any()
+        ):
+            raise ValueError(
+                f"{pair.name}: expected boxes x, y, width, height inside {height}x{width} (height x"
+                f" width), got {box.tolist()}"
+            )
     labels = torch.tensor([classes.index(label) + 1 for label in pair.labels], dtype=torch.int64)
     return {"boxes": torch.from_numpy(corners).float(), "labels": labels}
 
@@ -81,20 +100,32 @@ class Samples(torch.utils.data.Dataset):
         Attention maps of each pair at a quarter of its size, to go with the images.
     """
 
-    def __init__(self, pairs: Sequence[Pair], classes: Sequence[str], annotated: bool, colour: bool = False,
-                 crop: tuple[int, int] | None = None, flip: bool = False, maps: Sequence[Tensor] | None = None):
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        classes: Sequence[str],
+        annotated: bool,
+        colour: bool = False,
+        crop: tuple[int, int] | None = None,
+        flip: bool = False,
+        maps: Sequence[Tensor] | None = None,
+    ):
         self.pairs, self.classes, self.annotated, self.colour = pairs, classes, annotated, colour
         self.crop, self.flip, self.maps = crop, flip, maps
 
     def __getitem__(self, which: tuple[int, Key]) -> dict:
-        """Return name, key, target and planes (C, H, W) in [0, 1]: infrared, Y, if asked for R, G, B and two maps."""
+        """Return name, key, target and planes (C, H, W) in [0, 1]: infrared, Y, if asked for R, G,
+        B and two maps.
+        """
         number, key = which
         pair, rng = self.pairs[number], random(PART, *key)
         both = f"{pair.name} infrared", f"{pair.name} visible"
         infrared, visible = images.check_pair(pair.infrared, pair.visible, both)
         if self.annotated and pair.boxes is None:
-            raise ValueError(f"{pair.name}: expected an annotation, as the first pair has (an empty one if there is no "
-                             "object), got none")
+            raise ValueError(
+                f"{pair.name}: expected an annotation, as the first pair has (an empty one if there"
+                " is no object), got none"
+            )
         planes, goal = [images.luma(infrared), images.luma(visible)], target(pair, self.classes)
         if self.colour:
             planes += list(np.moveaxis(visible, -1, 0)) if visible.ndim == 3 else [visible] * 3
@@ -106,24 +137,40 @@ class Samples(torch.utils.data.Dataset):
         if self.flip and rng.random() < 0.5:
             x0, y0, x1, y1 = goal["boxes"].unbind(1)
             width = sample.shape[-1]
-            sample, goal = sample.flip(-1), goal | {"boxes": torch.stack([width - x1, y0, width - x0, y1], dim=1)}
+            sample, goal = (
+                sample.flip(-1),
+                goal | {"boxes": torch.stack([width - x1, y0, width - x0, y1], dim=1)},
+            )
         return {"name": pair.name, "key": key, "planes": sample, "target": goal}
 
 
-def _cut(sample: Tensor, goal: dict[str, Tensor], size: tuple[int, int], rng: np.random.Generator, name: str):
+def _cut(
+    sample: Tensor,
+    goal: dict[str, Tensor],
+    size: tuple[int, int],
+    rng: np.random.Generator,
+    name: str,
+):
     """Return a random part of a sample (C, H, W) with what is left of its boxes.
 
-    ASSUMPTION: training on parts of images is not in the paper; where it is asked for, a box that is cut stays if at
-    least 40 % of its area is inside.
+    ASSUMPTION: training on parts of images is not in the paper; where it is asked for, a box that
+    is cut stays if at least 40 % of its area is inside.
     """
     (height, width), (h, w) = sample.shape[1:], size
     if h > height or w > width:
-        raise ValueError(f"crop: expected at most {height}x{width}, the size of {name}, got {h}x{w}")
+        raise ValueError(
+            f"crop: expected at most {height}x{width}, the size of {name}, got {h}x{w}"
+        )
     y, x = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
     boxes = goal["boxes"] - torch.tensor([x, y, x, y])
     inside = torch.minimum(boxes.clamp_min(0), torch.tensor([w, h, w, h]))
-    share = (inside[:, 2:] - inside[:, :2]).clamp_min(0).prod(1) / (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    return sample[:, y:y + h, x:x + w], {"boxes": inside[share >= KEPT], "labels": goal["labels"][share >= KEPT]}
+    share = (inside[:, 2:] - inside[:, :2]).clamp_min(0).prod(1) / (
+        boxes[:, 2:] - boxes[:, :2]
+    ).prod(1)
+    return sample[:, y : y + h, x : x + w], {
+        "boxes": inside[share >= KEPT],
+        "labels": goal["labels"][share >= KEPT],
+    }
 
 
 def collate(batch: list[dict]) -> dict:
@@ -137,6 +184,9 @@ def collate(batch: list[dict]) -> dict:
     sizes = {tuple(sample["planes"].shape[1:]): sample["name"] for sample in batch}
     if len(sizes) > 1:
         met = " and ".join(f"{name} {h}x{w}" for (h, w), name in list(sizes.items())[:2])
-        raise ValueError(f"size: expected images of one size in a batch, got {met} (height x width); set size or crop")
+        raise ValueError(
+            f"size: expected images of one size in a batch, got {met} (height x width); set size or"
+            " crop"
+        )
     joined = {name: [sample[name] for sample in batch] for name in ("name", "key", "target")}
     return joined | {"planes": torch.stack([sample["planes"] for sample in batch])}

@@ -11,36 +11,57 @@ from fusionlib.datasets import catalog
 from fusionlib.datasets.infrared_visible import InfraredVisible, Pair
 from fusionlib.datasets.scenes import scene
 
-CHOICES = {"attention": ("joint", "frozen", "uniform"), "precision": ("float32", "bfloat16", "float16"),
-           "decay": ("steps", "cosine"), "pixel_loss": ("", *losses.READINGS)}
-LEAST = {"batch": 1, "repeat": 1, "ap_every": 1, "epochs": 0, "detector_epochs": 0, "seed": 0, "warm_up": 0,
-         "save_every": 0, "workers": 0, "lr": 0.0, "alpha": 0.0, "weight_decay": 0.0}
+CHOICES = {
+    "attention": ("joint", "frozen", "uniform"),
+    "precision": ("float32", "bfloat16", "float16"),
+    "decay": ("steps", "cosine"),
+    "pixel_loss": ("", *losses.READINGS),
+}
+LEAST = {
+    "batch": 1,
+    "repeat": 1,
+    "ap_every": 1,
+    "epochs": 0,
+    "detector_epochs": 0,
+    "seed": 0,
+    "warm_up": 0,
+    "save_every": 0,
+    "workers": 0,
+    "lr": 0.0,
+    "alpha": 0.0,
+    "weight_decay": 0.0,
+}
 HELD_OUT_SEED = 1000  # scenes from this seed on are never trained on
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a training is; the defaults are the paper's recipe, and the official code's where the paper is silent."""
+    """What a training is; the defaults are the paper's recipe, and the official code's where the
+    paper is silent.
+    """
 
     # data
     data: str = ""  # a folder of pairs; "" for generated scenes
-    dataset: str = ""  # its name in the catalogue, whose layouts are then known; "": {ir,vi}/NAME with COCO boxes
+    # its name in the catalogue, whose layouts are then known; "": {ir,vi}/NAME with COCO boxes
+    dataset: str = ""
     split: str = "train"
     held_out: str = "val"  # split that the box AP is measured on; "" for none
     annotations: str = "annotations.json"
     scenes: tuple[int, int] = (64, 16)  # how many generated scenes to train on, and to hold out
     classes: tuple[str, ...] = ("person", "bicycle", "car")
-    # ASSUMPTION: the size of the training images is not given; they are resized to 640x480, as in the official code,
-    # and the boxes with them.
+    # ASSUMPTION: the size of the training images is not given; they are resized to 640x480, as in
+    # the official code, and the boxes with them.
     size: tuple[int, int] | None = (480, 640)  # height, width; None leaves images as they are
-    crop: tuple[int, int] | None = None  # random part of that size, except while the detectors are trained alone
+    # random part of that size, except while the detectors are trained alone
+    crop: tuple[int, int] | None = None
     flip: bool = False  # mirror every second sample
     # networks
     model: dict = field(default_factory=dict)  # arguments of networks.MoEFusion
     detector: dict = field(default_factory=dict)  # arguments of detectors.Detectors
     imagenet: str = ""  # torchvision's ResNet-50 file; "" starts from scratch
     detectors_from: str = ""  # folder of an earlier training whose detectors are taken over
-    attention: str = "joint"  # detectors are trained along; "frozen": they stay; "uniform": there are none
+    # detectors are trained along; "frozen": they stay; "uniform": there are none
+    attention: str = "joint"
     # recipe
     epochs: int = 24
     detector_epochs: int = 0  # of the detectors alone, before
@@ -52,7 +73,8 @@ class Settings:
     detector_lr: float | None = None  # None: as lr
     attention_lr: float | None = None  # of the detectors' attention; None: as detector_lr
     warm_up: int = 0  # steps over which lr grows
-    decay: str = "steps"  # lr falls to a tenth at each of lr_steps; "cosine": half a cosine to a twentieth
+    # lr falls to a tenth at each of lr_steps; "cosine": half a cosine to a twentieth
+    decay: str = "steps"
     lr_steps: tuple[int, ...] = ()  # epochs
     weight_decay: float = 0.0
     clip: float | None = None  # largest norm of all gradients together
@@ -72,45 +94,72 @@ class Settings:
                 object.__setattr__(self, one.name, tuple(value))
         for name, choices in CHOICES.items():
             if (value := getattr(self, name)) not in choices:
-                raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
+                raise ValueError(
+                    f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}"
+                )
         for name, least in LEAST.items():
             value, kinds = getattr(self, name), (int,) if isinstance(least, int) else (int, float)
             if type(value) not in kinds or not value >= least:
                 kind = "a whole number" if kinds == (int,) else "a number"
                 raise ValueError(f"{name}: expected {kind} of at least {least}, got {value!r}")
         if self.attention == "frozen" and not (self.detectors_from or self.detector_epochs):
-            raise ValueError("attention: 'frozen' expects trained detectors, by detectors_from or detector_epochs, got "
-                             "neither")
+            raise ValueError(
+                "attention: 'frozen' expects trained detectors, by detectors_from or"
+                " detector_epochs, got neither"
+            )
 
     @classmethod
     def of(cls, values: dict) -> Settings:
-        """Build settings from a dict, such as a JSON file holds; raise ValueError for a key that is none of them."""
+        """Build settings from a dict, such as a JSON file holds; raise ValueError for a key that is
+        none of them.
+        """
         if not isinstance(values, dict):
             raise ValueError(f"settings: expected a JSON object, got {type(values).__name__}")
         known = [one.name for one in fields(cls)]
         if unknown := sorted(set(values) - set(known)):
-            raise ValueError(f"settings: expected keys out of {', '.join(known)}, got {unknown[0]!r}")
+            raise ValueError(
+                f"settings: expected keys out of {', '.join(known)}, got {unknown[0]!r}"
+            )
         return cls(**values)
 
     def dict(self, everything: bool = True) -> dict:
-        """Return the settings as JSON holds them, on request without those that have no influence on the result."""
+        """Return the settings as JSON holds them, on request without those that have no influence
+        on the result.
+        """
         left_out = () if everything else ("save_every", "ap_every", "workers")
         return {k: v for k, v in json.loads(json.dumps(asdict(self))).items() if k not in left_out}
 
 
 # What the official code does beyond the paper.
-OFFICIAL = Settings(model={"reading": "official"}, weight_decay=1e-4, lr_steps=(16, 22), clip=35.0, repeat=3)
-# Two processor cores, a minute: a small network, detectors first and then kept, parts of images, larger steps. The
-# detectors' attention learns faster than the rest of them: f (1 + a) gives it so little gradient that it would stay where
-# it started. The convolutions behind Att learn slowly: no term of the loss tells foreground from background, so larger
-# steps may well exchange the two.
-SMOKE = Settings(scenes=(48, 16), size=None, crop=(40, 40), model={"width": 8, "gate_grid": [[8, 10], [8, 10]]},
-                 detector={"size": "small"}, attention="frozen", detector_epochs=16, epochs=60, lr=1e-3,
-                 detector_lr=2e-3, attention_lr=2e-2, att_lr=1e-4, warm_up=10, decay="cosine")
+OFFICIAL = Settings(
+    model={"reading": "official"}, weight_decay=1e-4, lr_steps=(16, 22), clip=35.0, repeat=3
+)
+# Two processor cores, a minute: a small network, detectors first and then kept, parts of images,
+# larger steps. The detectors' attention learns faster than the rest of them: f (1 + a) gives it so
+# little gradient that it would stay where it started. The convolutions behind Att learn slowly: no
+# term of the loss tells foreground from background, so larger steps may well exchange the two.
+SMOKE = Settings(
+    scenes=(48, 16),
+    size=None,
+    crop=(40, 40),
+    model={"width": 8, "gate_grid": [[8, 10], [8, 10]]},
+    detector={"size": "small"},
+    attention="frozen",
+    detector_epochs=16,
+    epochs=60,
+    lr=1e-3,
+    detector_lr=2e-3,
+    attention_lr=2e-2,
+    att_lr=1e-4,
+    warm_up=10,
+    decay="cosine",
+)
 
 
 def catalogued(dataset: str) -> dict:
-    """Return the settings that come with a data set of the catalogue, its name and its classes; {} for any other."""
+    """Return the settings that come with a data set of the catalogue, its name and its classes; {}
+    for any other.
+    """
     name = catalog.known(dataset)
     return {"dataset": name, "classes": catalog.classes(name)} if name else {}
 
@@ -124,7 +173,15 @@ def open_pairs(settings: Settings, held_out: bool = False) -> Sequence[Pair]:
         options = {"classes": settings.classes, "size": settings.size}
         if settings.dataset:
             return catalog.open_pairs(settings.dataset, settings.data, split or None, **options)
-        return InfraredVisible(settings.data, split or None, annotations=settings.annotations, **options)
+        return InfraredVisible(
+            settings.data, split or None, annotations=settings.annotations, **options
+        )
     start = HELD_OUT_SEED if held_out else 0
-    made = [(seed, scene(seed, settings.size or (96, 128))) for seed in range(start, start + settings.scenes[held_out])]
-    return [Pair(f"scene-{seed:04d}", one.infrared, one.visible, one.boxes, one.labels) for seed, one in made]
+    made = [
+        (seed, scene(seed, settings.size or (96, 128)))
+        for seed in range(start, start + settings.scenes[held_out])
+    ]
+    return [
+        Pair(f"scene-{seed:04d}", one.infrared, one.visible, one.boxes, one.labels)
+        for seed, one in made
+    ]

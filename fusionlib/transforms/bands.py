@@ -17,10 +17,11 @@ class Bands:
     low : (h, w) array
         The base.
     high : list
-        High-pass bands, finest scale first: arrays (pyramid) or lists of arrays (curvelets: the wedges of a scale,
-        clockwise from the top left corner of the spectrum).
+        High-pass bands, finest scale first: arrays (pyramid) or lists of arrays (curvelets: the
+        wedges of a scale, clockwise from the top left corner of the spectrum).
     shape : (H, W) or None
-        Size of the image, where the bands alone do not tell it (a pyramid extends odd sides by one sample).
+        Size of the image, where the bands alone do not tell it (a pyramid extends odd sides by one
+        sample).
     """
 
     low: np.ndarray
@@ -28,7 +29,8 @@ class Bands:
     shape: tuple[int, int] | None = None
 
     def map(self, high: Callable, *others: Bands, low: Callable | None = None) -> Bands:
-        """Apply ``high`` to each high-pass band of this and ``others`` together, ``low`` to the bases.
+        """Apply ``high`` to each high-pass band of this and ``others`` together, ``low`` to the
+        bases.
 
         ``low`` defaults to ``high``: ``a.map(np.add, b)`` is the sum of two decompositions.
         """
@@ -43,5 +45,7 @@ class Bands:
 
 
 def _zip_map(function: Callable, *nested: list) -> list:
-    return [_zip_map(function, *items) if isinstance(items[0], list) else function(*items)
-            for items in zip(*nested, strict=True)]
+    return [
+        _zip_map(function, *items) if isinstance(items[0], list) else function(*items)
+        for items in zip(*nested, strict=True)
+    ]

@@ -9,7 +9,8 @@ from scipy.ndimage import gaussian_filter, laplace
 def sharper(a: np.ndarray, b: np.ndarray, sigma: float = 3.0) -> np.ndarray:
     """Return where ``a`` has more Laplacian energy around a pixel than ``b``.
 
-    The decision map of many a script for focus stacking: Laplacian, squared, averaged over a neighbourhood, compared.
+    The decision map of many a script for focus stacking: Laplacian, squared, averaged over a
+    neighbourhood, compared.
 
     Parameters
     ----------
@@ -31,5 +32,7 @@ def sharper(a: np.ndarray, b: np.ndarray, sigma: float = 3.0) -> np.ndarray:
         raise ValueError(f"a and b: expected one shape (H, W), got {np.shape(a)} and {np.shape(b)}")
     if not sigma > 0:
         raise ValueError(f"sigma: expected a positive number of pixels, got {sigma!r}")
-    energy_a, energy_b = (gaussian_filter(laplace(np.asarray(x, dtype=np.float64)) ** 2, sigma) for x in (a, b))
+    energy_a, energy_b = (
+        gaussian_filter(laplace(np.asarray(x, dtype=np.float64)) ** 2, sigma) for x in (a, b)
+    )
     return energy_a > energy_b

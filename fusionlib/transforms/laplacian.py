@@ -1,8 +1,9 @@
 """Laplacian pyramid: Burt and Adelson 1983; section 2.1 of Abas and Baykan 2021.
 
-Two treatments of the border. ``"toolbox"`` gives the numbers of Rockinger's image fusion toolbox, the paper's
-reference [51], which extends an image by reflection but leaves the four corner blocks of the extension at zero;
-``"reflect"`` fills them. Both reconstruct exactly, and they differ in the corners of the bands only.
+Two treatments of the border. ``"toolbox"`` gives the numbers of Rockinger's image fusion toolbox,
+the paper's reference [51], which extends an image by reflection but leaves the four corner blocks
+of the extension at zero; ``"reflect"`` fills them. Both reconstruct exactly, and they differ in the
+corners of the bands only.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ class LaplacianPyramid:
     Parameters
     ----------
     levels : int
-        Number of high-pass bands, at least 1.
-        ASSUMPTION: the paper does not give the number of levels; 4 is inferred from its Leopard results.
+        Number of high-pass bands, at least 1. ASSUMPTION: the paper does not give the number of
+        levels; 4 is inferred from its Leopard results.
     border : "toolbox" or "reflect"
-        ASSUMPTION: the paper names Rockinger's toolbox and nothing on borders; its zero corners are kept by default.
+        ASSUMPTION: the paper names Rockinger's toolbox and nothing on borders; its zero corners are
+        kept by default.
 
     Raises
     ------
@@ -55,8 +57,8 @@ class LaplacianPyramid:
         Returns
         -------
         Bands
-            ``high[l]`` is the band of level l (0 the finest), ``low`` the base. A band of odd sides is one sample
-            longer there; ``shape`` keeps (H, W).
+            ``high[l]`` is the band of level l (0 the finest), ``low`` the base. A band of odd sides
+            is one sample longer there; ``shape`` keeps (H, W).
 
         Raises
         ------
@@ -81,16 +83,23 @@ class LaplacianPyramid:
             Number or sizes of the bands are not those of a pyramid with this many levels.
         """
         if len(bands.high) != self.levels:
-            raise ValueError(f"bands: expected {self.levels} high-pass bands, got {len(bands.high)}")
+            raise ValueError(
+                f"bands: expected {self.levels} high-pass bands, got {len(bands.high)}"
+            )
         shape = bands.shape or bands.high[0].shape
         sizes = [tuple(-(-side // 2**level) for side in shape) for level in range(self.levels + 1)]
         image = np.asarray(bands.low, dtype=np.float64)
         if image.shape != sizes[-1]:
-            raise ValueError(f"bands: expected a base of {sizes[-1]} for an image of {shape}, got {image.shape}")
+            raise ValueError(
+                f"bands: expected a base of {sizes[-1]} for an image of {shape}, got {image.shape}"
+            )
         for band, (rows, columns) in zip(bands.high[::-1], sizes[-2::-1], strict=True):
             larger = expand(image, self.border)
             if band.shape != larger.shape:
-                raise ValueError(f"bands: expected a band of {larger.shape} for an image of {shape}, got {band.shape}")
+                raise ValueError(
+                    f"bands: expected a band of {larger.shape} for an image of {shape}, got"
+                    f" {band.shape}"
+                )
             larger += band  # Eq. (3): the expanded level plus the band
             image = larger[:rows, :columns]
         return np.ascontiguousarray(image)
@@ -99,33 +108,47 @@ class LaplacianPyramid:
         """Return the (H, W) image whose base is ``low`` and whose other bands are 0."""
         image = np.asarray(low, dtype=np.float64)
         for level in range(self.levels - 1, -1, -1):
-            image = expand(image, self.border)[: -(-shape[0] // 2**level), : -(-shape[1] // 2**level)]
+            image = expand(image, self.border)[
+                : -(-shape[0] // 2**level), : -(-shape[1] // 2**level)
+            ]
         return np.ascontiguousarray(image)
 
-    def fuse(self, a: Bands, b: Bands, rule=3, area: int = 3, base="average", weight: float = 0.5) -> Bands:
+    def fuse(
+        self, a: Bands, b: Bands, rule=3, area: int = 3, base="average", weight: float = 0.5
+    ) -> Bands:
         """Fuse two decompositions; see :func:`fusionlib.transforms.rules.fuse`.
 
-        ASSUMPTION: the paper gives rule and area in words only; choose max with consistency check over 3 x 3, inferred
-        from its Leopard results, is the default.
+        ASSUMPTION: the paper gives rule and area in words only; choose max with consistency check
+        over 3 x 3, inferred from its Leopard results, is the default.
         """
         return rules.fuse(a, b, rule=rule, area=area, base=base, weight=weight)
 
     def _check(self, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x)
-        if x.ndim != 2 or not (np.issubdtype(x.dtype, np.floating) or np.issubdtype(x.dtype, np.integer)):
-            raise TypeError(f"x: expected a real array (H, W), got shape {x.shape} and type {x.dtype}")
+        if x.ndim != 2 or not (
+            np.issubdtype(x.dtype, np.floating) or np.issubdtype(x.dtype, np.integer)
+        ):
+            raise TypeError(
+                f"x: expected a real array (H, W), got shape {x.shape} and type {x.dtype}"
+            )
         possible = max_levels(x.shape)
         if self.levels > possible:
-            raise ValueError(f"x: expected a size that allows {self.levels} levels, got {x.shape[0]}x{x.shape[1]}, "
-                             f"which allows {possible}")
+            raise ValueError(
+                f"x: expected a size that allows {self.levels} levels, got"
+                f" {x.shape[0]}x{x.shape[1]}, which allows {possible}"
+            )
         x = x.astype(np.float64)
         if not np.isfinite(x).all():
-            raise ValueError(f"x: expected finite values, got {int((~np.isfinite(x)).sum())} NaN or infinite")
+            raise ValueError(
+                f"x: expected finite values, got {int((~np.isfinite(x)).sum())} NaN or infinite"
+            )
         return x
 
 
 def max_levels(shape: tuple[int, int]) -> int:
-    """Return how many levels an image of this size allows: each level starts from sides of at least 3 samples."""
+    """Return how many levels an image of this size allows: each level starts from sides of at least
+    3 samples.
+    """
     side, levels = min(shape), 0
     while side >= 3:
         side, levels = -(-side // 2), levels + 1
@@ -157,8 +180,8 @@ def expand(x: np.ndarray, border: str) -> np.ndarray:
     ----------
     x : (h, w) float64, both sides at least 2
     """
-    # Reflection of the zero-filled image about its first sample (even) and its last (odd, a zero) means, for the
-    # samples themselves, reflection at the start and repetition at the end.
+    # Reflection of the zero-filled image about its first sample (even) and its last (odd, a zero)
+    # means, for the samples themselves, reflection at the start and repetition at the end.
     x = np.pad(x, ((1, 0), (1, 0)), mode="reflect")
     x = np.pad(x, ((0, 1), (0, 1)), mode="edge")
     if border == "toolbox":
@@ -177,7 +200,11 @@ def expand(x: np.ndarray, border: str) -> np.ndarray:
 
 def _even(x: np.ndarray) -> np.ndarray:
     """Append one reflected sample (the last but one) where a side is odd."""
-    return np.pad(x, [(0, side % 2) for side in x.shape], mode="reflect") if any(s % 2 for s in x.shape) else x
+    return (
+        np.pad(x, [(0, side % 2) for side in x.shape], mode="reflect")
+        if any(s % 2 for s in x.shape)
+        else x
+    )
 
 
 def _corners(x: np.ndarray, n: int) -> tuple[np.ndarray, ...]:

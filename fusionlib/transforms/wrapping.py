@@ -1,8 +1,9 @@
-"""The plan of a curvelet transform: which frequency goes where in which wedge, times its window, as a sparse matrix.
+"""The plan of a curvelet transform: which frequency goes where in which wedge, times its window, as
+a sparse matrix.
 
-Construction of Candes, Demanet, Donoho and Ying 2006, sections 3 and 4 (curvelets by wrapping): dyadic rings between
-smooth low-passes, cut at equal slopes into wedges whose squared windows sum to 1, each wrapped by periodicity into a
-rectangle around the origin.
+Construction of Candes, Demanet, Donoho and Ying 2006, sections 3 and 4 (curvelets by wrapping):
+dyadic rings between smooth low-passes, cut at equal slopes into wedges whose squared windows sum to
+1, each wrapped by periodicity into a rectangle around the origin.
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ class Group:
 
     def of(self, coefficients: np.ndarray) -> np.ndarray:
         size = len(self.places) * self.shape[0] * self.shape[1]
-        return coefficients[self.start:self.start + size].reshape(-1, *self.shape)
+        return coefficients[self.start : self.start + size].reshape(-1, *self.shape)
 
 
 @dataclass(frozen=True)
 class Plan:
-    matrix: sparse.csr_array  # coefficients x frequencies: the wedges' windows at the frequencies that they gather
+    # coefficients x frequencies: the wedges' windows at the frequencies that they gather
+    matrix: sparse.csr_array
     groups: list[Group]
     counts: list[int]  # wedges of each scale, finest first
     low_index: np.ndarray  # (h, w): the frequency of each sample of the base's spectrum
@@ -46,14 +48,20 @@ class Plan:
 
 @lru_cache(maxsize=8)
 def plan(shape: tuple[int, int], scales: int, angles: int, finest: str, real: bool) -> Plan:
-    """Compute the windows of all bands; raise ValueError where their squares do not sum to 1 everywhere."""
-    refused = (f"shape: expected images large enough for {scales} scales and {angles} angles, "
-               f"got {shape[0]}x{shape[1]}; use fewer scales or angles")
+    """Compute the windows of all bands; raise ValueError where their squares do not sum to 1
+    everywhere.
+    """
+    refused = (
+        f"shape: expected images large enough for {scales} scales and {angles} angles, "
+        f"got {shape[0]}x{shape[1]}; use fewer scales or angles"
+    )
     if 2**scales > min(shape):
         raise ValueError(refused)
     if finest == "curvelets":
         size = tuple(side / 3 for side in shape)
-        low = np.outer(*(_low_pass(m, shorter=side % 3 == 0) for m, side in zip(size, shape, strict=True)))
+        low = np.outer(
+            *(_low_pass(m, shorter=side % 3 == 0) for m, side in zip(size, shape, strict=True))
+        )
         finest_weight, cut = None, range(scales, 1, -1)
     else:
         size = tuple(side / 6 for side in shape)
@@ -66,14 +74,19 @@ def plan(shape: tuple[int, int], scales: int, angles: int, finest: str, real: bo
         size = tuple(m / 2 for m in size)
         # Radial windows: what the next low-pass leaves of the present one is the ring.
         following = np.outer(*(_low_pass(m) for m in size))
-        inner = tuple(slice((n - k) // 2, (n + k) // 2) for n, k in zip(low.shape, following.shape, strict=True))
+        inner = tuple(
+            slice((n - k) // 2, (n + k) // 2)
+            for n, k in zip(low.shape, following.shape, strict=True)
+        )
         ring = low.copy()
         ring[inner] *= np.sqrt(1 - following**2)
         low = low[inner] * following
         counts.append(angles * 2 ** ceil((scale - 2) / 2))
         frequencies = _frequencies(ring.shape, shape)
         try:
-            for angle, (position, weight) in enumerate(_wedges(ring, size, counts[-1] // 4, 2 if real else 4)):
+            for angle, (position, weight) in enumerate(
+                _wedges(ring, size, counts[-1] // 4, 2 if real else 4)
+            ):
                 wedges.append((weight.shape, (place, angle), frequencies.ravel()[position], weight))
         except ZeroDivisionError:  # the axes of neighbouring wedges coincide
             raise ValueError(refused) from None
@@ -90,11 +103,16 @@ def plan(shape: tuple[int, int], scales: int, angles: int, finest: str, real: bo
     return Plan(matrix, groups, counts, low_index, low_weight, finest_weight)
 
 
-def _assemble(wedges: list, frequencies: int, factor: float) -> tuple[sparse.csr_array, list[Group]]:
-    """Put wedges of one shape side by side and their windows, zeros left out, into one sparse matrix."""
+def _assemble(
+    wedges: list, frequencies: int, factor: float
+) -> tuple[sparse.csr_array, list[Group]]:
+    """Put wedges of one shape side by side and their windows, zeros left out, into one sparse
+    matrix.
+    """
     wedges.sort(key=lambda wedge: wedge[0])
     groups, start = [], 0
-    rows, columns, data = [np.empty(0, int)], [np.empty(0, int)], [np.empty(0)]  # no wedges: base and wavelets only
+    # no wedges: base and wavelets only
+    rows, columns, data = [np.empty(0, int)], [np.empty(0, int)], [np.empty(0)]
     for shape, place, position, weight in wedges:
         if not groups or groups[-1].shape != shape:
             groups.append(Group([], start, shape))
@@ -109,16 +127,20 @@ def _assemble(wedges: list, frequencies: int, factor: float) -> tuple[sparse.csr
 
 
 def _frequencies(box: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
-    """Return where the frequencies of a centred box lie in the flat, unshifted, periodic spectrum of an image."""
-    rows, columns = (np.arange(-(n // 2), n // 2 + 1) % side for n, side in zip(box, shape, strict=True))
+    """Return where the frequencies of a centred box lie in the flat, unshifted, periodic spectrum
+    of an image.
+    """
+    rows, columns = (
+        np.arange(-(n // 2), n // 2 + 1) % side for n, side in zip(box, shape, strict=True)
+    )
     return rows[:, None] * shape[1] + columns
 
 
 def _low_pass(m: float, shorter: bool = False) -> np.ndarray:
     """Return phi_m(k), |k| <= floor(2 m): 1 up to floor(m), then falling to 0.
 
-    ``shorter``: for m = N / 3 with N a multiple of 3 the aliases meet at the last sample; one step less and a zero more
-    let their squares sum to 1 there.
+    ``shorter``: for m = N / 3 with N a multiple of 3 the aliases meet at the last sample; one step
+    less and a zero more let their squares sum to 1 there.
     """
     inside, outside = floor(m), floor(2 * m)
     steps = outside - inside - shorter
@@ -128,10 +150,14 @@ def _low_pass(m: float, shorter: bool = False) -> np.ndarray:
 
 def _fall(t: np.ndarray) -> np.ndarray:
     """Return the smooth step r(t): 1 for t <= 0, 0 for t >= 1, with r(t)^2 + r(1 - t)^2 = 1."""
+
     def bump(t: np.ndarray) -> np.ndarray:
         inside = (t > 0) & (t < 1)
         with np.errstate(divide="ignore", over="ignore"):
-            return np.where(inside, np.exp(1 - 1 / (1 - np.exp(1 - 1 / np.where(inside, t, 0.5)))), t <= 0)
+            return np.where(
+                inside, np.exp(1 - 1 / (1 - np.exp(1 - 1 / np.where(inside, t, 0.5)))), t <= 0
+            )
+
     r, rise = bump(t), bump(1 - t)
     return r / np.hypot(r, rise)
 
@@ -139,19 +165,22 @@ def _fall(t: np.ndarray) -> np.ndarray:
 def _wedges(ring: np.ndarray, size: tuple[float, float], m: int, quadrants: int) -> Iterator[tuple]:
     """Cut a ring into ``m`` wedges a quadrant, clockwise from the top left corner.
 
-    Yields for each wedge, wrapped and with the origin at [0, 0], the flat positions in the ring's box and the windows.
-    Coordinates X, Y count from 1 at the top left of the ring, turned so that the quadrant is on top.
+    Yields for each wedge, wrapped and with the origin at [0, 0], the flat positions in the ring's
+    box and the windows. Coordinates X, Y count from 1 at the top left of the ring, turned so that
+    the quadrant is on top.
     """
     positions = np.arange(ring.size).reshape(ring.shape)
     for quadrant in range(quadrants):
         vertical, horizontal = size if quadrant % 2 == 0 else size[::-1]
         fv, fh = floor(4 * vertical), floor(4 * horizontal)
         depth = fv - floor(vertical)
-        # Where the wedges' axes meet the upper side of the box: every second tick of a division into 2 m.
+        # Where the wedges' axes meet the upper side of the box: every second tick of a division
+        # into 2 m.
         ticks = [(2 * fh * i + m) // (2 * m) + 1 for i in range(m + 1)]
         e = (ticks + [2 * fh + 2 - tick for tick in ticks[-2::-1]])[1::2]
         ev = floor(fv / m + 0.5) + 1
-        # (upper left end, slope, width, rows) of the parallelogram of each wedge, then its angular window.
+        # (upper left end, slope, width, rows) of the parallelogram of each wedge, then its angular
+        # window.
         slopes = [(fh + 1 - axis) / fv for axis in e]
         corner = depth + ceil(ev / 4)
         shapes = [(2 - e[0], slopes[0], e[0] + e[1] - 1, corner)]
@@ -160,33 +189,48 @@ def _wedges(ring: np.ndarray, size: tuple[float, float], m: int, quadrants: int)
         for u, (left, slope, width, rows) in enumerate(shapes):
             y = np.arange(1, rows + 1)[:, None]
             line = _round(left + slope * (y - 1))
-            # Wrapping: one period of columns from the line on, so rolled that the box's centre comes to the middle.
+            # Wrapping: one period of columns from the line on, so rolled that the box's centre
+            # comes to the middle.
             first_row = fv + 2 - ceil((rows + 1) / 2) + (rows % 2 == 0 and quadrant in (1, 2))
             first_column = fh + 2 - ceil((width + 1) / 2) + (width % 2 == 0 and quadrant in (2, 3))
             x = line + (np.arange(width) - (line - first_column)) % width
             inside = (x >= 1) & (x <= 2 * fh + 1)
             x = np.clip(x, 1, 2 * fh + 1)
-            with np.errstate(divide="ignore", invalid="ignore"):  # too small rings give NaN and are refused in the end
-                before = (_across(x, y, fh, fv, e[u - 1], e[u]) if u > 0 else
-                          _corner(x, y, fh, fv, e[0], ev, left=True))
-                after = (_across(x, y, fh, fv, e[u], e[u + 1]) if u < m - 1 else
-                         _corner(x, y, fh, fv, e[-1], ev, left=False))
+            # too small rings give NaN and are refused in the end
+            with np.errstate(divide="ignore", invalid="ignore"):
+                before = (
+                    _across(x, y, fh, fv, e[u - 1], e[u])
+                    if u > 0
+                    else _corner(x, y, fh, fv, e[0], ev, left=True)
+                )
+                after = (
+                    _across(x, y, fh, fv, e[u], e[u + 1])
+                    if u < m - 1
+                    else _corner(x, y, fh, fv, e[-1], ev, left=False)
+                )
                 window = np.rot90(ring, quadrant)[y - 1, x - 1] * _fall(1 - before) * _fall(after)
             window[~inside] = 0
             position = np.rot90(positions, quadrant)[y - 1, x - 1]
-            # np.roll(rows, 1 - first_row) puts row Y = first_row first; then back to the ring's own orientation.
-            yield tuple(fft.ifftshift(np.rot90(np.roll(values, 1 - first_row, axis=0), -quadrant))
-                        for values in (position, window))
+            # np.roll(rows, 1 - first_row) puts row Y = first_row first; then back to the ring's own
+            # orientation.
+            yield tuple(
+                fft.ifftshift(np.rot90(np.roll(values, 1 - first_row, axis=0), -quadrant))
+                for values in (position, window)
+            )
 
 
 def _across(x, y, fh: int, fv: int, a: int, b: int) -> np.ndarray:
-    """Return the coordinate that runs from 0 at the axis ``a`` to 1 at the next axis ``b`` along a row."""
+    """Return the coordinate that runs from 0 at the axis ``a`` to 1 at the next axis ``b`` along a
+    row.
+    """
     middle = (a + b) / 2
     return 0.5 + fv / (b - a) * (x - middle - (fh + 1 - middle) / fv * (y - 1)) / (fv + 1 - y)
 
 
 def _corner(x, y, fh: int, fv: int, axis: int, ev: int, left: bool) -> np.ndarray:
-    """Return the coordinate across the diagonal between a corner wedge and its neighbour in the next quadrant."""
+    """Return the coordinate across the diagonal between a corner wedge and its neighbour in the
+    next quadrant.
+    """
     across, down = (x - 1) / fh, (y - 1) / fv
     alpha, beta = 2 * fv / (ev - 1) - 1, 2 * fh / (axis - 1) - 1
     if left:

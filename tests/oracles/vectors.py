@@ -1,6 +1,8 @@
-"""Seven synthetic triplets (A, B, fused), 8-bit gray, rebuilt from their recipe in exact integer arithmetic.
+"""Seven synthetic triplets (A, B, fused), 8-bit gray, rebuilt from their recipe in exact integer
+arithmetic.
 
-``metrics_vectors.json`` beside this file holds their checksums and the values that several evaluators give for them.
+``metrics_vectors.json`` beside this file holds their checksums and the values that several
+evaluators give for them.
 """
 
 from __future__ import annotations
@@ -8,9 +10,15 @@ from __future__ import annotations
 import numpy as np
 
 
-def field(rng: np.random.Generator, shape: tuple[int, int], cell: int, low: int, high: int) -> np.ndarray:
-    """A lattice of random gray levels every ``cell`` pixels, bilinear between them, rounded down."""
-    lattice = rng.integers(low, high + 1, size=(shape[0] // cell + 2, shape[1] // cell + 2)).astype(np.int64)
+def field(
+    rng: np.random.Generator, shape: tuple[int, int], cell: int, low: int, high: int
+) -> np.ndarray:
+    """A lattice of random gray levels every ``cell`` pixels, bilinear between them, rounded
+    down.
+    """
+    lattice = rng.integers(low, high + 1, size=(shape[0] // cell + 2, shape[1] // cell + 2)).astype(
+        np.int64
+    )
     (row, down), (column, right) = (np.divmod(np.arange(n), cell) for n in shape)
     right, left = right[None, :], cell - right[None, :]
     upper = lattice[row][:, column] * left + lattice[row][:, column + 1] * right
@@ -33,8 +41,14 @@ def bytes_of(image: np.ndarray) -> np.ndarray:
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def pair(seed: int, shape: tuple[int, int], cells: tuple[int, int], noise: int, low: int = 30, high: int = 220,
-         ) -> tuple[np.ndarray, np.ndarray]:
+def pair(
+    seed: int,
+    shape: tuple[int, int],
+    cells: tuple[int, int],
+    noise: int,
+    low: int = 30,
+    high: int = 220,
+) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     images = [boxes(rng, field(rng, shape, cell, low, high), 6, 90) for cell in cells]
     a, b = (bytes_of(image + rng.integers(-noise, noise + 1, size=shape)) for image in images)
@@ -53,7 +67,11 @@ def triplets() -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     a, b = pair(1, (97, 131), (16, 12), 6)
     made["v1_odd_max"] = a, b, np.maximum(a, b)
     a, b = pair(2, (256, 256), (32, 16), 10, 0, 255)
-    made["v2_large_sat"] = a, b, bytes_of(3 * (5 * a.astype(np.int64) + 3 * b.astype(np.int64)) // 16 - 40)
+    made["v2_large_sat"] = (
+        a,
+        b,
+        bytes_of(3 * (5 * a.astype(np.int64) + 3 * b.astype(np.int64)) // 16 - 40),
+    )
     rng = np.random.default_rng(3)
     a = bytes_of(field(rng, (96, 120), 24, 0, 255) // 64 * 64)
     b = bytes_of(boxes(rng, field(rng, (96, 120), 24, 40, 200), 4, 60))

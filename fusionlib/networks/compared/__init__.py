@@ -114,17 +114,25 @@ def _densefuse() -> dict[str, Variant]:
     variants = {}
     for weight in ("1e2", "1e0", "1e1", "1e3"):
         for strategy in ("addition", "l1"):
-            says = (f"TensorFlow weights trained with SSIM weight {weight}, {strategy} fusion, "
-                    "output stretched to 0..255")
+            says = (
+                f"TensorFlow weights trained with SSIM weight {weight}, {strategy} fusion, "
+                "output stretched to 0..255"
+            )
             variants[f"tensorflow-{weight}-{strategy}"] = Variant(
-                f"densefuse-tensorflow-{weight}", says,
-                {"flavour": "tensorflow", "strategy": strategy})
+                f"densefuse-tensorflow-{weight}",
+                says,
+                {"flavour": "tensorflow", "strategy": strategy},
+            )
     variants["torch-gray"] = Variant(
-        "densefuse-torch-gray", "PyTorch weights, mean of the features, output clamped",
-        {"flavour": "torch"})
+        "densefuse-torch-gray",
+        "PyTorch weights, mean of the features, output clamped",
+        {"flavour": "torch"},
+    )
     variants["torch-rgb"] = Variant(
-        "densefuse-torch-rgb", "PyTorch weights for colour on three equal channels, output clamped",
-        {"flavour": "torch", "channels": 3})
+        "densefuse-torch-rgb",
+        "PyTorch weights for colour on three equal channels, output clamped",
+        {"flavour": "torch", "channels": 3},
+    )
     return variants
 
 
@@ -134,63 +142,119 @@ def _ifcnn() -> dict[str, Variant]:
         variants[f"{rule}-imagenet"] = Variant(
             f"ifcnn-{rule}",
             f"elementwise {rule}, ImageNet normalisation, as behind the paper's images",
-            {"rule": rule, "imagenet": True})
+            {"rule": rule, "imagenet": True},
+        )
         variants[rule] = Variant(
             f"ifcnn-{rule}",
             f"elementwise {rule}, images in [0, 1] as they are, as in the released script",
-            {"rule": rule, "imagenet": False})
+            {"rule": rule, "imagenet": False},
+        )
     return variants
 
 
 def _tardal() -> dict[str, Variant]:
     batch, stored = "statistics of the image itself", "stored statistics"
     return {
-        "dt": Variant("tardal-dt", f"direct training, {batch}, as in both releases",
-                      {"statistics": "batch"}),
-        "tt": Variant("tardal-tt", f"task-oriented training, {stored}, as in the second release",
-                      {"statistics": "stored"}),
-        "ct": Variant("tardal-ct", f"cooperative training, {stored}, as in the second release",
-                      {"statistics": "stored"}),
-        "tt-batch": Variant("tardal-tt", f"task-oriented training, {batch}, as in the first",
-                            {"statistics": "batch"}),
-        "ct-batch": Variant("tardal-ct", f"cooperative training, {batch}, as in the first",
-                            {"statistics": "batch"}),
-        "dt-stored": Variant("tardal-dt", f"direct training, {stored}, which were never updated",
-                             {"statistics": "stored"}),
+        "dt": Variant(
+            "tardal-dt", f"direct training, {batch}, as in both releases", {"statistics": "batch"}
+        ),
+        "tt": Variant(
+            "tardal-tt",
+            f"task-oriented training, {stored}, as in the second release",
+            {"statistics": "stored"},
+        ),
+        "ct": Variant(
+            "tardal-ct",
+            f"cooperative training, {stored}, as in the second release",
+            {"statistics": "stored"},
+        ),
+        "tt-batch": Variant(
+            "tardal-tt",
+            f"task-oriented training, {batch}, as in the first",
+            {"statistics": "batch"},
+        ),
+        "ct-batch": Variant(
+            "tardal-ct", f"cooperative training, {batch}, as in the first", {"statistics": "batch"}
+        ),
+        "dt-stored": Variant(
+            "tardal-dt",
+            f"direct training, {stored}, which were never updated",
+            {"statistics": "stored"},
+        ),
     }
 
 
 _TABLE = (
     Compared("DenseFuse", "densefuse:DenseFuse", "MS-COCO", _densefuse()),
-    Compared("RFN-Nest", "rfn_nest:RFNNest", "MS-COCO, KAIST", {
-        "tiled": Variant("rfn-nest", "official weights, images with a side above 512 cut in four "
-                                     "tiles as the authors do"),
-        "whole": Variant("rfn-nest", "official weights, never cut in tiles", {"tile_above": None}),
-    }),
+    Compared(
+        "RFN-Nest",
+        "rfn_nest:RFNNest",
+        "MS-COCO, KAIST",
+        {
+            "tiled": Variant(
+                "rfn-nest",
+                "official weights, images with a side above 512 cut in four "
+                "tiles as the authors do",
+            ),
+            "whole": Variant(
+                "rfn-nest", "official weights, never cut in tiles", {"tile_above": None}
+            ),
+        },
+    ),
     Compared("IFCNN", "ifcnn:IFCNN", "NYU-D2", _ifcnn()),
-    Compared("PIAFusion", "piafusion:PIAFusion", "MSRS", {
-        "tensorflow": Variant("piafusion-tensorflow",
-                              "the authors' TensorFlow network with its own luma",
-                              {"flavour": "tensorflow"}),
-        "torch": Variant("piafusion-torch", "the unofficial PyTorch port", {"flavour": "torch"}),
-    }, colour=True),
-    Compared("DIDFuse", "didfuse:DIDFuse", "FLIR", {
-        "sum": Variant("didfuse", "all four feature maps summed, as in every published image"),
-        "average": Variant("didfuse", "all four feature maps averaged", {"rule": "average"}),
-    }),
-    Compared("AUIF", "auif:AUIF", "FLIR", {
-        "sum": Variant("auif", "bases and details summed, as in every published image"),
-        "average": Variant("auif", "bases and details averaged", {"rule": "average"}),
-    }),
-    Compared("SwinFuse", "swinfuse:SwinFuse", "MS-COCO", {
-        "tiled": Variant("swinfuse", "official weights (SSIM weight 1e3), tiles of 224 x 224 as "
-                                     "the authors do"),
-        "whole": Variant("swinfuse", "official weights (SSIM weight 1e3), the image as one tile, "
-                                     "without seams", {"tile": None}),
-    }),
-    Compared("YDTR", "ydtr:YDTR", "", {
-        "released": Variant("ydtr", "official weights of epoch 10"),
-    }),
+    Compared(
+        "PIAFusion",
+        "piafusion:PIAFusion",
+        "MSRS",
+        {
+            "tensorflow": Variant(
+                "piafusion-tensorflow",
+                "the authors' TensorFlow network with its own luma",
+                {"flavour": "tensorflow"},
+            ),
+            "torch": Variant(
+                "piafusion-torch", "the unofficial PyTorch port", {"flavour": "torch"}
+            ),
+        },
+        colour=True,
+    ),
+    Compared(
+        "DIDFuse",
+        "didfuse:DIDFuse",
+        "FLIR",
+        {
+            "sum": Variant("didfuse", "all four feature maps summed, as in every published image"),
+            "average": Variant("didfuse", "all four feature maps averaged", {"rule": "average"}),
+        },
+    ),
+    Compared(
+        "AUIF",
+        "auif:AUIF",
+        "FLIR",
+        {
+            "sum": Variant("auif", "bases and details summed, as in every published image"),
+            "average": Variant("auif", "bases and details averaged", {"rule": "average"}),
+        },
+    ),
+    Compared(
+        "SwinFuse",
+        "swinfuse:SwinFuse",
+        "MS-COCO",
+        {
+            "tiled": Variant(
+                "swinfuse",
+                "official weights (SSIM weight 1e3), tiles of 224 x 224 as the authors do",
+            ),
+            "whole": Variant(
+                "swinfuse",
+                "official weights (SSIM weight 1e3), the image as one tile, without seams",
+                {"tile": None},
+            ),
+        },
+    ),
+    Compared(
+        "YDTR", "ydtr:YDTR", "", {"released": Variant("ydtr", "official weights of epoch 10")}
+    ),
     Compared("TarDAL", "tardal:TarDAL", "M3FD", _tardal()),
 )
 COMPARED: dict[str, Compared] = {method.name: method for method in _TABLE}

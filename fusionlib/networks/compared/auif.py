@@ -1,16 +1,17 @@
 """AUIF: base and detail by unrolled gradient steps (Zhao et al., IEEE TCSVT 32(3), 2022).
 
-Each of ten layers takes one learned step of an optimisation for base and for detail: x <- x - eta [ PReLU(BN(K' (K
-x))) - theta (I - x) ], K' being K turned by half a turn with its channels swapped, not a second filter. Base starts
-from an 11 x 11 mean of the image, detail from a 19 x 19 Laplacian. Both are fused by the **sum** of both images; as
-in DIDFuse the released script never passes its other strategies on. eta and theta are free in sign, and some are
-negative. The detail branch of the released weights is nearly constant (deviation 0.006 against 0.33 to 0.41 of base),
-so the fused image says little about it.
+Each of ten layers takes one learned step of an optimisation for base and for detail: x <- x - eta [
+PReLU(BN(K' (K x))) - theta (I - x) ], K' being K turned by half a turn with its channels swapped,
+not a second filter. Base starts from an 11 x 11 mean of the image, detail from a 19 x 19 Laplacian.
+Both are fused by the **sum** of both images; as in DIDFuse the released script never passes its
+other strategies on. eta and theta are free in sign, and some are negative. The detail branch of the
+released weights is nearly constant (deviation 0.006 against 0.33 to 0.41 of base), so the fused
+image says little about it.
 
-Faster, with the same result: nothing stands between K and K', so together they are one filter of 5 x 5 on one
-channel, the sum of the 64 autocorrelations (25 multiply-adds a pixel instead of 1152). Only the outermost pixels
-differ, where the authors reflect the 64 maps between the two filters; those one-pixel strips are computed in two
-steps as written.
+Faster, with the same result: nothing stands between K and K', so together they are one filter of 5
+x 5 on one channel, the sum of the 64 autocorrelations (25 multiply-adds a pixel instead of 1152).
+Only the outermost pixels differ, where the authors reflect the 64 maps between the two filters;
+those one-pixel strips are computed in two steps as written.
 """
 
 from __future__ import annotations
@@ -37,12 +38,20 @@ def apply_kernel_and_adjoint(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def kernel_and_adjoint_at_once(x: Tensor, kernel: Tensor) -> Tensor:
-    """K' (K x) by one 5 x 5 filter; the outermost pixels by :func:`apply_kernel_and_adjoint` on strips of three."""
+    """K' (K x) by one 5 x 5 filter; the outermost pixels by :func:`apply_kernel_and_adjoint` on
+    strips of three.
+    """
     # K' K as one filter: sum over channels of the autocorrelation of K_c, (1, 1, 5, 5).
     once = F.conv2d(F.pad(kernel.transpose(0, 1), (2, 2, 2, 2)), kernel.transpose(0, 1))
     y = F.conv2d(reflected(x, 2), once)
-    top, bottom = apply_kernel_and_adjoint(x[..., :3, :], kernel), apply_kernel_and_adjoint(x[..., -3:, :], kernel)
-    left, right = apply_kernel_and_adjoint(x[..., :, :3], kernel), apply_kernel_and_adjoint(x[..., :, -3:], kernel)
+    top, bottom = (
+        apply_kernel_and_adjoint(x[..., :3, :], kernel),
+        apply_kernel_and_adjoint(x[..., -3:, :], kernel),
+    )
+    left, right = (
+        apply_kernel_and_adjoint(x[..., :, :3], kernel),
+        apply_kernel_and_adjoint(x[..., :, -3:], kernel),
+    )
     inner = torch.cat([left[..., :1], y[..., 1:-1], right[..., -1:]], dim=3)
     return torch.cat([top[..., :1, :], inner[..., 1:-1, :], bottom[..., -1:, :]], dim=2)
 
@@ -53,19 +62,26 @@ class Step(nn.Module):
     def __init__(self, at_once: bool = True):
         super().__init__()
         self.kernel = nn.Parameter(torch.randn(64, 1, 3, 3) / 24)
-        self.eta, self.theta = nn.Parameter(torch.full((1,), 0.1)), nn.Parameter(torch.full((1,), 0.1))
+        self.eta, self.theta = (
+            nn.Parameter(torch.full((1,), 0.1)),
+            nn.Parameter(torch.full((1,), 0.1)),
+        )
         self.norm, self.prelu = nn.BatchNorm2d(1), nn.PReLU()
         self.both = kernel_and_adjoint_at_once if at_once else apply_kernel_and_adjoint
 
     def forward(self, x: Tensor, image: Tensor) -> Tensor:
         # Base and detail updates of the unrolled algorithm, BN and PReLU being the learned
         # part.
-        return x - self.eta * (self.prelu(self.norm(self.both(x, self.kernel))) - self.theta * (image - x))
+        return x - self.eta * (
+            self.prelu(self.norm(self.both(x, self.kernel))) - self.theta * (image - x)
+        )
 
 
 def box(x: Tensor, size: int) -> Tensor:
     """Mean over ``size`` x ``size`` pixels, reflected at the border."""
-    return F.avg_pool2d(F.avg_pool2d(reflected(x, size // 2), (size, 1), stride=1), (1, size), stride=1)
+    return F.avg_pool2d(
+        F.avg_pool2d(reflected(x, size // 2), (size, 1), stride=1), (1, size), stride=1
+    )
 
 
 class AUIF(nn.Module):
@@ -114,10 +130,19 @@ class AUIF(nn.Module):
 
 def from_torch(base: State, detail: State, decoder: State) -> dict[str, Tensor]:
     """Name the tensors of the three official files as :class:`AUIF` does."""
-    def steps(branch: str, theirs: str) -> dict[str, str]:
-        return {rf"{theirs}\.(\d)\.(kernel|eta|theta)": rf"{branch}.\1.\2",
-                rf"{theirs}\.(\d)\.rest\.0\.(\w+)": rf"{branch}.\1.norm.\2",
-                rf"{theirs}\.(\d)\.rest\.1\.weight": rf"{branch}.\1.prelu.weight"}
 
-    return (renamed(base, steps("base", "conv1")) | renamed(detail, steps("detail", "conv2"))
-            | renamed(decoder, {r"decoder\.1\.weight": "decoder.0.weight", r"decoder\.2\.(\w+)": r"decoder.1.\1"}))
+    def steps(branch: str, theirs: str) -> dict[str, str]:
+        return {
+            rf"{theirs}\.(\d)\.(kernel|eta|theta)": rf"{branch}.\1.\2",
+            rf"{theirs}\.(\d)\.rest\.0\.(\w+)": rf"{branch}.\1.norm.\2",
+            rf"{theirs}\.(\d)\.rest\.1\.weight": rf"{branch}.\1.prelu.weight",
+        }
+
+    return (
+        renamed(base, steps("base", "conv1"))
+        | renamed(detail, steps("detail", "conv2"))
+        | renamed(
+            decoder,
+            {r"decoder\.1\.weight": "decoder.0.weight", r"decoder\.2\.(\w+)": r"decoder.1.\1"},
+        )
+    )

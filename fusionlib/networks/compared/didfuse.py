@@ -1,9 +1,11 @@
-"""DIDFuse: an auto-encoder that decomposes each image into base and detail (Zhao et al., IJCAI 2020).
+"""DIDFuse: an auto-encoder that decomposes each image into base and detail (Zhao et al., IJCAI
+2020).
 
-The encoder gives four maps of 64 channels: two shallow ones, base and detail. All four are fused by the **sum** of
-both images, although the decoder was trained on maps of a single image. The released script offers an average and an
-l1-norm weighting too, but never passes the choice on, so every published image is a sum; sum and average lie 24 to 26
-gray levels apart on average. The l1-norm of the released code weights all channels by one map and is left out here.
+The encoder gives four maps of 64 channels: two shallow ones, base and detail. All four are fused by
+the **sum** of both images, although the decoder was trained on maps of a single image. The released
+script offers an average and an l1-norm weighting too, but never passes the choice on, so every
+published image is a sum; sum and average lie 24 to 26 gray levels apart on average. The l1-norm of
+the released code weights all channels by one map and is left out here.
 """
 
 from __future__ import annotations
@@ -15,9 +17,13 @@ from torch import Tensor, nn
 from .layers import State, conv, in_bands, inference, planes, renamed, to_uint8_round
 
 
-def unit(channels_in: int, channels_out: int, activation: nn.Module, border: str = "zeros") -> nn.Sequential:
+def unit(
+    channels_in: int, channels_out: int, activation: nn.Module, border: str = "zeros"
+) -> nn.Sequential:
     """Convolution, batch norm, activation."""
-    return nn.Sequential(conv(channels_in, channels_out, border=border), nn.BatchNorm2d(channels_out), activation)
+    return nn.Sequential(
+        conv(channels_in, channels_out, border=border), nn.BatchNorm2d(channels_out), activation
+    )
 
 
 class DIDFuse(nn.Module):
@@ -40,7 +46,9 @@ class DIDFuse(nn.Module):
         self.conv7 = unit(128, 1, nn.Sigmoid(), border="reflect")
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return both shallow maps, base and detail, (B, 64, H, W) each, of images (B, 1, H, W) in [0, 1]."""
+        """Return both shallow maps, base and detail, (B, 64, H, W) each, of images (B, 1, H, W) in
+        [0, 1].
+        """
         first = self.conv1(x)
         second = self.conv2(first)
         return first, second, self.base(second), self.detail(second)
@@ -65,7 +73,15 @@ class DIDFuse(nn.Module):
 def from_torch(encoder: State, decoder: State) -> dict[str, Tensor]:
     """Name the tensors of the two official files as :class:`DIDFuse` does."""
     rules = {}
-    for theirs, ours in {1: "conv1", 2: "conv2", 3: "base", 4: "detail", 5: "conv5", 6: "conv6", 7: "conv7"}.items():
+    for theirs, ours in {
+        1: "conv1",
+        2: "conv2",
+        3: "base",
+        4: "detail",
+        5: "conv5",
+        6: "conv6",
+        7: "conv7",
+    }.items():
         for ours_at in range(3):
             # Units 1 and 7 pad in a module of their own, which shifts the numbers of what follows.
             theirs_at = ours_at + (theirs in (1, 7))

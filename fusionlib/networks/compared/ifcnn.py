@@ -1,14 +1,14 @@
-"""IFCNN: features of a frozen ResNet layer, elementwise fusion, two convolutions back (Zhang et al., Information
-Fusion 54, 2020).
+"""IFCNN: features of a frozen ResNet layer, elementwise fusion, two convolutions back (Zhang et
+al., Information Fusion 54, 2020).
 
-The network works on three channels; gray is repeated. One choice moves the result by up to 23 gray levels on average
-and the paper does not settle it: the released script for infrared and visible feeds the images in [0, 1] as they are,
-while the paper's own result images (and those of third-party comparisons) need the ImageNet mean and deviation. Both
-are variants, the latter first.
+The network works on three channels; gray is repeated. One choice moves the result by up to 23 gray
+levels on average and the paper does not settle it: the released script for infrared and visible
+feeds the images in [0, 1] as they are, while the paper's own result images (and those of
+third-party comparisons) need the ImageNet mean and deviation. Both are variants, the latter first.
 
-The authors use the maximum for infrared and visible images. Their published images for the mean could be reproduced
-under neither normalisation (mean difference 0.6 to 6.8 gray levels); those for maximum and sum could. How the network
-was trained is not released.
+The authors use the maximum for infrared and visible images. Their published images for the mean
+could be reproduced under neither normalisation (mean difference 0.6 to 6.8 gray levels); those for
+maximum and sum could. How the network was trained is not released.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ class Unit(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.conv, self.bn = conv(channels, channels, border="replicate", bias=False), nn.BatchNorm2d(channels)
+        self.conv, self.bn = (
+            conv(channels, channels, border="replicate", bias=False),
+            nn.BatchNorm2d(channels),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu_(self.bn(self.conv(x)))
@@ -50,9 +53,17 @@ class IFCNN(nn.Module):
         if rule not in RULES:
             raise ValueError(f"rule: expected one of {', '.join(RULES)}, got {rule!r}")
         self.rule = rule
-        mean, deviation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if imagenet else ((0, 0, 0), (1, 1, 1))
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32)[:, None, None], persistent=False)
-        self.register_buffer("deviation", torch.tensor(deviation, dtype=torch.float32)[:, None, None], persistent=False)
+        mean, deviation = (
+            ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if imagenet else ((0, 0, 0), (1, 1, 1))
+        )
+        self.register_buffer(
+            "mean", torch.tensor(mean, dtype=torch.float32)[:, None, None], persistent=False
+        )
+        self.register_buffer(
+            "deviation",
+            torch.tensor(deviation, dtype=torch.float32)[:, None, None],
+            persistent=False,
+        )
         self.conv1 = conv(3, 64, 7, border="replicate", bias=False)
         self.conv2, self.conv3 = Unit(64), Unit(64)
         self.conv4 = nn.Conv2d(64, 3, 1)
@@ -67,14 +78,16 @@ class IFCNN(nn.Module):
     def fuse(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
         """Fuse two gray uint8 images (H, W) to one."""
         a, b = (planes(self, infrared, visible) / 255).expand(-1, 3, -1, -1).split(1)
-        # The authors truncate each channel to 8 bits, then read the colour image as gray: two roundings, kept as they
-        # are.
+        # The authors truncate each channel to 8 bits, then read the colour image as gray: two
+        # roundings, kept as they are.
         rgb = (in_bands(self, a, b, reach=5).clamp(0, 1) * 255).floor()
         luma = torch.tensor([0.299, 0.587, 0.114], device=rgb.device)[:, None, None]
         return to_uint8_round((rgb * luma).sum(1, keepdim=True))
 
 
 def from_torch(state: State) -> dict[str, Tensor]:
-    """The authors' names are used as they are; the files lack only batch counters, which nothing here needs."""
+    """The authors' names are used as they are; the files lack only batch counters, which nothing
+    here needs.
+    """
     counters = {f"conv{i}.bn.num_batches_tracked": torch.tensor(0) for i in (2, 3)}
     return counters | renamed(state, {r"(conv[1-4]\.[\w.]+)": r"\1"})

@@ -1,7 +1,9 @@
-"""What several of the compared networks share: the way in and out, convolution, dense block, window attention.
+"""What several of the compared networks share: the way in and out, convolution, dense block, window
+attention.
 
-A network of this package takes two gray ``uint8`` images, infrared first, and gives one back. Between the two lies one
-float32 batch of two planes on the 0..255 scale, infrared at index 0; each network scales it as its authors did.
+A network of this package takes two gray ``uint8`` images, infrared first, and gives one back.
+Between the two lies one float32 batch of two planes on the 0..255 scale, infrared at index 0; each
+network scales it as its authors did.
 """
 
 from __future__ import annotations
@@ -23,16 +25,24 @@ from ..tiles import tiles
 State = Mapping[str, Tensor]
 
 
-# ---- in and out -----------------------------------------------------------------------------------------------
+# ---- in and out ----------------------------------------------------------------------------------
+
 
 def inference(fuse: Callable) -> Callable:
-    """Run a method of a network without gradients, in evaluation mode and in full float32 (no TF32 on a GPU)."""
+    """Run a method of a network without gradients, in evaluation mode and in full float32 (no TF32
+    on a GPU).
+    """
 
     @functools.wraps(fuse)
     def run(network: nn.Module, *args, **kwargs):
         on_gpu = next(network.parameters()).is_cuda
-        # cuDNN rounds the factors of convolutions to 10 bits by default; the authors' images were made without.
-        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if on_gpu else contextlib.nullcontext()
+        # cuDNN rounds the factors of convolutions to 10 bits by default; the authors' images were
+        # made without.
+        exact = (
+            torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+            if on_gpu
+            else contextlib.nullcontext()
+        )
         was_training = network.training
         try:
             with torch.inference_mode(), exact:
@@ -43,22 +53,30 @@ def inference(fuse: Callable) -> Callable:
     return run
 
 
-def planes(network: nn.Module, infrared: np.ndarray, visible: np.ndarray, smallest: int = 1) -> Tensor:
+def planes(
+    network: nn.Module, infrared: np.ndarray, visible: np.ndarray, smallest: int = 1
+) -> Tensor:
     """Return both images as float32 (2, 1, H, W) on the 0..255 scale, on the device of ``network``.
 
     Raises
     ------
     TypeError, ValueError
-        Not ``uint8``, coloured, of two sizes, or a side shorter than ``smallest`` pixels (reflection needs that many).
+        Not ``uint8``, coloured, of two sizes, or a side shorter than ``smallest`` pixels
+        (reflection needs that many).
     """
     pair = images.check_pair(infrared, visible, ("infrared", "visible"))
     name = type(network).__name__
     for label, image in zip(("infrared", "visible"), pair, strict=True):
         if image.ndim != 2:
-            raise ValueError(f"{label}: {name} expected a gray image (H, W), got colour {image.shape}; use images.luma")
+            raise ValueError(
+                f"{label}: {name} expected a gray image (H, W), got colour {image.shape}; use"
+                " images.luma"
+            )
         if min(image.shape) < smallest:
-            raise ValueError(f"{label}: {name} expected sides of at least {smallest} pixels, got "
-                             f"{image.shape[0]}x{image.shape[1]} (height x width)")
+            raise ValueError(
+                f"{label}: {name} expected sides of at least {smallest} pixels, got "
+                f"{image.shape[0]}x{image.shape[1]} (height x width)"
+            )
     stacked = torch.from_numpy(np.stack(pair)[:, None])
     return stacked.to(next(network.parameters()).device).float()
 
@@ -69,28 +87,34 @@ def to_uint8_round(levels: Tensor) -> np.ndarray:
 
 
 def to_uint8_floor(levels: Tensor) -> np.ndarray:
-    """Cut gray levels (1, 1, H, W) on the 0..255 scale down to 8 bits, as a cast to uint8 does, (H, W) uint8."""
+    """Cut gray levels (1, 1, H, W) on the 0..255 scale down to 8 bits, as a cast to uint8 does, (H,
+    W) uint8.
+    """
     return images.to_uint8(np.floor(levels[0, 0].cpu().numpy()), "fused")
 
 
 def min_max_scale(values: Tensor, margin: float = 0.0) -> Tensor:
-    """Stretch ``values`` from their own minimum and maximum to 0..255; ``margin`` is added to the range.
+    """Stretch ``values`` from their own minimum and maximum to 0..255; ``margin`` is added to the
+    range.
 
-    ASSUMPTION: an output that is constant over the whole image becomes black where an author's min-max stretch would
-    divide zero by zero.
+    ASSUMPTION: an output that is constant over the whole image becomes black where an author's
+    min-max stretch would divide zero by zero.
     """
     low, high = values.min(), values.max()
     reach = high - low + margin
     return (values - low) / torch.where(reach > 0, reach, torch.ones_like(reach)) * 255
 
 
-BAND_PIXELS = 64_000  # a map of 64 channels is then 16 MB: small enough for the allocator to keep and reuse
+# a map of 64 channels is then 16 MB: small enough for the allocator to keep and reuse
+BAND_PIXELS = 64_000
 
 
 def in_bands(network: Callable[..., Tensor], a: Tensor, b: Tensor, reach: int) -> Tensor:
-    """Run a network on bands of rows of two images (1, C, H, W): the same numbers, a fraction of the memory.
+    """Run a network on bands of rows of two images (1, C, H, W): the same numbers, a fraction of
+    the memory.
 
-    The network must see no farther than ``reach`` pixels from each of its outputs; bands overlap by that much.
+    The network must see no farther than ``reach`` pixels from each of its outputs; bands overlap by
+    that much.
     """
     size = height, width = a.shape[-2:]
     rows = math.ceil(height / max(1, round(height * width / BAND_PIXELS)))
@@ -101,17 +125,23 @@ def in_bands(network: Callable[..., Tensor], a: Tensor, b: Tensor, reach: int) -
     return torch.cat(parts, dim=2)
 
 
-# ---- convolution and dense block ------------------------------------------------------------------------------
+# ---- convolution and dense block -----------------------------------------------------------------
 
-def conv(channels_in: int, channels_out: int, kernel: int = 3, border: str = "reflect", bias: bool = True) -> nn.Conv2d:
+
+def conv(
+    channels_in: int, channels_out: int, kernel: int = 3, border: str = "reflect", bias: bool = True
+) -> nn.Conv2d:
     """Return a convolution that keeps H and W; ``border`` is reflect, replicate or zeros."""
-    return nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, padding_mode=border, bias=bias)
+    return nn.Conv2d(
+        channels_in, channels_out, kernel, padding=kernel // 2, padding_mode=border, bias=bias
+    )
 
 
 class DenseBlock(nn.ModuleList):
     """Steps that each see all maps so far and append their own (Huang et al. 2017).
 
-    ``new_first`` puts the new maps in front of the old ones; weights are bound to the order they were trained in.
+    ``new_first`` puts the new maps in front of the old ones; weights are bound to the order they
+    were trained in.
     """
 
     def __init__(self, steps: list[nn.Module], new_first: bool = False):
@@ -125,24 +155,31 @@ class DenseBlock(nn.ModuleList):
         return x
 
 
-# ---- attention in windows (Liu et al. 2021, Swin transformer) ---------------------------------------------------
+# ---- attention in windows (Liu et al. 2021, Swin transformer) ------------------------------------
+
 
 def to_windows(x: Tensor, size: int) -> Tensor:
-    """Cut (B, C, H, W), sides multiples of ``size``, into tokens (windows, size * size, C), row by row."""
+    """Cut (B, C, H, W), sides multiples of ``size``, into tokens (windows, size * size, C), row by
+    row.
+    """
     b, c, h, w = x.shape
     x = x.reshape(b, c, h // size, size, w // size, size)
     return x.permute(0, 2, 4, 3, 5, 1).reshape(-1, size * size, c)
 
 
 def from_windows(tokens: Tensor, size: int, shape: tuple[int, int]) -> Tensor:
-    """Undo :func:`to_windows`: (windows, size * size, C) to (B, C, H, W) with ``shape`` = (H, W)."""
+    """Undo :func:`to_windows`: (windows, size * size, C) to (B, C, H, W) with ``shape`` = (H,
+    W).
+    """
     h, w = shape
     x = tokens.reshape(-1, h // size, w // size, size, size, tokens.shape[-1])
     return x.permute(0, 5, 1, 3, 2, 4).reshape(-1, tokens.shape[-1], h, w)
 
 
 class WindowAttention(nn.Module):
-    """Self-attention among the tokens of one window, with a learned bias for each relative position."""
+    """Self-attention among the tokens of one window, with a learned bias for each relative
+    position.
+    """
 
     def __init__(self, channels: int, window: int, heads: int):
         super().__init__()
@@ -150,14 +187,20 @@ class WindowAttention(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
-        place = torch.stack(torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")).flatten(1)
-        offset = place[:, :, None] - place[:, None, :] + window - 1  # (2, window^2, window^2), each 0..2 window - 2
+        place = torch.stack(
+            torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
+        ).flatten(1)
+        # (2, window^2, window^2), each 0..2 window - 2
+        offset = place[:, :, None] - place[:, None, :] + window - 1
         self.register_buffer("index", offset[0] * (2 * window - 1) + offset[1], persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         n, t, c = tokens.shape
-        q, k, v = self.qkv(tokens).reshape(n, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        bias = self.relative_position_bias_table[self.index].permute(2, 0, 1)[None]  # (1, heads, t, t)
+        q, k, v = (
+            self.qkv(tokens).reshape(n, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        )
+        # (1, heads, t, t)
+        bias = self.relative_position_bias_table[self.index].permute(2, 0, 1)[None]
         # Eq. (4) of Liu et al.: SoftMax(Q K' / sqrt(d) + B) V
         seen = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.proj(seen.transpose(1, 2).reshape(n, t, c))
@@ -188,14 +231,18 @@ class TransformerBlock(nn.Module):
 
 
 def in_chunks(function: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:
-    """Apply ``function`` to ``size`` rows of ``x`` at a time: exact where rows are independent, and kind to caches."""
+    """Apply ``function`` to ``size`` rows of ``x`` at a time: exact where rows are independent, and
+    kind to caches.
+    """
     return torch.cat([function(part) for part in x.split(size)])
 
 
-# ---- names of tensors -----------------------------------------------------------------------------------------
+# ---- names of tensors ----------------------------------------------------------------------------
+
 
 def renamed(state: State, rules: Mapping[str, str], dead: str = "(?!)") -> dict[str, Tensor]:
-    """Give each tensor the name it has here: the first pattern of ``rules`` that matches the whole name decides.
+    """Give each tensor the name it has here: the first pattern of ``rules`` that matches the whole
+    name decides.
 
     Parameters
     ----------
@@ -226,7 +273,9 @@ def renamed(state: State, rules: Mapping[str, str], dead: str = "(?!)") -> dict[
 
 
 def from_hwio(kernel: Tensor) -> Tensor:
-    """Turn a TensorFlow kernel (kh, kw, in, out), or a matrix (in, out), into PyTorch's order (out, in, kh, kw)."""
+    """Turn a TensorFlow kernel (kh, kw, in, out), or a matrix (in, out), into PyTorch's order (out,
+    in, kh, kw).
+    """
     if kernel.ndim == 4:
         return kernel.permute(3, 2, 0, 1)
     return kernel.T if kernel.ndim == 2 else kernel

@@ -1,25 +1,29 @@
-"""PIAFusion: illumination-aware training, fusion with an exchange of complements (Tang et al., Inf. Fusion 83, 2022).
+"""PIAFusion: illumination-aware training, fusion with an exchange of complements (Tang et al., Inf.
+Fusion 83, 2022).
 
-Two programs: the authors' in TensorFlow and a port to PyTorch by others. Their weights cannot be exchanged, since the
-port differs in four places, each of which changes the output:
+Two programs: the authors' in TensorFlow and a port to PyTorch by others. Their weights cannot be
+exchanged, since the port differs in four places, each of which changes the output:
 
-================ =========================================== ==============================================
+================ ===========================================
+==============================================
                  tensorflow (the authors')                   torch (the port)
-================ =========================================== ==============================================
-encoder          3 x 3 convolutions shared by both images    separate ones
-leaky ReLU       slope 0.2                                   slope 0.01
+================ ===========================================
+============================================== encoder          3 x 3 convolutions shared by both
+images    separate ones leaky ReLU       slope 0.2                                   slope 0.01
 exchange         amplifies the difference of the features    adds the complement of the other image
-luma             of studio range with 0.564 for green        Y of JPEG
-================ =========================================== ==============================================
+luma             of studio range with 0.564 for green        Y of JPEG ================
+=========================================== ==============================================
 
-The sign of the exchange: with d = other - own, the paper describes adding what the other image has and the own one
-lacks. The released TensorFlow graph moves the visible feature away from the infrared one, v + sigmoid(-g) (v - i),
-and a comment in its source doubts the sign; the port moves towards it. 0.564 stands where the standard conversion to
-YCbCr has 0.504: a gray image becomes about 7 % brighter. Facts were taken from the graph file that belongs to the
-published weights, not from the later source.
+The sign of the exchange: with d = other - own, the paper describes adding what the other image has
+and the own one lacks. The released TensorFlow graph moves the visible feature away from the
+infrared one, v + sigmoid(-g) (v - i), and a comment in its source doubts the sign; the port moves
+towards it. 0.564 stands where the standard conversion to YCbCr has 0.504: a gray image becomes
+about 7 % brighter. Facts were taken from the graph file that belongs to the published weights, not
+from the later source.
 
-The illumination classifier (:class:`Illumination`) only weighs the training loss; fusing does not use it. Its leaky
-slope is 0.1 in the graph it was trained in and 0.2 in the graph that used it for training the fusion network.
+The illumination classifier (:class:`Illumination`) only weighs the training loss; fusing does not
+use it. Its leaky slope is 0.1 in the graph it was trained in and 0.2 in the graph that used it for
+training the fusion network.
 """
 
 from __future__ import annotations
@@ -34,9 +38,13 @@ from .layers import State, conv, from_hwio, inference, planes, renamed
 
 WIDTHS = (16, 16, 32, 64, 128)  # maps after the first convolution and after each of the four stages
 
-# Rows Y, Cb, Cr from R, G, B in [0, 1], offsets in 1/255; and rows R, G, B from what is left without the offsets.
-STUDIO = (np.array([[0.257, 0.564, 0.098], [-0.148, -0.291, 0.439], [0.439, -0.368, -0.071]]), np.array([16, 128, 128]),
-          np.array([[1.164, 0, 1.596], [1.164, -0.392, -0.813], [1.164, 2.017, 0]]))
+# Rows Y, Cb, Cr from R, G, B in [0, 1], offsets in 1/255; and rows R, G, B from what is left
+# without the offsets.
+STUDIO = (
+    np.array([[0.257, 0.564, 0.098], [-0.148, -0.291, 0.439], [0.439, -0.368, -0.071]]),
+    np.array([16, 128, 128]),
+    np.array([[1.164, 0, 1.596], [1.164, -0.392, -0.813], [1.164, 2.017, 0]]),
+)
 
 
 class PIAFusion(nn.Module):
@@ -54,30 +62,44 @@ class PIAFusion(nn.Module):
             raise ValueError(f"flavour: expected 'tensorflow' or 'torch', got {flavour!r}")
         self.tensorflow = flavour == "tensorflow"
         self.slope, self.sign = (0.2, -1) if self.tensorflow else (0.01, 1)
-        self.first = nn.ModuleDict({"infrared": nn.Conv2d(1, WIDTHS[0], 1), "visible": nn.Conv2d(1, WIDTHS[0], 1)})
+        self.first = nn.ModuleDict(
+            {"infrared": nn.Conv2d(1, WIDTHS[0], 1), "visible": nn.Conv2d(1, WIDTHS[0], 1)}
+        )
         # The authors name these kernels 5x5; they are 1x1.
-        self.stages = nn.ModuleDict({
-            name: nn.ModuleList([conv(i, o) for i, o in zip(WIDTHS, WIDTHS[1:], strict=False)])
-            for name in (("shared",) if self.tensorflow else ("infrared", "visible"))
-        })
-        self.decoder = nn.ModuleList([conv(i, o) for i, o in ((256, 256), (256, 128), (128, 64), (64, 32))])
+        self.stages = nn.ModuleDict(
+            {
+                name: nn.ModuleList([conv(i, o) for i, o in zip(WIDTHS, WIDTHS[1:], strict=False)])
+                for name in (("shared",) if self.tensorflow else ("infrared", "visible"))
+            }
+        )
+        self.decoder = nn.ModuleList(
+            [conv(i, o) for i, o in ((256, 256), (256, 128), (128, 64), (64, 32))]
+        )
         self.last = nn.Conv2d(32, 1, 1)
 
     def exchange(self, infrared: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-modality differential aware fusion; the sign is the flavour's."""
-        # d = F_ir - F_vi, g = GAP(d). Port: F_vi + sigmoid(g) d, F_ir - sigmoid(-g) d. TensorFlow: both signs turned.
+        # d = F_ir - F_vi, g = GAP(d). Port: F_vi + sigmoid(g) d, F_ir - sigmoid(-g) d. TensorFlow:
+        # both signs turned.
         difference = infrared - visible
         mean = difference.mean((2, 3), keepdim=True)
-        return (infrared - self.sign * torch.sigmoid(-mean) * difference,
-                visible + self.sign * torch.sigmoid(mean) * difference)
+        return (
+            infrared - self.sign * torch.sigmoid(-mean) * difference,
+            visible + self.sign * torch.sigmoid(mean) * difference,
+        )
 
     def forward(self, infrared: Tensor, luma: Tensor) -> Tensor:
-        """Fuse an infrared image and the luma of the visible one, both (B, 1, H, W) in [0, 1]; values in [0, 1]."""
+        """Fuse an infrared image and the luma of the visible one, both (B, 1, H, W) in [0, 1];
+        values in [0, 1].
+        """
+
         def leaky(x: Tensor) -> Tensor:
             return F.leaky_relu_(x, self.slope)
 
         i, v = leaky(self.first["infrared"](infrared)), leaky(self.first["visible"](luma))
-        stage_i, stage_v = (self.stages["shared" if self.tensorflow else name] for name in ("infrared", "visible"))
+        stage_i, stage_v = (
+            self.stages["shared" if self.tensorflow else name] for name in ("infrared", "visible")
+        )
         for k in range(4):
             i, v = leaky(stage_i[k](i)), leaky(stage_v[k](v))
             if k < 3:
@@ -89,9 +111,11 @@ class PIAFusion(nn.Module):
 
     @inference
     def fuse(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
-        """Fuse a gray uint8 infrared image (H, W) with a visible one, gray or RGB, to one of the visible one's kind.
+        """Fuse a gray uint8 infrared image (H, W) with a visible one, gray or RGB, to one of the
+        visible one's kind.
 
-        A colour image keeps its chroma by the flavour's own conversion; elsewhere in the suite chroma is that of JPEG.
+        A colour image keeps its chroma by the flavour's own conversion; elsewhere in the suite
+        chroma is that of JPEG.
         """
         visible = images.check(visible, "visible")
         if self.tensorflow:
@@ -109,23 +133,28 @@ class PIAFusion(nn.Module):
             rgb = images.to_uint8((ycbcr - offset / 255) @ join.T * 255, "fused")
             return rgb if visible.ndim == 3 else rgb[..., 0]
         levels = images.to_uint8(np.floor(fused.clip(0, 1) * 255), "fused")
-        # ASSUMPTION: a colour image of PIAFusion's PyTorch port gets its chroma back by the JPEG conversion; the
-        # port's constants are the same to three digits.
+        # ASSUMPTION: a colour image of PIAFusion's PyTorch port gets its chroma back by the JPEG
+        # conversion; the port's constants are the same to three digits.
         return images.with_chroma(levels, images.chroma(visible)) if visible.ndim == 3 else levels
 
 
 class Illumination(nn.Module):
     """Illumination classifier: day and night scores (B, 2) of RGB images (B, 3, H, W) in [0, 1].
 
-    The loss weights are w_vi = day / (day + night), w_ir = 1 - w_vi. ``flavour`` as in :class:`PIAFusion`.
+    The loss weights are w_vi = day / (day + night), w_ir = 1 - w_vi. ``flavour`` as in
+    :class:`PIAFusion`.
     """
 
     def __init__(self, flavour: str = "tensorflow"):
         super().__init__()
         self.slope, self.last = (0.1, torch.abs) if flavour == "tensorflow" else (0.01, F.relu)
         widths = (3, *WIDTHS[1:])
-        self.convs = nn.ModuleList([nn.Conv2d(i, o, 4, stride=2, padding=1, padding_mode="reflect")
-                                    for i, o in zip(widths, widths[1:], strict=False)])
+        self.convs = nn.ModuleList(
+            [
+                nn.Conv2d(i, o, 4, stride=2, padding=1, padding_mode="reflect")
+                for i, o in zip(widths, widths[1:], strict=False)
+            ]
+        )
         self.linear1, self.linear2 = nn.Linear(128, 128), nn.Linear(128, 2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -135,13 +164,22 @@ class Illumination(nn.Module):
 
 
 def from_tensorflow(state: State) -> dict[str, Tensor]:
-    """Name and order the tensors of the authors' checkpoint as :class:`PIAFusion` does, without the classifier's."""
-    ours = {"encoder/conv5x5_ir": "first.infrared", "encoder/conv5x5_vi": "first.visible", "decoder/conv1x1": "last",
-            **{f"encoder/Conv{k + 1}/conv3x3": f"stages.shared.{k}" for k in range(4)},
-            **{f"decoder/conv{k + 1}": f"decoder.{k}" for k in range(4)}}
+    """Name and order the tensors of the authors' checkpoint as :class:`PIAFusion` does, without the
+    classifier's.
+    """
+    ours = {
+        "encoder/conv5x5_ir": "first.infrared",
+        "encoder/conv5x5_vi": "first.visible",
+        "decoder/conv1x1": "last",
+        **{f"encoder/Conv{k + 1}/conv3x3": f"stages.shared.{k}" for k in range(4)},
+        **{f"decoder/conv{k + 1}": f"decoder.{k}" for k in range(4)},
+    }
     rules = {}
     for theirs, name in ours.items():
-        rules |= {f"PIAFusion/{theirs}/kernel": f"{name}.weight", f"PIAFusion/{theirs}/bias": f"{name}.bias"}
+        rules |= {
+            f"PIAFusion/{theirs}/kernel": f"{name}.weight",
+            f"PIAFusion/{theirs}/bias": f"{name}.bias",
+        }
     kept = renamed(state, rules, dead=r"(?!PIAFusion/).*")
     return {name: from_hwio(value) for name, value in kept.items()}
 
@@ -151,22 +189,38 @@ def from_torch(state: State) -> dict[str, Tensor]:
     rules = {}
     for theirs, ours in (("ir", "infrared"), ("vi", "visible")):
         rules[rf"encoder\.{theirs}_conv1\.(\w+)"] = rf"first.{ours}.\1"
-        rules |= {rf"encoder\.{theirs}_conv{k + 2}\.conv\.1\.(\w+)": rf"stages.{ours}.{k}.\1" for k in range(4)}
+        rules |= {
+            rf"encoder\.{theirs}_conv{k + 2}\.conv\.1\.(\w+)": rf"stages.{ours}.{k}.\1"
+            for k in range(4)
+        }
     rules |= {rf"decoder\.conv{k + 1}\.conv\.1\.(\w+)": rf"decoder.{k}.\1" for k in range(4)}
     return renamed(state, rules | {r"decoder\.conv5\.(?:conv\.)?(\w+)": r"last.\1"})
 
 
 def classifier_from_tensorflow(state: State) -> dict[str, Tensor]:
-    """Name and order the tensors of the authors' illumination classifier as :class:`Illumination` does."""
-    kept = renamed(state, {
-        **{f"classifier/Classifier/conv{k + 1}/(kernel|bias)": rf"convs.{k}.\1" for k in range(4)},
-        "classifier/Classifier/dense/(kernel|bias)": r"linear1.\1",
-        "classifier/Classifier/dense_1/(kernel|bias)": r"linear2.\1",
-    })
+    """Name and order the tensors of the authors' illumination classifier as :class:`Illumination`
+    does.
+    """
+    kept = renamed(
+        state,
+        {
+            **{
+                f"classifier/Classifier/conv{k + 1}/(kernel|bias)": rf"convs.{k}.\1"
+                for k in range(4)
+            },
+            "classifier/Classifier/dense/(kernel|bias)": r"linear1.\1",
+            "classifier/Classifier/dense_1/(kernel|bias)": r"linear2.\1",
+        },
+    )
     return {name.replace("kernel", "weight"): from_hwio(value) for name, value in kept.items()}
 
 
 def classifier_from_torch(state: State) -> dict[str, Tensor]:
     """Name the tensors of the port's illumination classifier as :class:`Illumination` does."""
-    return renamed(state, {**{rf"conv{k + 1}\.conv\.1\.(\w+)": rf"convs.{k}.\1" for k in range(4)},
-                           r"(linear[12]\.\w+)": r"\1"})
+    return renamed(
+        state,
+        {
+            **{rf"conv{k + 1}\.conv\.1\.(\w+)": rf"convs.{k}.\1" for k in range(4)},
+            r"(linear[12]\.\w+)": r"\1",
+        },
+    )

@@ -1,16 +1,18 @@
 """SwinFuse: a transformer of shifted windows, fused by l1-norms (Wang et al., IEEE TIM 71, 2022).
 
-What the paper claims and the released code does not do: three stages of six transformer blocks each, every other one
-with shifted windows. The loop over the six blocks returns inside its first pass, in training as in test. Only the
-first block of each stage ever runs: no shifted window, no depth, 337,376 of 2,021,276 parameters in use. The others
-keep the values they were initialised with; they are read over when a file is loaded.
+What the paper claims and the released code does not do: three stages of six transformer blocks
+each, every other one with shifted windows. The loop over the six blocks returns inside its first
+pass, in training as in test. Only the first block of each stage ever runs: no shifted window, no
+depth, 337,376 of 2,021,276 parameters in use. The others keep the values they were initialised
+with; they are read over when a file is loaded.
 
-Images are cut in tiles of 224 x 224, padded right and below with mid-gray, each fused alone: seams can be seen. The
-released code allows nine numbers of tiles only and fails for exact multiples of 224, for sides both below 224, and
-for 1280 x 1024. Here any size is cut by the same rule. The variant "whole" is one tile of the image's own size.
+Images are cut in tiles of 224 x 224, padded right and below with mid-gray, each fused alone: seams
+can be seen. The released code allows nine numbers of tiles only and fails for exact multiples of
+224, for sides both below 224, and for 1280 x 1024. Here any size is cut by the same rule. The
+variant "whole" is one tile of the image's own size.
 
-Weights were published behind a file-sharing link only and could not be checked here; all that is asked of a file is
-the right tensors.
+Weights were published behind a file-sharing link only and could not be checked here; all that is
+asked of a file is the right tensors.
 """
 
 from __future__ import annotations
@@ -41,8 +43,8 @@ CHUNK = 64  # windows at a time: 64 * 49 tokens of 384 hidden values are 5 MB
 class SwinFuse(nn.Module):
     """Embedding, three transformer blocks, l1-norm fusion, one linear layer back.
 
-    Every layer works within a window of 7 x 7 pixels, so features stay cut in windows from the image to the image:
-    (windows, 49, 96).
+    Every layer works within a window of 7 x 7 pixels, so features stay cut in windows from the
+    image to the image: (windows, 49, 96).
 
     Parameters
     ----------
@@ -53,15 +55,22 @@ class SwinFuse(nn.Module):
     def __init__(self, tile: int | None = 224):
         super().__init__()
         if tile is not None and (tile <= 0 or tile % WINDOW):
-            raise ValueError(f"tile: expected a positive multiple of {WINDOW} or None, got {tile!r}")
+            raise ValueError(
+                f"tile: expected a positive multiple of {WINDOW} or None, got {tile!r}"
+            )
         self.tile = tile
         self.embed, self.embed_norm = nn.Linear(1, CHANNELS), nn.LayerNorm(CHANNELS)
-        self.blocks = nn.ModuleList([TransformerBlock(CHANNELS, WindowAttention(CHANNELS, WINDOW, h)) for h in HEADS])
+        self.blocks = nn.ModuleList(
+            [TransformerBlock(CHANNELS, WindowAttention(CHANNELS, WINDOW, h)) for h in HEADS]
+        )
         self.norm = nn.LayerNorm(CHANNELS)
         self.output = nn.Linear(CHANNELS, 1)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Return the features (windows, 49, 96) of an image (B, 1, H, W) in [-1, 1], sides multiples of 7."""
+        """Return the features (windows, 49, 96) of an image (B, 1, H, W) in [-1, 1], sides
+        multiples of 7.
+        """
+
         def layers(tokens: Tensor) -> Tensor:
             tokens = self.embed_norm(self.embed(tokens))
             for block in self.blocks:
@@ -72,16 +81,21 @@ class SwinFuse(nn.Module):
 
     @staticmethod
     def merge(a: Tensor, b: Tensor) -> Tensor:
-        """Fuse the features of one tile: weights of channels plus weights of pixels, from means of |feature|."""
+        """Fuse the features of one tile: weights of channels plus weights of pixels, from means of
+        |feature|.
+        """
+
         def share(activity_a: Tensor, activity_b: Tensor) -> tuple[Tensor, Tensor]:
             ea, eb = activity_a.exp(), activity_b.exp()
             return ea / (ea + eb + 1e-5), eb / (ea + eb + 1e-5)
 
         abs_a, abs_b = a.abs(), b.abs()
-        channel_a, channel_b = share(abs_a.mean((0, 1), keepdim=True), abs_b.mean((0, 1), keepdim=True))
+        channel_a, channel_b = share(
+            abs_a.mean((0, 1), keepdim=True), abs_b.mean((0, 1), keepdim=True)
+        )
         pixel_a, pixel_b = share(abs_a.mean(2, keepdim=True), abs_b.mean(2, keepdim=True))
-        # Row and column weights are added, not averaged: the sum is about twice a single feature, as in the released
-        # code.
+        # Row and column weights are added, not averaged: the sum is about twice a single feature,
+        # as in the released code.
         return (channel_a + pixel_a) * a + (channel_b + pixel_b) * b
 
     def decode(self, tokens: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -96,8 +110,8 @@ class SwinFuse(nn.Module):
         """Fuse images (1, 1, H, W) of any size tile by tile."""
         h, w = a.shape[-2:]
         side_h, side_w = (self.tile, self.tile) if self.tile else (h + -h % WINDOW, w + -w % WINDOW)
-        # ASSUMPTION: SwinFuse images of any size are cut as the released code cuts its nine cases, a side being
-        # padded up to the next multiple of 224.
+        # ASSUMPTION: SwinFuse images of any size are cut as the released code cuts its nine cases,
+        # a side being padded up to the next multiple of 224.
         pad = (0, -w % side_w, 0, -h % side_h)
         a, b = F.pad(a, pad), F.pad(b, pad)  # 0 is mid-gray
         fused = torch.empty_like(a)
@@ -115,11 +129,20 @@ class SwinFuse(nn.Module):
 
 
 def from_torch(state: State) -> dict[str, Tensor]:
-    """Name the tensors of the official file as :class:`SwinFuse` does; what never runs is left out."""
-    rules = {r"patch_embed\.proj\.(\w+)": r"embed.\1", r"patch_embed\.norm\.(\w+)": r"embed_norm.\1",
-             r"norm\.(\w+)": r"norm.\1", r"conv\.(\w+)": r"output.\1",
-             **{rf"EN{s}_0\.blocks\.0\.([\w.]+)": rf"blocks.{s - 1}.\1" for s in (1, 2, 3)}}
-    dead = r"EN\d_0\.blocks\.[1-5]\..*|.*\.(relative_position_index|attn_mask)|norm_up\..*|prelu\.weight"
+    """Name the tensors of the official file as :class:`SwinFuse` does; what never runs is left
+    out.
+    """
+    rules = {
+        r"patch_embed\.proj\.(\w+)": r"embed.\1",
+        r"patch_embed\.norm\.(\w+)": r"embed_norm.\1",
+        r"norm\.(\w+)": r"norm.\1",
+        r"conv\.(\w+)": r"output.\1",
+        **{rf"EN{s}_0\.blocks\.0\.([\w.]+)": rf"blocks.{s - 1}.\1" for s in (1, 2, 3)},
+    }
+    dead = (
+        r"EN\d_0\.blocks\.[1-5]\..*|.*\.(relative_position_index|attn_mask)"
+        r"|norm_up\..*|prelu\.weight"
+    )
     kept = renamed(state, rules, dead)
     # The authors' first and last layers are 1 x 1 convolutions; on tokens they are linear layers.
     return {name: value.flatten(1) if value.ndim == 4 else value for name, value in kept.items()}

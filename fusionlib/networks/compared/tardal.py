@@ -1,16 +1,18 @@
-"""TarDAL: target-aware dual adversarial learning; here its generator, which fuses (Liu et al., CVPR 2022).
+"""TarDAL: target-aware dual adversarial learning; here its generator, which fuses (Liu et al., CVPR
+2022).
 
-Three official weights: DT, trained directly and meant for people, the authors' default; TT, trained for the detector;
-CT, trained for both.
+Three official weights: DT, trained directly and meant for people, the authors' default; TT, trained
+for the detector; CT, trained for both.
 
-What decides the images and stands in no paper: batch normalisation. The first release ran the generator in training
-mode, so statistics were those of the image at hand; the second does so for DT only, and there in batches of eight, so
-that an image's result depends on its neighbours. DT's stored statistics were never updated and are of no use: the
-mean of one image moves from 0.52 to 0.36 with them. Here batch statistics mean those of one image, one at a time.
+What decides the images and stands in no paper: batch normalisation. The first release ran the
+generator in training mode, so statistics were those of the image at hand; the second does so for DT
+only, and there in batches of eight, so that an image's result depends on its neighbours. DT's
+stored statistics were never updated and are of no use: the mean of one image moves from 0.52 to
+0.36 with them. Here batch statistics mean those of one image, one at a time.
 
-The output is a tanh that is not scaled back: values below 0 are cut to black, a few pixels with DT, up to half of the
-image with TT. Resizing all images of a list to the largest, as the second release does, changes nothing for images of
-one size and is not done.
+The output is a tanh that is not scaled back: values below 0 are cut to black, a few pixels with DT,
+up to half of the image with TT. Resizing all images of a list to the largest, as the second release
+does, changes nothing for images of one size and is not done.
 """
 
 from __future__ import annotations
@@ -24,15 +26,17 @@ from .layers import DenseBlock, State, conv, inference, planes, renamed, to_uint
 
 
 class ImageNorm(nn.BatchNorm2d):
-    """Batch norm by the statistics of the batch at hand, in evaluation too; the stored ones are kept and not used."""
+    """Batch norm by the statistics of the batch at hand, in evaluation too; the stored ones are
+    kept and not used.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
 
 
 class TarDAL(nn.Module):
-    """Generator: convolution of both images at once, dense block to 128 maps, four convolutions back. Names are the
-    authors'.
+    """Generator: convolution of both images at once, dense block to 128 maps, four convolutions
+    back. Names are the authors'.
 
     Parameters
     ----------
@@ -54,8 +58,12 @@ class TarDAL(nn.Module):
 
         self.encoder = unit(2, 32)
         self.dense = DenseBlock([unit(c, 32) for c in (32, 64, 96)])
-        self.fuse_layers = nn.Sequential(layer(128, 128, nn.ReLU(inplace=True)), unit(128, 64), unit(64, 32),
-                                         layer(32, 1, nn.Tanh()))
+        self.fuse_layers = nn.Sequential(
+            layer(128, 128, nn.ReLU(inplace=True)),
+            unit(128, 64),
+            unit(64, 32),
+            layer(32, 1, nn.Tanh()),
+        )
 
     def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
         """Fuse images (B, 1, H, W) in [0, 1]; values in (-1, 1)."""
@@ -65,8 +73,8 @@ class TarDAL(nn.Module):
     def fuse(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
         """Fuse two gray uint8 images (H, W), infrared first, to one."""
         a, b = (planes(self, infrared, visible) / 255).split(1)
-        # ASSUMPTION: TarDAL's output is cut to [0, 1] and rounded to the nearest level, as OpenCV's writer does in
-        # the second release.
+        # ASSUMPTION: TarDAL's output is cut to [0, 1] and rounded to the nearest level, as OpenCV's
+        # writer does in the second release.
         return to_uint8_round(self(a, b) * 255)
 
 

@@ -1,17 +1,17 @@
 """YDTR: a Y-shaped dynamic transformer (Tang, He & Liu, IEEE TMM 25, 2023).
 
-What the paper claims and the released code does not do: the transformer's windows hold one token each, so its softmax
-runs over one key and is 1. Attention is then proj(V(x)) of each token alone; queries, keys and the position table
-have no effect and get no gradient, and of 217,770 parameters 89,946 are in use. A token is not a pixel with 64
-channels either: the tensor (C, H, W) is re-read in memory order as (H, W, C), so a token is 64 neighbouring pixels of
-one channel.
+What the paper claims and the released code does not do: the transformer's windows hold one token
+each, so its softmax runs over one key and is 1. Attention is then proj(V(x)) of each token alone;
+queries, keys and the position table have no effect and get no gradient, and of 217,770 parameters
+89,946 are in use. A token is not a pixel with 64 channels either: the tensor (C, H, W) is re-read
+in memory order as (H, W, C), so a token is 64 neighbouring pixels of one channel.
 
 Faster, with the same result: queries, keys and the softmax are left out, V and proj are one matrix
-(``attention="value"``). The naive form, ``attention="window"``, computes all of it as released and is kept to prove
-both.
+(``attention="value"``). The naive form, ``attention="window"``, computes all of it as released and
+is kept to prove both.
 
-The output is truncated to 8 bits. A negative value would wrap around in the released code; none occurs on real images
-(the smallest was 0.17).
+The output is truncated to 8 bits. A negative value would wrap around in the released code; none
+occurs on real images (the smallest was 0.17).
 """
 
 from __future__ import annotations
@@ -42,8 +42,12 @@ class Dynamic(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         few = channels // 8
-        self.channel = nn.Sequential(nn.Conv2d(channels, few, 1), nn.ReLU(), nn.Conv2d(few, channels, 1))
-        self.spatial = nn.Sequential(conv(channels, few, border="zeros"), conv(few, 1, border="zeros"))
+        self.channel = nn.Sequential(
+            nn.Conv2d(channels, few, 1), nn.ReLU(), nn.Conv2d(few, channels, 1)
+        )
+        self.spatial = nn.Sequential(
+            conv(channels, few, border="zeros"), conv(few, 1, border="zeros")
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x * (self.channel(x.mean((2, 3), keepdim=True)) + self.spatial(x))
@@ -63,17 +67,30 @@ class YDTR(nn.Module):
         if attention not in ("value", "window"):
             raise ValueError(f"attention: expected 'value' or 'window', got {attention!r}")
         self.window = attention == "window"
-        self.stem = nn.Sequential(conv(1, CHANNELS, border="replicate"), nn.BatchNorm2d(CHANNELS), nn.ReLU())
+        self.stem = nn.Sequential(
+            conv(1, CHANNELS, border="replicate"), nn.BatchNorm2d(CHANNELS), nn.ReLU()
+        )
         self.dynamic = Dynamic(CHANNELS)
-        self.blocks = nn.ModuleList([
-            TransformerBlock(CHANNELS, WindowAttention(CHANNELS, 1, HEADS) if self.window
-                             else nn.Linear(CHANNELS, CHANNELS))
-            for _ in range(2)
-        ])
+        self.blocks = nn.ModuleList(
+            [
+                TransformerBlock(
+                    CHANNELS,
+                    (
+                        WindowAttention(CHANNELS, 1, HEADS)
+                        if self.window
+                        else nn.Linear(CHANNELS, CHANNELS)
+                    ),
+                )
+                for _ in range(2)
+            ]
+        )
         self.output = nn.Conv2d(CHANNELS, 1, 1)
 
     def transform(self, x: Tensor) -> Tensor:
-        """Apply both transformer blocks to (B, 64, H, W), whose memory is re-read as tokens of 64."""
+        """Apply both transformer blocks to (B, 64, H, W), whose memory is re-read as tokens of
+        64.
+        """
+
         def layers(tokens: Tensor) -> Tensor:
             for block in self.blocks:
                 tokens = block(tokens)
@@ -81,21 +98,28 @@ class YDTR(nn.Module):
 
         # The naive form sees windows of one token, all at once as released.
         tokens = x.reshape(-1, 1, CHANNELS) if self.window else x.reshape(-1, CHANNELS)
-        return (layers(tokens) if self.window else in_chunks(layers, tokens, CHUNK)).reshape(x.shape)
+        return (layers(tokens) if self.window else in_chunks(layers, tokens, CHUNK)).reshape(
+            x.shape
+        )
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the features (B, 64, H, W) of images (B, 1, H, W) in [0, 1]."""
         return self.transform(self.dynamic(self.stem(x)))
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Fuse images (B, 1, H, W) in [0, 1]; values in (-1, 1). The order of the two has no effect."""
-        return torch.tanh(self.output(self.transform(self.dynamic(self.encode(a) + self.encode(b)))))
+        """Fuse images (B, 1, H, W) in [0, 1]; values in (-1, 1). The order of the two has no
+        effect.
+        """
+        return torch.tanh(
+            self.output(self.transform(self.dynamic(self.encode(a) + self.encode(b))))
+        )
 
     @inference
     def fuse(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
         """Fuse two gray uint8 images (H, W) to one."""
         a, b = (planes(self, infrared, visible) / 255).split(1)
-        # ASSUMPTION: a negative output of YDTR is black; the released cast would wrap it to a bright value.
+        # ASSUMPTION: a negative output of YDTR is black; the released cast would wrap it to a
+        # bright value.
         return to_uint8_floor(self(a, b).clamp_min(0) * 255)
 
 
@@ -105,23 +129,37 @@ def from_torch(state: State) -> dict[str, Tensor]:
 
 
 def without_keys(naive: State) -> dict[str, Tensor]:
-    """Turn the tensors of the naive form into those of the fast one: V and proj multiplied to one matrix."""
+    """Turn the tensors of the naive form into those of the fast one: V and proj multiplied to one
+    matrix.
+    """
     fast = {name: value for name, value in naive.items() if ".attn." not in name}
     for i in range(2):
         # proj(V(x)) = P (V x + v) + p = (P V) x + (P v + p); V is the last third of qkv.
-        project, shift = naive[f"blocks.{i}.attn.proj.weight"].double(), naive[f"blocks.{i}.attn.proj.bias"].double()
-        value, bias = (naive[f"blocks.{i}.attn.qkv.{part}"][-CHANNELS:].double() for part in ("weight", "bias"))
+        project, shift = (
+            naive[f"blocks.{i}.attn.proj.weight"].double(),
+            naive[f"blocks.{i}.attn.proj.bias"].double(),
+        )
+        value, bias = (
+            naive[f"blocks.{i}.attn.qkv.{part}"][-CHANNELS:].double() for part in ("weight", "bias")
+        )
         fast[f"blocks.{i}.attn.weight"] = (project @ value).float()
         fast[f"blocks.{i}.attn.bias"] = (project @ bias + shift).float()
     return fast
 
 
 def from_torch_naive(state: State) -> dict[str, Tensor]:
-    """Name the tensors of the official file for ``attention="window"``; layers that are never called are left out."""
-    return renamed(state, {
-        r"convInput\.conv\.(\w+)": r"stem.0.\1", r"convInput\.bn\.(\w+)": r"stem.1.\1",
-        r"convolutional_out\.conv\.(\w+)": r"output.\1",
-        r"DDF\.spatial_branch\.body\.(\d)\.(\w+)": r"dynamic.spatial.\1.\2",
-        r"DDF\.channel_branch\.fc\.(\d)\.(\w+)": r"dynamic.channel.\1.\2",
-        r"basicLayer\.(blocks\.[01]\.[\w.]+)": r"\1",
-    }, dead=r"(conv64|conv|patch_embed)\..*|.*\.relative_position_index")
+    """Name the tensors of the official file for ``attention="window"``; layers that are never
+    called are left out.
+    """
+    return renamed(
+        state,
+        {
+            r"convInput\.conv\.(\w+)": r"stem.0.\1",
+            r"convInput\.bn\.(\w+)": r"stem.1.\1",
+            r"convolutional_out\.conv\.(\w+)": r"output.\1",
+            r"DDF\.spatial_branch\.body\.(\d)\.(\w+)": r"dynamic.spatial.\1.\2",
+            r"DDF\.channel_branch\.fc\.(\d)\.(\w+)": r"dynamic.channel.\1.\2",
+            r"basicLayer\.(blocks\.[01]\.[\w.]+)": r"\1",
+        },
+        dead=r"(conv64|conv|patch_embed)\..*|.*\.relative_position_index",
+    )

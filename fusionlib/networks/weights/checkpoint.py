@@ -1,4 +1,6 @@
-"""A checkpoint in memory: tensors that remember where they come from, and how they get into a network."""
+"""A checkpoint in memory: tensors that remember where they come from, and how they get into a
+network.
+"""
 
 from __future__ import annotations
 
@@ -27,27 +29,61 @@ class Checkpoint(dict):
         As found where the file is published.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor], name: str, files: dict[str, str], verified: bool,
-                 licence: str = "", config: dict | None = None):
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor],
+        name: str,
+        files: dict[str, str],
+        verified: bool,
+        licence: str = "",
+        config: dict | None = None,
+    ):
         super().__init__(tensors)
-        self.name, self.files, self.verified, self.licence, self.config = name, files, verified, licence, config or {}
+        self.name, self.files, self.verified, self.licence, self.config = (
+            name,
+            files,
+            verified,
+            licence,
+            config or {},
+        )
 
 
 def fill(network: nn.Module, checkpoint: Checkpoint) -> nn.Module:
-    """Put the tensors of ``checkpoint`` into ``network`` and return it; ValueError unless names and shapes agree.
+    """Put the tensors of ``checkpoint`` into ``network`` and return it; ValueError unless names and
+    shapes agree.
 
-    Subnormal numbers, below 1.2e-38, become zero: they are nothing beside the other weights, but a processor computes
-    with them 20 times slower. Weight decay left 190 000 of them in TarDAL's CT.
+    Subnormal numbers, below 1.2e-38, become zero: they are nothing beside the other weights, but a
+    processor computes with them 20 times slower. Weight decay left 190 000 of them in TarDAL's CT.
     """
     own = network.state_dict()
     missing, foreign = own.keys() - checkpoint.keys(), checkpoint.keys() - own.keys()
-    reshaped = [name for name in own.keys() & checkpoint.keys() if own[name].shape != checkpoint[name].shape]
+    reshaped = [
+        name for name in own.keys() & checkpoint.keys() if own[name].shape != checkpoint[name].shape
+    ]
     if missing or foreign or reshaped:
-        said = [f"{len(names)} {what} (such as {min(names)})" for names, what in
-                ((missing, "missing"), (foreign, "unknown"), (reshaped, "of another shape")) if names]
-        raise ValueError(f"{checkpoint.name}: expected the tensors of {type(network).__name__}, got {', '.join(said)}")
-    network.load_state_dict({name: value.masked_fill(value.abs() < torch.finfo(value.dtype).tiny, 0)
-                             if value.is_floating_point() else value for name, value in checkpoint.items()})
+        said = [
+            f"{len(names)} {what} (such as {min(names)})"
+            for names, what in (
+                (missing, "missing"),
+                (foreign, "unknown"),
+                (reshaped, "of another shape"),
+            )
+            if names
+        ]
+        raise ValueError(
+            f"{checkpoint.name}: expected the tensors of {type(network).__name__}, got"
+            f" {', '.join(said)}"
+        )
+    network.load_state_dict(
+        {
+            name: (
+                value.masked_fill(value.abs() < torch.finfo(value.dtype).tiny, 0)
+                if value.is_floating_point()
+                else value
+            )
+            for name, value in checkpoint.items()
+        }
+    )
     return network
 
 

@@ -1,4 +1,6 @@
-"""Official weights by their public addresses, into the cache, each checked before it gets its name."""
+"""Official weights by their public addresses, into the cache, each checked before it gets its
+name.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +12,22 @@ from .official import official
 from .search import default_cache, mismatch
 
 
-def download(name: str, url: str | None = None, cache: str | os.PathLike | None = None,
-             progress: bool = False) -> list[Path]:
-    """Fetch the official files of a checkpoint into the cache, each checked before it gets its name.
+def download(
+    name: str,
+    url: str | None = None,
+    cache: str | os.PathLike | None = None,
+    progress: bool = False,
+) -> list[Path]:
+    """Fetch the official files of a checkpoint into the cache, each checked before it gets its
+    name.
 
     Parameters
     ----------
     name : str
         As for :func:`load_checkpoint`.
     url : str, optional
-        Address of the file, or of the folder that holds the files (ending in ``/``); by default where the authors
-        publish it.
+        Address of the file, or of the folder that holds the files (ending in ``/``); by default
+        where the authors publish it.
 
     Raises
     ------
@@ -45,16 +52,24 @@ def download(name: str, url: str | None = None, cache: str | os.PathLike | None 
         if url and url.endswith("/"):
             address = url + file.name
         if address is None:
-            raise ValueError(f"{key}: no address of {file.name} is known; get it from {file.origin} and put it in "
-                             f"{target}")
+            raise ValueError(
+                f"{key}: no address of {file.name} is known; get it from {file.origin} and put it"
+                f" in {target}"
+            )
         with tempfile.TemporaryDirectory(dir=target, prefix=".download-") as folder:
             try:
                 got = Path(folder) / file.name
                 pooch.HTTPDownloader(timeout=30, progressbar=progress)(address, str(got), None)
             except (requests.exceptions.RequestException, OSError) as error:
                 answer = getattr(error, "response", None)
-                reason = error.strerror or type(error).__name__ if answer is None else f"status {answer.status_code}"
-                raise ConnectionError(f"{file.name}: could not be fetched from {address} ({reason})") from None
+                reason = (
+                    error.strerror or type(error).__name__
+                    if answer is None
+                    else f"status {answer.status_code}"
+                )
+                raise ConnectionError(
+                    f"{file.name}: could not be fetched from {address} ({reason})"
+                ) from None
             if problem := mismatch(got, file):
                 raise ValueError(f"{address}: {problem}; nothing was kept")
             os.replace(got, path)

@@ -1,7 +1,7 @@
 """The suite's own format of weights: NAME.safetensors, tensors, and NAME.json, what they are.
 
-The JSON file holds the configuration of the network, the list of tensors and checksums of both files; each is checked
-against the other.
+The JSON file holds the configuration of the network, the list of tensors and checksums of both
+files; each is checked against the other.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from .checkpoint import Checkpoint, sha256
 FORMAT = "fusionlib checkpoint 1"
 
 
-def save_checkpoint(path: str | os.PathLike, model: nn.Module | Mapping[str, Tensor], config: dict) -> Path:
-    """Write tensors to ``path`` (suffix .safetensors) and configuration to the .json beside it, each whole or not at
-    all.
+def save_checkpoint(
+    path: str | os.PathLike, model: nn.Module | Mapping[str, Tensor], config: dict
+) -> Path:
+    """Write tensors to ``path`` (suffix .safetensors) and configuration to the .json beside it,
+    each whole or not at all.
 
     Parameters
     ----------
@@ -45,13 +47,18 @@ def save_checkpoint(path: str | os.PathLike, model: nn.Module | Mapping[str, Ten
     bound = {"format": FORMAT, "config_sha256": hashlib.sha256(text.encode()).hexdigest()}
 
     def save(sidecar: str) -> None:
-        images.write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=bound))
-        described = {name: {"shape": list(value.shape), "type": str(value.dtype)} for name, value in tensors.items()}
+        images.write_atomically(
+            path, lambda temporary: save_file(tensors, temporary, metadata=bound)
+        )
+        described = {
+            name: {"shape": list(value.shape), "type": str(value.dtype)}
+            for name, value in tensors.items()
+        }
         record = bound | {"sha256": sha256(path), "config": json.loads(text), "tensors": described}
         Path(sidecar).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
-    # The outer write renames right after the inner one: an interruption leaves the old pair or the new one but for an
-    # instant.
+    # The outer write renames right after the inner one: an interruption leaves the old pair or the
+    # new one but for an instant.
     images.write_atomically(path.with_suffix(".json"), save)
     return path
 
@@ -61,7 +68,9 @@ def load_own(path: Path) -> Checkpoint:
     sidecar = path.with_suffix(".json")
     for file in (path, sidecar):
         if not file.is_file():
-            raise FileNotFoundError(f"{file}: expected a checkpoint's {file.suffix} file, found none there")
+            raise FileNotFoundError(
+                f"{file}: expected a checkpoint's {file.suffix} file, found none there"
+            )
     try:
         record = json.loads(sidecar.read_text(encoding="utf-8"))
         if record["format"] != FORMAT:
@@ -69,13 +78,19 @@ def load_own(path: Path) -> Checkpoint:
         config, expected, described = record["config"], record["sha256"], record["tensors"]
         config_sum = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
         if config_sum != record["config_sha256"]:
-            raise ValueError(f"{sidecar}: its configuration was changed after it was saved (checksum)")
+            raise ValueError(
+                f"{sidecar}: its configuration was changed after it was saved (checksum)"
+            )
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
-        raise ValueError(f"{sidecar}: expected the JSON that belongs to a checkpoint, its content is not") from None
+        raise ValueError(
+            f"{sidecar}: expected the JSON that belongs to a checkpoint, its content is not"
+        ) from None
     found = sha256(path)
     if found != expected:
-        raise ValueError(f"{path}: expected sha256 {expected[:12]} as {sidecar.name} says, got {found[:12]}: damaged, "
-                         "or of another save")
+        raise ValueError(
+            f"{path}: expected sha256 {expected[:12]} as {sidecar.name} says, got {found[:12]}:"
+            " damaged, or of another save"
+        )
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:

@@ -1,7 +1,8 @@
-"""Read the weight files of others as numbers: PyTorch's two formats, TensorFlow's bundles, numpy archives.
+"""Read the weight files of others as numbers: PyTorch's two formats, TensorFlow's bundles, numpy
+archives.
 
-No code in a file is ever run: pickles are read with ``weights_only=True``, numpy archives without pickles, and a bundle
-holds nothing but numbers.
+No code in a file is ever run: pickles are read with ``weights_only=True``, numpy archives without
+pickles, and a bundle holds nothing but numbers.
 """
 
 from __future__ import annotations
@@ -17,11 +18,21 @@ from torch import Tensor
 from .official import Official
 from .tensorflow_bundle import read_bundle
 
-DAMAGED = (OSError, EOFError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+DAMAGED = (
+    OSError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def read_raw(entry: Official, paths: list[Path]) -> list[dict[str, Tensor]]:
-    """Return the tensors of each file under its authors' names; a TensorFlow bundle of two files counts as one."""
+    """Return the tensors of each file under its authors' names; a TensorFlow bundle of two files
+    counts as one.
+    """
     if paths[0].suffix == ".npz":
         return [_read_npz(paths[0])]
     if entry.format == "torch":
@@ -29,7 +40,10 @@ def read_raw(entry: Official, paths: list[Path]) -> list[dict[str, Tensor]]:
     try:
         if entry.format == "archive":
             with zipfile.ZipFile(paths[0]) as archive:
-                index, data = (archive.read(f"{entry.member}.{part}") for part in ("index", "data-00000-of-00001"))
+                index, data = (
+                    archive.read(f"{entry.member}.{part}")
+                    for part in ("index", "data-00000-of-00001")
+                )
         else:
             index, data = (path.read_bytes() for path in paths)
         return [{name: torch.from_numpy(value) for name, value in read_bundle(index, data).items()}]
@@ -43,7 +57,9 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
         with np.load(path, allow_pickle=False) as archive:
             return {name: torch.from_numpy(archive[name]) for name in archive.files}
     except (ValueError, TypeError, AttributeError, *DAMAGED) as error:
-        raise ValueError(f"{path}: not a readable .npz of numbers ({type(error).__name__})") from None
+        raise ValueError(
+            f"{path}: not a readable .npz of numbers ({type(error).__name__})"
+        ) from None
 
 
 def _read_torch(path: Path, member: str) -> dict[str, Tensor]:
@@ -53,7 +69,9 @@ def _read_torch(path: Path, member: str) -> dict[str, Tensor]:
     except Exception as error:
         foreign = "weights_only" in str(error) or "Unsupported" in str(error)
         what = "holds code instead of numbers" if foreign else "cannot be read"
-        raise ValueError(f"{path}: {what}, expected tensors saved by PyTorch ({type(error).__name__})") from None
+        raise ValueError(
+            f"{path}: {what}, expected tensors saved by PyTorch ({type(error).__name__})"
+        ) from None
     state = loaded.get(member) if member and isinstance(loaded, dict) else loaded
     if not isinstance(state, dict):
         where = f" under {member!r}" if member else ""

@@ -1,7 +1,8 @@
 """Weights by name or path: our own files, and the official ones wherever they lie.
 
-Official files are looked for in a folder the caller names, then in the cache; nothing is fetched here. No code in a
-file is ever run: PyTorch files are read with ``weights_only=True``, TensorFlow files as numbers.
+Official files are looked for in a folder the caller names, then in the cache; nothing is fetched
+here. No code in a file is ever run: PyTorch files are read with ``weights_only=True``, TensorFlow
+files as numbers.
 """
 
 from __future__ import annotations
@@ -27,17 +28,21 @@ def default_cache() -> Path:
     return Path(pooch.os_cache("fusionlib")) / "weights"
 
 
-def load_checkpoint(name: str | os.PathLike, folder: str | os.PathLike | None = None,
-                    cache: str | os.PathLike | None = None) -> Checkpoint:
+def load_checkpoint(
+    name: str | os.PathLike,
+    folder: str | os.PathLike | None = None,
+    cache: str | os.PathLike | None = None,
+) -> Checkpoint:
     """Return the tensors of a checkpoint under the names of this package's networks.
 
     Parameters
     ----------
     name : str or path
-        A method, a name in :data:`.official.CHECKPOINTS`, or the path of a .safetensors file of our own.
+        A method, a name in :data:`.official.CHECKPOINTS`, or the path of a .safetensors file of our
+        own.
     folder : path, optional
-        Where official files are looked for first, and in its folders one level down; a renamed file is known by its
-        content.
+        Where official files are looked for first, and in its folders one level down; a renamed file
+        is known by its content.
     cache : path, optional
         Where they are looked for next; the user's cache by default.
 
@@ -62,13 +67,19 @@ def load_checkpoint(name: str | os.PathLike, folder: str | os.PathLike | None = 
         if entry.npz and (path := _find(File(entry.npz), place)):
             return _read(key, entry, (File(entry.npz),), [path])
     wanted = " and ".join(f"{file.name} from {file.origin}" for file in entry.files)
-    fetch = f", or run: fusionlib data weights {key}" if all(file.url for file in entry.files) else ""
-    raise FileNotFoundError(f"{entry.method}: no weights found; get {wanted} (licence: {entry.licence}) and put it in "
-                            f"{folder if folder is not None else cache}{fetch}")
+    fetch = (
+        f", or run: fusionlib data weights {key}" if all(file.url for file in entry.files) else ""
+    )
+    raise FileNotFoundError(
+        f"{entry.method}: no weights found; get {wanted} (licence: {entry.licence}) and put it in "
+        f"{folder if folder is not None else cache}{fetch}"
+    )
 
 
 def _find(file: File, place: Path) -> Path | None:
-    """Return where ``file`` lies in ``place`` or one folder below, by name or else by content; None if nowhere."""
+    """Return where ``file`` lies in ``place`` or one folder below, by name or else by content; None
+    if nowhere.
+    """
     if not place.is_dir():
         return None
     below = sorted(path for path in place.iterdir() if not path.name.startswith("."))
@@ -96,7 +107,9 @@ def mismatch(path: Path, file: File) -> str:
         short = ", the file is truncated" if size < file.size else ""
         return f"expected {file.size} bytes of {file.name}, got {size}{short}"
     if file.sha256 and (found := sha256(path)) != file.sha256:
-        return f"expected sha256 {file.sha256[:12]} of {file.name}, got {found[:12]}{_known_as(found)}"
+        return (
+            f"expected sha256 {file.sha256[:12]} of {file.name}, got {found[:12]}{_known_as(found)}"
+        )
     if file.blob and (found := git_blob(path)) != file.blob:
         return f"expected git id {file.blob[:12]} of {file.name}, got {found[:12]}"
     return ""
@@ -117,16 +130,23 @@ def _read(key: str, entry: Official, files: tuple[File, ...], paths: list[Path])
     module, function = entry.converter.split(":")
     convert = getattr(importlib.import_module(f"...compared.{module}", __name__), function)
     try:
-        state = {name: value.contiguous().float() if value.is_floating_point() else value
-                 for name, value in convert(*states).items()}
+        state = {
+            name: value.contiguous().float() if value.is_floating_point() else value
+            for name, value in convert(*states).items()
+        }
     except (ValueError, KeyError) as error:
         raise ValueError(f"{paths[0]}: not the weights of {entry.method} ({error})") from None
     broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
     if broken:
-        raise ValueError(f"{paths[0]}: expected finite numbers, tensor {broken[0]} holds NaN or infinite ones")
+        raise ValueError(
+            f"{paths[0]}: expected finite numbers, tensor {broken[0]} holds NaN or infinite ones"
+        )
     known = all(file.sha256 or file.blob for file in files)
     if not known and entry.fingerprint:
         if fingerprint(state) != entry.fingerprint:
-            raise ValueError(f"{paths[0]}: expected the tensors of {entry.files[0].name}, got others under their names")
+            raise ValueError(
+                f"{paths[0]}: expected the tensors of {entry.files[0].name}, got others under their"
+                " names"
+            )
         known = True
     return Checkpoint(state, key, {path.name: sha256(path) for path in paths}, known, entry.licence)

@@ -1,9 +1,11 @@
-"""Read a TensorFlow V2 checkpoint (a bundle of ``NAME.index`` and ``NAME.data-00000-of-00001``) without TensorFlow.
+"""Read a TensorFlow V2 checkpoint (a bundle of ``NAME.index`` and ``NAME.data-00000-of-00001``)
+without TensorFlow.
 
-The index is a sorted string table (LevelDB's format): a footer points to an index block, which points to data blocks,
-whose entries share prefixes of their keys. Each value is a small protocol-buffer message: type, shape, shard, offset,
-size, checksum. Only what the official files of the compared networks need is read: uncompressed blocks, one shard,
-plain numbers; what the optimiser left is passed over.
+The index is a sorted string table (LevelDB's format): a footer points to an index block, which
+points to data blocks, whose entries share prefixes of their keys. Each value is a small
+protocol-buffer message: type, shape, shard, offset, size, checksum. Only what the official files of
+the compared networks need is read: uncompressed blocks, one shard, plain numbers; what the
+optimiser left is passed over.
 """
 
 from __future__ import annotations
@@ -16,17 +18,19 @@ import numpy as np
 
 FOOTER, MAGIC = 48, bytes.fromhex("57fb808b247547db")
 OPTIMISER = re.compile(r".*/Adam(_1)?|.*beta[12]_power")
-TYPES = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 3: np.dtype("<i4"), 9: np.dtype("<i8")}  # of tensorflow's DataType
+# of tensorflow's DataType
+TYPES = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 3: np.dtype("<i4"), 9: np.dtype("<i8")}
 
 
 def read_bundle(index: bytes, data: bytes) -> dict[str, np.ndarray]:
-    """Return the tensors of a bundle by their variable names, in the layout of TensorFlow, without those of the
-    optimiser.
+    """Return the tensors of a bundle by their variable names, in the layout of TensorFlow, without
+    those of the optimiser.
 
     Raises
     ------
     ValueError
-        Not an index, compressed or damaged, data too short, or a tensor whose checksum does not hold.
+        Not an index, compressed or damaged, data too short, or a tensor whose checksum does not
+        hold.
     """
     try:
         if index[-8:] != MAGIC:
@@ -62,7 +66,7 @@ class _Reader:
 
     def take(self, n: int) -> bytes:
         """Read ``n`` bytes."""
-        part = self.content[self.at:self.at + n]
+        part = self.content[self.at : self.at + n]
         if len(part) < n:
             raise IndexError
         self.at += n
@@ -71,14 +75,14 @@ class _Reader:
 
 def _block(index: bytes, offset: int, size: int) -> bytes:
     """Return the entries of a block, without its restart points."""
-    block, kind = index[offset:offset + size], index[offset + size]
+    block, kind = index[offset : offset + size], index[offset + size]
     checksum = struct.unpack_from("<I", index, offset + size + 1)[0]
     if kind != 0:
         raise ValueError("the index is compressed, which no official checkpoint is")
     if masked_crc32c(block + b"\0") != checksum:
         raise ValueError("the checksum of the index does not hold")
     restarts = struct.unpack("<I", block[-4:])[0]
-    return block[:-4 * (restarts + 1)]
+    return block[: -4 * (restarts + 1)]
 
 
 def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -91,7 +95,9 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _fields(message: bytes) -> dict[int, list]:
-    """Return the fields of a protocol-buffer message by number, each a list of integers or bytes."""
+    """Return the fields of a protocol-buffer message by number, each a list of integers or
+    bytes.
+    """
     at, fields = _Reader(message), {}
     while at.at < len(message):
         number, wire = divmod(at.varint(), 8)
@@ -106,15 +112,21 @@ def _fields(message: bytes) -> dict[int, list]:
 
 
 def _tensor(entry: dict[int, list], data: bytes, name: str) -> np.ndarray:
-    """Cut one tensor out of the data by its entry: fields 1 type, 2 shape, 3 shard, 4 offset, 5 size, 6 crc."""
+    """Cut one tensor out of the data by its entry: fields 1 type, 2 shape, 3 shard, 4 offset, 5
+    size, 6 crc.
+    """
     kind, offset, size = entry[1][0], entry.get(4, [0])[0], entry[5][0]
     shard = entry.get(3, [0])[0]
     if kind not in TYPES or shard:
-        raise ValueError(f"tensor {name}: expected one shard of numbers, got type {kind} in shard {shard}")
+        raise ValueError(
+            f"tensor {name}: expected one shard of numbers, got type {kind} in shard {shard}"
+        )
     shape = [_fields(dimension).get(1, [0])[0] for dimension in _fields(entry[2][0]).get(2, [])]
-    content = data[offset:offset + size]
+    content = data[offset : offset + size]
     if len(content) < size or size != int(np.prod(shape)) * TYPES[kind].itemsize:
-        raise ValueError(f"tensor {name}: expected {size} bytes at {offset}, the data end at {len(data)}")
+        raise ValueError(
+            f"tensor {name}: expected {size} bytes at {offset}, the data end at {len(data)}"
+        )
     if masked_crc32c(content) != entry[6][0]:
         raise ValueError(f"tensor {name}: its checksum does not hold")
     return np.frombuffer(content, TYPES[kind]).reshape(shape).copy()
@@ -134,7 +146,9 @@ CRC_TABLE = _crc_table()
 
 
 def masked_crc32c(content: bytes) -> int:
-    """Return the checksum of LevelDB and TensorFlow: CRC-32C, rotated by 15 bits, plus a constant."""
+    """Return the checksum of LevelDB and TensorFlow: CRC-32C, rotated by 15 bits, plus a
+    constant.
+    """
     crc = 0xFFFFFFFF
     for byte in content:
         crc = CRC_TABLE[(crc ^ byte) & 255] ^ crc >> 8
