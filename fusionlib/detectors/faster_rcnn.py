@@ -269,7 +269,9 @@ class Detector(FasterRCNN):
         """Return the attention (B, 1, ceil(H/4), ceil(W/4)) alone: the pyramid runs, the heads do
         not.
         """
-        features = self.backbone(self._batch(images).tensors)["0"]
+        # Body and pyramid in two steps: the batch is a third of the memory, and ends with the body.
+        features = self.backbone.body(self._batch(images).tensors)
+        features = self.backbone.fpn(features)["0"]
         return _inside(self.attention.map(features), images)
 
     def _attend(self, images: Tensor):
