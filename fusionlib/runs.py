@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -99,7 +99,7 @@ def environment() -> dict:
 class Run:
     """One execution of a notebook, recorded.
 
-    >>> run = Run("32-multi-focus", output, {"data": data, "seed": seed})     # doctest: +SKIP
+    >>> run = start("32-multi-focus-tables", globals())                       # doctest: +SKIP
     >>> run.folder / "fused"                                                  # doctest: +SKIP
     >>> run.finish(results)                                                   # doctest: +SKIP
 
@@ -152,6 +152,28 @@ class Run:
         return images.write_text(
             self.folder / "run.json", json.dumps(content, indent=1, default=str)
         )
+
+
+def start(notebook: str, namespace: Mapping) -> Run:
+    """Begin the record of a notebook of this project, with all parameters of its parameter cell.
+
+    Parameters
+    ----------
+    notebook : str
+        Its name without suffix, such as "25-table-1".
+    namespace : mapping
+        The notebook's ``globals()``: where the values of the parameters are.
+
+    Raises
+    ------
+    ValueError
+        A parameter has the type of something else, such as a module imported under its name.
+    """
+    path = root() / "notebooks" / f"{notebook}.ipynb"
+    values = {name: namespace[name] for name in parameters_of(path)}
+    check_parameters(path, values)
+    output = values.pop("output")
+    return Run(notebook, output, values)
 
 
 def load(path: str | Path, expect: dict | None = None) -> dict:
@@ -312,24 +334,42 @@ def library_hash(notebook: str | Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def parameters_of(notebook: str | Path) -> dict:
+    """Return the parameters of a notebook with their defaults.
+
+    Raises
+    ------
+    ValueError
+        It has no cell tagged "parameters".
+    """
+    for cell in json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]:
+        if "parameters" not in cell["metadata"].get("tags", []):
+            continue
+        found = {}
+        for statement in ast.parse("".join(cell["source"])).body:
+            is_plain = isinstance(statement, ast.Assign)
+            target = statement.targets[0] if is_plain else statement.target
+            found[target.id] = ast.literal_eval(statement.value)
+        return found
+    raise ValueError(f"{notebook}: expected a cell tagged parameters, found none")
+
+
 def check_parameters(notebook: str | Path, parameters: dict) -> None:
     """Raise ValueError unless every parameter is one of the notebook's and has the type of its
     default.
 
     papermill itself only warns and would run with the default.
     """
-    import papermill
-
     if not Path(notebook).is_file():
         raise FileNotFoundError(f"{notebook}: expected a notebook, found nothing there")
-    known = papermill.inspect_notebook(str(notebook))
+    known = parameters_of(notebook)
     unknown = sorted(set(parameters) - set(known))
     if unknown:
         raise ValueError(
             f"{notebook}: no parameter named {', '.join(unknown)}; there are {', '.join(known)}"
         )
     for name, value in parameters.items():
-        default = ast.literal_eval(known[name]["default"])
+        default = known[name]
         fits = isinstance(value, type(default)) and isinstance(value, bool) == isinstance(
             default, bool
         )

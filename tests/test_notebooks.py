@@ -40,7 +40,7 @@ def test_parameters_are_typed_commented_assignments_a_line(path):
     assert len(ast.parse("\n".join(lines)).body) == len(lines)
     for line in lines:
         assert re.fullmatch(r"\w+: (str|int|float|bool|list|dict) = .+  # .+", line), line
-    assert "output" in graph.parameters_of(path)
+    assert "output" in runs.parameters_of(path)
 
 
 @each

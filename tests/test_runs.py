@@ -13,6 +13,8 @@ import pytest
 
 from fusionlib import runs
 
+NOTEBOOKS = sorted((runs.root() / "notebooks").glob("*.ipynb"))
+
 
 def notebook(
     path,
@@ -52,6 +54,20 @@ def test_record_and_what_load_refuses(tmp_path):
         runs.load(tmp_path)
     with pytest.raises(FileNotFoundError, match="finished run"):
         runs.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_records_all_its_parameters(path, tmp_path):
+    given = runs.parameters_of(path) | {"output": str(tmp_path)}
+    run = runs.start(path.stem, given | {"np": "something else of the notebook"})
+    run.finish()
+    assert runs.load(tmp_path)["parameters"].keys() == given.keys() - {"output"}
+
+
+def test_a_parameter_that_an_import_hides_is_refused(tmp_path):
+    given = runs.parameters_of(NOTEBOOKS[0]) | {"output": str(tmp_path), "seed": pd}
+    with pytest.raises(ValueError, match="parameter seed: expected int like 0, got module"):
+        runs.start(NOTEBOOKS[0].stem, given)
 
 
 def test_starting_again_takes_the_old_record_away(tmp_path):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from fusionlib import runs
+
 HERE = Path(__file__).resolve().parent
 
 
@@ -142,7 +144,7 @@ def expand(
         for item in items:
             name = key if item in (None, "builtin") else f"{key}-{item}"
             notebook = here.parent / "notebooks" / entry["notebook"]
-            known = parameters_of(notebook)
+            known = runs.parameters_of(notebook)
             parameters = dict(settings.get("parameters", {}).get(notebook.stem, {}))
             if item not in (None, "builtin"):
                 parameters |= {"dataset": item, "data": data_folder(data, entry["over"], item)}
@@ -274,22 +276,3 @@ def check_data(nodes: Sequence[Node], data: str) -> None:
                 raise ValueError(
                     f"FUSION_DATA: expected the data set {item} at {folder}, found nothing there"
                 )
-
-
-def parameters_of(notebook: Path) -> dict:
-    """Return the parameters of a notebook with their defaults."""
-    import ast
-    import json
-
-    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
-        if "parameters" in cell["metadata"].get("tags", []):
-            tree = ast.parse("".join(cell["source"]))
-            return {
-                (
-                    statement.targets[0].id
-                    if isinstance(statement, ast.Assign)
-                    else statement.target.id
-                ): ast.literal_eval(statement.value)
-                for statement in tree.body
-            }
-    raise ValueError(f"{notebook}: expected a cell tagged parameters, found none")
