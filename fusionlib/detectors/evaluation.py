@@ -1,5 +1,5 @@
-"""What detections are worth: average precision at IoU 0.5 in three modes, curves, and intervals
-over images.
+"""Detection metrics: average precision at IoU 0.5 in three modes, curves, and intervals over
+images.
 
 Table 3 of Cao et al., ICCV 2023, prints AP at IoU 0.5 and does not say which of the three common
 definitions it is:
@@ -325,7 +325,7 @@ def _coco(found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str]
 
 @torch.no_grad()
 def detect(detector: nn.Module, image: np.ndarray, classes: Sequence[str]) -> Boxes:
-    """Return what a detector (:class:`.faster_rcnn.Detector`) finds in one image, on the device of
+    """Return what a detector (:class:`.faster_rcnn.AttentionFasterRCNN`) finds in one image, on the device of
     its parameters.
 
     Parameters
@@ -337,10 +337,9 @@ def detect(detector: nn.Module, image: np.ndarray, classes: Sequence[str]) -> Bo
     """
     gray = images.luma(images.check(image))
     device, training = next(detector.parameters()).device, detector.training
+    batch = torch.tensor(gray, device=device)[None, None].float() / 255
     try:
-        found = detector.eval()(torch.tensor(gray, device=device)[None, None].float() / 255).found[
-            0
-        ]
+        found = detector.eval()(batch).boxes[0]
     finally:
         detector.train(training)
     return Boxes(
