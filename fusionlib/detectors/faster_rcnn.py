@@ -345,7 +345,9 @@ class Detectors(nn.Module):
         if shared:  # not registered a second time, or its weights would be saved twice
             object.__setattr__(self, "visible", self.infrared)
         else:
-            self.visible = AttentionFasterRCNN(len(classes), size, pretrained=pretrained, seed=seed + 1)
+            self.visible = AttentionFasterRCNN(
+                len(classes), size, pretrained=pretrained, seed=seed + 1
+            )
 
     def forward(
         self,

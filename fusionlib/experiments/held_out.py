@@ -39,7 +39,9 @@ def pairs(
     size : (int, int), optional
         Of generated scenes, where not that of the settings.
     """
-    if data and (not settings.data.folder or Path(data).resolve() != Path(settings.data.folder).resolve()):
+    if data and (
+        not settings.data.folder or Path(data).resolve() != Path(settings.data.folder).resolve()
+    ):
         found = infrared_visible.InfraredVisible(data)
     else:
         if not settings.data.folder:

@@ -56,9 +56,7 @@ def check(config: Any, group: str) -> None:
         value = to_tuples(getattr(config, name))
         object.__setattr__(config, name, value)
         if not fits(value, hints[name]):
-            raise ValueError(
-                f"{group}{name}: expected {description(hints[name])}, got {value!r}"
-            )
+            raise ValueError(f"{group}{name}: expected {description(hints[name])}, got {value!r}")
 
 
 def to_tuples(value: Any) -> Any:
@@ -147,7 +145,10 @@ class DetectorConfig:
 
     def __post_init__(self):
         check(self, "detectors.")
-        for name, choices in (("kind", KINDS), ("size", getattr(KINDS.get(self.kind), "SIZES", ()))):
+        for name, choices in (
+            ("kind", KINDS),
+            ("size", getattr(KINDS.get(self.kind), "SIZES", ())),
+        ):
             if (value := getattr(self, name)) not in choices:
                 raise ValueError(
                     f"detectors.{name}: expected one of {', '.join(map(repr, choices))},"

@@ -304,9 +304,7 @@ class Trainer:
                 text = pd.DataFrame(progress.history).to_csv(index=False)
                 images.write_text(self.folder / "log.csv", text)
 
-    def run_epoch(
-        self, phase: Phase, loader: torch.utils.data.DataLoader, steps: int
-    ) -> None:
+    def run_epoch(self, phase: Phase, loader: torch.utils.data.DataLoader, steps: int) -> None:
         """Take the remaining steps of an epoch; stop, and save, where that is requested.
 
         Parameters

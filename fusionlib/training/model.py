@@ -146,7 +146,9 @@ def load(path: str | os.PathLike, device: str = "auto") -> Model:
             " something else"
         )
     model = fill(
-        Model(TrainingConfig.from_dict(checkpoint.config["settings"]), checkpoint.config["attention"]),
+        Model(
+            TrainingConfig.from_dict(checkpoint.config["settings"]), checkpoint.config["attention"]
+        ),
         checkpoint,
     )
     model.record = checkpoint.config
