@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -83,9 +83,10 @@ class BatchNorm(nn.BatchNorm2d):
             variance = mean_over_all(centred.square())
             with torch.no_grad():
                 n = x.numel() / len(mean) * processes.get_world_size()
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(variance * n / (n - 1), self.momentum)
-                self.num_batches_tracked += 1
+                cast(Tensor, self.running_mean).lerp_(mean, cast(float, self.momentum))
+                unbiased = variance * n / (n - 1)
+                cast(Tensor, self.running_var).lerp_(unbiased, cast(float, self.momentum))
+                cast(Tensor, self.num_batches_tracked).add_(1)
             scale = self.weight * (variance + self.eps).rsqrt()
             return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
@@ -107,7 +108,7 @@ class Attention(nn.Module):
         # damped as well as objects that are lifted, so the sign of random weights decides which;
         # positive weights over rectified features let it start high where features are strong.
         with torch.no_grad():
-            self.score[0].weight.abs_()
+            cast(nn.Conv2d, self.score[0]).weight.abs_()
 
     def forward(self, features: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         """Return the attended features of every level and the map of the finest, (B, 1, h, w)."""
@@ -157,7 +158,7 @@ class Sampler:
 
         positives, negatives = [], []
         most = int(self.batch_size_per_image * self.positive_fraction)
-        generators = self.generators or [None] * len(matched_idxs)
+        generators: Sequence = self.generators or [None] * len(matched_idxs)
         for matched, generator in zip(matched_idxs, generators, strict=True):
             positive = pick(matched >= 1, most, generator)
             rest = self.batch_size_per_image - int(positive.sum())
@@ -196,6 +197,8 @@ class AttentionFasterRCNN(FasterRCNN):
     seed : int
         Seed of the initial parameters; nothing global is seeded.
     """
+
+    transform: GeneralizedRCNNTransform
 
     # ASSUMPTION: with ImageNet weights, normalisation layers and the first stage of the ResNet stay
     # frozen, as in the official code; from scratch everything is trained, with the statistics of
@@ -414,7 +417,7 @@ def _small() -> BackboneWithFPN:
 IMAGENET = ResNet50_Weights.IMAGENET1K_V1
 # torchvision's name ends in the first digits of its SHA-256
 IMAGENET_FILE = IMAGENET.url.rsplit("/", 1)[-1]
-IMAGENET_HASH = re.search(r"-([0-9a-f]{8,})\.", IMAGENET_FILE)[1]
+IMAGENET_HASH = re.findall(r"-([0-9a-f]{8,})\.", IMAGENET_FILE)[0]
 
 
 def imagenet_path(cache: str | os.PathLike | None = None) -> Path:

@@ -78,7 +78,11 @@ class SharedSetup(NamedTuple):
 
 
 def prepare_shared(
-    checkpoint: str | os.PathLike = "", epochs: int = 0, device: str = "auto"
+    checkpoint: str | os.PathLike = "",
+    epochs: int = 0,
+    device: str = "auto",
+    precision: str = "",
+    compile: bool = False,
 ) -> SharedSetup:
     """Open what trainings with the recipe, the pairs and the detectors of an earlier one have in
     common.
@@ -95,6 +99,10 @@ def prepare_shared(
         Of each training; 0 for as many as the earlier one had.
     device : str
         "auto", "cpu" or "cuda", for the attention maps.
+    precision : str
+        Of each training; "" for that of the earlier one.
+    compile : bool
+        Compile the fusion networks.
 
     Raises
     ------
@@ -112,6 +120,8 @@ def prepare_shared(
         "detectors.imagenet": None,
         "detectors.checkpoint": str(folder) if detected else None,
         "detectors.attention": "frozen" if detected else "uniform",
+        "run.precision": precision or model.settings.run.precision,
+        "run.compile": compile,
     }
     settings = TrainingConfig.from_dict(changes, model.settings)
     pairs = open_pairs(settings)
@@ -159,13 +169,14 @@ def train_all(
         ``{(variant, seed): folder of the training}``, and a sentence for each that failed; the
         others go on.
     """
-    settings_of, homes = {}, {}
+    settings_of: dict[Key, TrainingConfig] = {}
+    homes: dict[TrainingConfig, Path] = {}
     for key in ((name, seed) for seed in seeds for name in variants):
         settings = variant_settings(shared.settings, variants[key[0]], key[1])
         settings_of[key] = settings
         homes.setdefault(settings, Path(folder) / shared.checksum[:8] / slug(*key))
     size = distributed.count(processes, device)
-    arrays = shared.maps and [pair.numpy() for pair in shared.maps]
+    arrays = None if shared.maps is None else [pair.numpy() for pair in shared.maps]
     train_one = partial(_train_variant, shared.pairs, arrays, device, progress and size == 1)
     with contextlib.ExitStack() as stack:
         run = stack.enter_context(distributed.pool(size, device)).map if size > 1 else map
@@ -187,7 +198,7 @@ def _train_variant(
 ) -> str:
     """Train one variant; return what went wrong, "" for nothing."""
     settings, home = task
-    maps = arrays and [torch.from_numpy(array) for array in arrays]
+    maps = None if arrays is None else [torch.from_numpy(array) for array in arrays]
     try:
         train(settings, home, pairs, [], device=device, maps=maps, progress=progress)
     except (FloatingPointError, RuntimeError) as error:

@@ -160,7 +160,7 @@ class TrainedOn(Sequence):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, number: int) -> Pair:
+    def __getitem__(self, number: int) -> Pair:  # type: ignore[override]  # no slices
         pair = self.pairs[number]
         if self.method is None:
             return pair
@@ -217,9 +217,8 @@ def annotated(pair: Pair, classes: Sequence[str]) -> Boxes:
     its image.
     """
     known = [label in classes for label in pair.labels]
-    kept = replace(
-        pair, boxes=pair.boxes[known], labels=[label for label in pair.labels if label in classes]
-    )
+    labels = [label for label in pair.labels if label in classes]
+    kept = replace(pair, boxes=np.asarray(pair.boxes)[known], labels=labels)
     return Boxes(target(kept, classes)["boxes"].numpy(), kept.labels)
 
 
@@ -240,12 +239,13 @@ def detections_above(model: Model, image: np.ndarray, least: float = 0.5) -> Box
     gray = images.luma(image)
     same = gray.shape == tuple(size)
     boxes = model.trained_detectors().boxes(gray if same else resized(gray, size))
-    kept = boxes.scores >= least
+    scores = np.asarray(boxes.scores)
+    kept = scores >= least
     scale = np.tile(np.divide(gray.shape[::-1], size[::-1]), 2)
     return Boxes(
         boxes.corners[kept] * scale,
         [label for label, keep in zip(boxes.labels, kept, strict=True) if keep],
-        boxes.scores[kept],
+        scores[kept],
     )
 
 

@@ -10,10 +10,20 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from types import UnionType
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from fusionlib import losses
 from fusionlib.datasets import catalog
@@ -88,6 +98,11 @@ def fits(value: Any, hint: Any) -> bool:
     return type(value) is hint if isinstance(hint, type) else True
 
 
+def one_of(choices: Iterable) -> str:
+    """Return the choices in words."""
+    return f"one of {', '.join(map(repr, choices))}"
+
+
 def description(hint: Any) -> str:
     """Return in words what :func:`fits` expects."""
     origin, arguments = get_origin(hint), get_args(hint)
@@ -95,7 +110,7 @@ def description(hint: Any) -> str:
         limit = "above" if arguments[1].open else "of at least"
         return f"{description(arguments[0])} {limit} {arguments[1].least}"
     if origin is Literal:
-        return f"one of {', '.join(map(repr, arguments))}"
+        return one_of(arguments)
     if origin in (Union, UnionType):
         return " or ".join(map(description, arguments))
     if origin is tuple:
@@ -129,6 +144,10 @@ class DataConfig:
 
     def __post_init__(self):
         check(self, "data.")
+        if not self.classes or len(set(self.classes)) < len(self.classes):
+            raise ValueError(
+                f"data.classes: expected different names, at least one, got {self.classes}"
+            )
 
 
 @dataclass(frozen=True)
@@ -260,12 +279,15 @@ class TrainingConfig:
         return nested
 
 
-NAMES = [
-    f"{group.name}.{entry.name}"
-    for group in fields(TrainingConfig)
-    for entry in fields(group.default_factory)
-    if (group.name, entry.name) != ("network", "seed")
-]
+GROUPS: dict[str, type] = {
+    "data": DataConfig,
+    "network": MoEFusionConfig,
+    "detectors": DetectorConfig,
+    "optimization": OptimizationConfig,
+    "run": RunConfig,
+}
+NAMES = [f"{group}.{entry.name}" for group, kind in GROUPS.items() for entry in fields(kind)]
+NAMES.remove("network.seed")
 # Flat names of earlier versions; the former "" for nothing is None.
 FORMER = {name.partition(".")[2]: name for name in NAMES if name.startswith(("data", "opt", "run"))}
 FORMER |= {"data": "data.folder", "model": "network", "detector": "detectors"}
@@ -281,7 +303,7 @@ def dotted(values: Mapping) -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
         nested = isinstance(value, Mapping)
         name = key if nested and key == "data" else FORMER.get(key, key)
-        if nested and hasattr(TrainingConfig(), name):
+        if nested and name in GROUPS:
             yield from dotted({f"{name}.{inner}": entry for inner, entry in value.items()})
         elif name in NAMES:
             yield name, None if key in FORMER and value == "" else value
@@ -339,14 +361,23 @@ def open_pairs(settings: TrainingConfig, held_out: bool = False) -> Sequence[Pai
         split = data.held_out if held_out else data.split
         if held_out and not split:
             return []
-        options = {"classes": data.classes, "size": data.size}
         if data.dataset:
-            return catalog.open_pairs(data.dataset, data.folder, split, **options)
-        return InfraredVisible(data.folder, split, annotations=data.annotations, **options)
+            pairs = catalog.open_pairs(
+                data.dataset, data.folder, split, classes=data.classes, size=data.size
+            )
+        else:
+            pairs = InfraredVisible(
+                data.folder,
+                split,
+                annotations=data.annotations,
+                classes=data.classes,
+                size=data.size,
+            )
+        return cast(Sequence[Pair], pairs)
     start = HELD_OUT_SEED if held_out else 0
-    pairs = []
+    streets = []
     for seed in range(start, start + data.scenes[held_out]):
         street = scene(seed, data.size or (96, 128))
         parts = street.infrared, street.visible, street.boxes, street.labels
-        pairs.append(Pair(f"scene-{seed:04d}", *parts))
-    return pairs
+        streets.append(Pair(f"scene-{seed:04d}", *parts))
+    return streets

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 import torch
@@ -87,7 +88,8 @@ def train(
     if not len(pairs):
         raise ValueError("pairs: expected at least one pair to train on, got none")
     if processes > 1:
-        arrays = maps and [pair.numpy() for pair in maps]  # tensors would be sent as open files
+        # as arrays: tensors would be sent as open files
+        arrays = None if maps is None else [pair.numpy() for pair in maps]
         options = settings, os.fspath(folder), pairs, held_out, device, arrays, progress
         distributed.run_together(_train_as_process, options, processes, device)
         return load(folder, device)
@@ -126,7 +128,7 @@ def train(
 
 
 def _train_as_process(settings, folder, pairs, held_out, device, arrays, progress) -> None:
-    maps = arrays and [torch.from_numpy(array) for array in arrays]
+    maps = None if arrays is None else [torch.from_numpy(array) for array in arrays]
     train(settings, folder, pairs, held_out, device=device, maps=maps, progress=progress)
 
 
@@ -414,13 +416,12 @@ def drop_unused_gradients(model: Model) -> None:
     """
     mixtures = [part for part in model.fusion.modules() if isinstance(part, MixtureOfExperts)]
     experts = [expert for mixture in mixtures for expert in mixture.experts]
-    experts = [expert for expert in experts if expert.layers[-1].bias.grad is not None]
-    gathered = model.settings.run.compile or (
-        experts and prefers_gathered(experts[0].layers[-1].bias)
-    )
-    if not experts or not gathered:
+    biases = [[*expert.parameters()][-1] for expert in experts]  # of the last layer
+    gradients = [bias.grad for bias in biases if bias.grad is not None]
+    if not gradients or not (model.settings.run.compile or prefers_gathered(gradients[0])):
         return
-    used = torch.stack([expert.layers[-1].bias.grad.any() for expert in experts]).tolist()
+    experts = [e for e, bias in zip(experts, biases, strict=True) if bias.grad is not None]
+    used = torch.stack([gradient.any() for gradient in gradients]).tolist()
     for expert, any_image in zip(experts, used, strict=True):
         if not any_image:
             for parameter in expert.parameters():
@@ -444,7 +445,8 @@ def step_loss(
     generators = [samples.noise(key) for key in batch["key"]]
     infrared, visible = planes[:, :1], planes[:, 1:2]
     targets = [{n: value.to(device) for n, value in t.items()} for t in batch["target"]]
-    total, logged = planes.new_zeros(()), {}
+    total = planes.new_zeros(())
+    logged: dict[str, Tensor] = {}
     if phase in ("detectors", "joint"):
         detection, maps = model.trained_detectors()(infrared, visible, targets, generators)
         # Cao, section 3.4: end-to-end through L_fusion, L_det^V and L_det^I; the maps enter the
@@ -490,7 +492,7 @@ def fusion_loss(
     """
     recipe = settings.optimization
     return losses.fusion_loss(
-        out.fused.float(),
+        cast(Tensor, out.fused).float(),
         infrared,
         visible,
         out.loads,
@@ -507,7 +509,8 @@ def gate_use(out: MoEFusionOutput) -> dict[str, Tensor]:
     """Return how often each gate chose each expert, its entropy in nats, and the visible experts'
     share of a local one.
     """
-    use, single_modality = {}, out.single_modality()
+    use: dict[str, Tensor] = {}
+    single_modality = out.single_modality()
     for name, gate in out.gates.items():
         shares = (gate > 0).double().mean(dim=0)
         use |= {f"{name}_load_{i}": share for i, share in enumerate(shares)}

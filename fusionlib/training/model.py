@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -94,7 +95,7 @@ class Model(nn.Module):
         else:
             fused = self.fusion(*sources, maps).fused
         del sources, maps
-        return images.to_uint8(fused[0, 0].double().cpu().numpy() * 255, "fused")
+        return images.to_uint8(cast(Tensor, fused)[0, 0].double().cpu().numpy() * 255, "fused")
 
     def inputs(
         self, infrared: np.ndarray, visible: np.ndarray
@@ -110,7 +111,7 @@ class Model(nn.Module):
             maps = self.detectors.attention(*gray)
         if self.fusion.config.visible_channels == 3:
             gray[1] = self.tensor(visible) if visible.ndim == 3 else gray[1].expand(-1, 3, -1, -1)
-        return tuple(gray), maps
+        return (gray[0], gray[1]), maps
 
     def tensor(self, image: np.ndarray) -> Tensor:
         """Return a uint8 image (H, W) or (H, W, 3) as (1, C, H, W) in [0, 1] on the model's
@@ -145,12 +146,9 @@ def load(path: str | os.PathLike, device: str = "auto") -> Model:
             f"{path}: expected a checkpoint of fusionlib.training, its configuration is of"
             " something else"
         )
-    model = fill(
-        Model(
-            TrainingConfig.from_dict(checkpoint.config["settings"]), checkpoint.config["attention"]
-        ),
-        checkpoint,
-    )
+    settings = TrainingConfig.from_dict(checkpoint.config["settings"])
+    model = Model(settings, checkpoint.config["attention"])
+    fill(model, checkpoint)
     model.record = checkpoint.config
     return model.eval().to(runs.device_name(device))
 
@@ -181,8 +179,6 @@ def box_ap(model: Model, pairs: Sequence[Pair]) -> dict[str, float]:
         truth = Boxes(target(pair, detectors.classes)["boxes"].numpy(), pair.labels)
         infrared = detectors.boxes(pair.infrared, "infrared")
         rows.append((truth, infrared, detectors.boxes(pair.visible, "visible")))
-    true, infrared, visible = zip(*distributed.gather(rows), strict=True)
-    return {
-        "ap_infrared": average_precision(infrared, true, detectors.classes).mean,
-        "ap_visible": average_precision(visible, true, detectors.classes).mean,
-    }
+    truths, *detected = zip(*distributed.gather(rows), strict=True)
+    ap = [average_precision(boxes, truths, detectors.classes).mean for boxes in detected]
+    return dict(zip(("ap_infrared", "ap_visible"), ap, strict=True))

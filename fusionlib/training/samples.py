@@ -1,7 +1,7 @@
 """Training samples: the pairs of each step, their crops and flips, and the detectors' targets.
 
-Every choice is drawn from the key (seed, epoch, step, position in the batch), so it does not depend on
-what ran before, on the number of processes, or on who reads the images.
+Every choice is drawn from the key (seed, epoch, step, position in the batch), so it does not depend
+on what ran before, on the number of processes, or on who reads the images.
 """
 
 from __future__ import annotations
@@ -194,8 +194,8 @@ def collate(batch: list[dict]) -> dict:
     if len(sizes) > 1:
         met = " and ".join(f"{name} {h}x{w}" for (h, w), name in list(sizes.items())[:2])
         raise ValueError(
-            f"size: expected images of one size in a batch, got {met} (height x width); set data.size"
-            " or data.crop"
+            f"size: expected images of one size in a batch, got {met} (height x width); set"
+            " data.size or data.crop"
         )
     joined = {name: [sample[name] for sample in batch] for name in ("name", "key", "target")}
     return joined | {"planes": torch.stack([sample["planes"] for sample in batch])}
