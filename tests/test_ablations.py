@@ -181,14 +181,21 @@ def test_finished_ones_are_kept_and_others_go_on(common, trained, tmp_path):
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
-def test_trainings_at_a_time_are_those_one_after_the_other(common, trained, tmp_path):
+def test_trainings_at_a_time_are_those_one_after_the_other(common, tmp_path):
+    # as processes are sent them
+    packed = [replace(pair, visible=np.ascontiguousarray(pair.visible)) for pair in common.pairs]
+    shared = common._replace(pairs=packed)
     variants = {FULL: {}, "wild": {"optimization.lr": 1e30}, "w/o MoLE": VARIANTS["w/o MoLE"]}
-    options = {"device": "cpu", "processes": 2, "progress": False}
-    found, problems = ablations.train_all(common, variants, [1], tmp_path, **options)
-    assert list(found) == [(FULL, 1), ("w/o MoLE", 1)]
-    assert len(problems) == 1 and problems[0].startswith("wild, seed 1: ")
-    for key, folder in found.items():
-        one, two = (load(each, "cpu").state_dict() for each in (folder, trained[key]))
+    trained, problems = {}, {}
+    for n in (1, 2):
+        options = {"device": "cpu", "processes": n, "progress": False}
+        trained[n], problems[n] = ablations.train_all(
+            shared, variants, [1], tmp_path / str(n), **options
+        )
+    assert list(trained[1]) == list(trained[2]) == [(FULL, 1), ("w/o MoLE", 1)]
+    assert len(problems[2]) == 1 and problems[2][0].startswith("wild, seed 1: ")
+    for key, folder in trained[1].items():
+        one, two = (load(each, "cpu").state_dict() for each in (folder, trained[2][key]))
         assert all(torch.equal(one[name], two[name]) for name in one)
 
 

@@ -10,20 +10,9 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from types import UnionType
-from typing import (
-    Annotated,
-    Any,
-    Literal,
-    NamedTuple,
-    Union,
-    cast,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Any, cast
 
 from fusionlib import losses
 from fusionlib.datasets import catalog
@@ -37,88 +26,90 @@ HELD_OUT_SEED = 1000  # scenes from this seed on are never trained on
 
 # ---- checks --------------------------------------------------------------------------------------
 
+Natural = int
+Count = int
+NonNegative = float
+Positive = float
+Counts = tuple[int, int]
+Size = tuple[int, int]  # height, width
+Names = tuple[str, ...]
+Epochs = tuple[int, ...]
 
-class Range(NamedTuple):
-    """Smallest value of a number; ``open`` excludes the value itself."""
 
-    least: float
-    open: bool = False
+def is_whole(value: Any, least: int = 0) -> bool:
+    """Tell whether a value is a whole number of at least ``least``; True and False are none."""
+    return type(value) is int and value >= least
 
 
-Natural = Annotated[int, Range(0)]
-Count = Annotated[int, Range(1)]
-Side = Annotated[int, Range(2)]  # pixels; a single line of them cannot be mirrored
-NonNegative = Annotated[float, Range(0)]
-Positive = Annotated[float, Range(0, open=True)]
-Size = tuple[Side, Side]  # height, width
+def is_number(value: Any) -> bool:
+    """Tell whether a value is a finite number of at least 0."""
+    return type(value) in (int, float) and 0 <= value < math.inf
+
+
+def is_tuple(value: Any, of: Callable[[Any], bool], length: int | None = None) -> bool:
+    """Tell whether a value is a tuple whose entries fulfil ``of``."""
+    return isinstance(value, tuple) and length in (None, len(value)) and all(map(of, value))
+
+
+# What is expected of a field, by its type, in words and as a test.
+RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "None": ("None", lambda v: v is None),
+    "bool": ("true or false", lambda v: type(v) is bool),
+    "str": ("a text that is not empty", lambda v: type(v) is str and v != ""),
+    "Natural": ("a whole number of at least 0", is_whole),
+    "Count": ("a whole number of at least 1", lambda v: is_whole(v, 1)),
+    "NonNegative": ("a number of at least 0", is_number),
+    "Positive": ("a number above 0", lambda v: is_number(v) and v > 0),
+    "Counts": ("two whole numbers of at least 0", lambda v: is_tuple(v, is_whole, 2)),
+    # a single line of pixels cannot be mirrored
+    "Size": (
+        "height and width of at least 2 pixels",
+        lambda v: is_tuple(v, lambda side: is_whole(side, 2), 2),
+    ),
+    "Names": (
+        "different names, at least one",
+        lambda v: is_tuple(v, RULES["str"][1]) and 0 < len(v) == len(set(v)),
+    ),
+    "Epochs": ("whole numbers of at least 0", lambda v: is_tuple(v, is_whole)),
+}
+
+
+def choice(*choices: str | None) -> Any:
+    """Return a field with these choices, the first by default."""
+    return field(default=choices[0], metadata={"choices": choices})
+
+
+def one_of(choices: Iterable) -> str:
+    """Return choices in words."""
+    return f"one of {', '.join(map(repr, choices))}"
 
 
 def check(config: Any, group: str) -> None:
-    """Check the fields of a frozen dataclass by their type hints; lists become tuples.
+    """Check the fields of a frozen dataclass by their choices or types; lists become tuples.
 
     Raises
     ------
     ValueError
         One sentence: the field, what was expected, what came.
     """
-    hints = get_type_hints(type(config), include_extras=True)
-    for name in (entry.name for entry in fields(config)):
-        value = to_tuples(getattr(config, name))
-        object.__setattr__(config, name, value)
-        if not fits(value, hints[name]):
-            raise ValueError(f"{group}{name}: expected {description(hints[name])}, got {value!r}")
+    for entry in fields(config):
+        value = to_tuples(getattr(config, entry.name))
+        object.__setattr__(config, entry.name, value)
+        kinds, choices = str(entry.type).split(" | "), entry.metadata.get("choices")
+        if choices:
+            expected, fits = one_of(choices), value in choices
+        elif all(kind in RULES for kind in kinds):
+            expected = " or ".join(RULES[kind][0] for kind in kinds)
+            fits = any(RULES[kind][1](value) for kind in kinds)
+        else:
+            continue  # checked by its own class
+        if not fits:
+            raise ValueError(f"{group}.{entry.name}: expected {expected}, got {value!r}")
 
 
 def to_tuples(value: Any) -> Any:
     """Return lists as tuples, inner ones too, as a frozen dataclass needs to be hashable."""
     return tuple(map(to_tuples, value)) if isinstance(value, (list, tuple)) else value
-
-
-def fits(value: Any, hint: Any) -> bool:
-    """Tell whether a value has the type, the range or the choices of a type hint."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        limit = arguments[1]
-        if not fits(value, arguments[0]):
-            return False
-        return value > limit.least if limit.open else value >= limit.least
-    if origin is Literal:
-        return any(type(value) is type(choice) and value == choice for choice in arguments)
-    if origin in (Union, UnionType):
-        return any(fits(value, choice) for choice in arguments)
-    if origin is tuple:
-        if not isinstance(value, tuple):
-            return False
-        inner = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
-        return len(inner) == len(value) and all(map(fits, value, inner))
-    if hint is float:
-        return type(value) in (int, float) and math.isfinite(value)
-    if hint is str:
-        return type(value) is str and value != ""
-    return type(value) is hint if isinstance(hint, type) else True
-
-
-def one_of(choices: Iterable) -> str:
-    """Return the choices in words."""
-    return f"one of {', '.join(map(repr, choices))}"
-
-
-def description(hint: Any) -> str:
-    """Return in words what :func:`fits` expects."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        limit = "above" if arguments[1].open else "of at least"
-        return f"{description(arguments[0])} {limit} {arguments[1].least}"
-    if origin is Literal:
-        return one_of(arguments)
-    if origin in (Union, UnionType):
-        return " or ".join(map(description, arguments))
-    if origin is tuple:
-        count = "any number of values" if arguments[-1] is Ellipsis else f"{len(arguments)} values"
-        return f"{count}, each {description(arguments[0])}"
-    words = {int: "a whole number", float: "a number", str: "a text that is not empty"}
-    words |= {bool: "true or false", type(None): "None"}
-    return words.get(hint) or f"a {getattr(hint, '__name__', hint)}"
 
 
 # ---- groups --------------------------------------------------------------------------------------
@@ -134,8 +125,8 @@ class DataConfig:
     split: str | None = "train"
     held_out: str | None = "val"  # split that the box AP is measured on
     annotations: str = "annotations.json"
-    scenes: tuple[Natural, Natural] = (64, 16)  # generated ones to train on, and to hold out
-    classes: tuple[str, ...] = ("person", "bicycle", "car")
+    scenes: Counts = (64, 16)  # generated ones to train on, and to hold out
+    classes: Names = ("person", "bicycle", "car")
     # ASSUMPTION: the size of the training images is not given; they are resized to 640x480, as in
     # the official code, and the boxes with them.
     size: Size | None = (480, 640)  # None leaves images as they are
@@ -143,11 +134,7 @@ class DataConfig:
     flip: bool = False  # mirror every second sample
 
     def __post_init__(self):
-        check(self, "data.")
-        if not self.classes or len(set(self.classes)) < len(self.classes):
-            raise ValueError(
-                f"data.classes: expected different names, at least one, got {self.classes}"
-            )
+        check(self, "data")
 
 
 @dataclass(frozen=True)
@@ -158,12 +145,12 @@ class DetectorConfig:
     size: str = "resnet50"  # of those that the kind offers
     shared: bool = False  # one detector for both modalities
     # detectors are trained along; "frozen": they stay; "uniform": there are none
-    attention: Literal["joint", "frozen", "uniform"] = "joint"
+    attention: str = choice("joint", "frozen", "uniform")
     imagenet: str | None = None  # torchvision's ResNet-50 file; None starts from scratch
     checkpoint: str | None = None  # folder of an earlier training whose detectors are taken over
 
     def __post_init__(self):
-        check(self, "detectors.")
+        check(self, "detectors")
         for name, choices in (
             ("kind", KINDS),
             ("size", getattr(KINDS.get(self.kind), "SIZES", ())),
@@ -190,16 +177,16 @@ class OptimizationConfig:
     detector_attention_lr: NonNegative | None = None  # None: as detector_lr
     warm_up: Natural = 0  # steps over which lr grows
     # lr falls to a tenth at each of lr_steps; "cosine": half a cosine to a twentieth
-    decay: Literal["steps", "cosine"] = "steps"
-    lr_steps: tuple[Natural, ...] = ()  # epochs
+    decay: str = choice("steps", "cosine")
+    lr_steps: Epochs = ()  # epochs
     weight_decay: NonNegative = 0.0
     clip: Positive | None = None  # largest norm of all gradients together
     alpha: NonNegative = losses.ALPHA
-    pixel_loss: Literal["paper", "official"] | None = None  # its reading; None: the network's
+    pixel_loss: str | None = choice(None, *losses.READINGS)  # None: the network's reading
     importance_loss: bool | None = None  # None: as in the network's reading
 
     def __post_init__(self):
-        check(self, "optimization.")
+        check(self, "optimization")
 
 
 @dataclass(frozen=True)
@@ -207,7 +194,7 @@ class RunConfig:
     """How a training is run; the last three have no influence on the result."""
 
     seed: Natural = 0  # of weights, order, crops and noise
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of the forward pass
+    precision: str = choice("float32", "bfloat16", "float16")  # of the forward pass
     compile: bool = False  # the fusion network by torch.compile
     save_every: Natural = 0  # steps between checkpoints inside an epoch; 0 for none
     ap_every: Count = 1  # epochs between measurements of the box AP; the last is always measured
@@ -216,7 +203,7 @@ class RunConfig:
     workers: Natural | None = None
 
     def __post_init__(self):
-        check(self, "run.")
+        check(self, "run")
 
 
 WITHOUT_INFLUENCE = ("run.save_every", "run.ap_every", "run.workers")
@@ -235,8 +222,10 @@ class TrainingConfig:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self):
-        check(self, "")
-        check(self.network, "network.")
+        for name, kind in GROUPS.items():
+            if type(value := getattr(self, name)) is not kind:
+                raise ValueError(f"{name}: expected a {kind.__name__}, got {value!r}")
+        check(self.network, "network")
         object.__setattr__(self, "network", replace(self.network, seed=self.run.seed))
         trained = self.detectors.checkpoint or self.optimization.detector_epochs
         if self.detectors.attention == "frozen" and not trained:

@@ -188,35 +188,6 @@ def save_model(path: Path, model: Model) -> None:
         raise OSError(f"{path}: cannot be written ({error})") from None
 
 
-class Clock:
-    """Wall seconds of an epoch's steps, of waiting for their batches, and of the steps alone."""
-
-    def __init__(self, device: torch.device):
-        self.device = device
-        self.waiting = self.ended = time.perf_counter()
-
-    def batch_arrived(self) -> None:
-        """Note that the loader has given the batch of the next step."""
-        self.arrived = time.perf_counter()
-
-    def step_done(self) -> dict[str, float]:
-        """Return the seconds since the step before, when the GPU has finished this one, too."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        now = time.perf_counter()
-        seconds = {
-            "seconds": now - self.ended,
-            "data_seconds": self.arrived - self.waiting,
-            "step_seconds": now - self.arrived,
-        }
-        self.ended = self.waiting = now
-        return seconds
-
-    def bookkeeping_done(self) -> None:
-        """Note that the next batch is waited for from now on."""
-        self.waiting = time.perf_counter()
-
-
 SECONDS = ("seconds", "data_seconds", "step_seconds")
 
 
@@ -322,8 +293,8 @@ class Trainer:
         recipe = self.settings.optimization
         rates = schedule_rates(self.optimizer, recipe, phase, done, steps)
         title = f"epoch {progress.epoch + 1}/{phase.end} {phase.name}"
-        clock = Clock(self.device)
         self.model.train()
+        ended = waiting = time.perf_counter()
         with tqdm(
             loader,
             title,
@@ -334,13 +305,19 @@ class Trainer:
             mininterval=1,
         ) as bar:
             for batch in bar:
-                clock.batch_arrived()
+                arrived = time.perf_counter()
                 values = self.take_step(batch, phase.name)
                 rates.step()
                 values |= {"stop": float(self.stop_requested.is_set())}
                 values = distributed.mean(values, self.device)
                 stop = values.pop("stop") > 0
-                self.note(values | clock.step_done())
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize(self.device)
+                last, ended = ended, time.perf_counter()
+                values["seconds"] = ended - last
+                values["data_seconds"] = arrived - waiting
+                values["step_seconds"] = ended - arrived
+                self.note(values)
                 bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
                 if self.rank == 0 and (stop or (save_every and progress.step % save_every == 0)):
                     progress.save()
@@ -348,7 +325,7 @@ class Trainer:
                     raise KeyboardInterrupt(
                         f"{self.position()}: stopped as asked; all is saved, train again to go on"
                     )
-                clock.bookkeeping_done()
+                waiting = time.perf_counter()
 
     def take_step(self, batch: dict, phase: str) -> dict[str, float]:
         """Take one step of the optimiser; return what the log keeps of it."""
