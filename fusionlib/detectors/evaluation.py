@@ -263,28 +263,30 @@ def _voc(
 # ---- COCO ----------------------------------------------------------------------------------------
 
 
+def _coco_rows(all_boxes: Sequence[Boxes], classes: Sequence[str]) -> list[dict]:
+    """Return boxes as COCO's annotations, or as its detections where they have scores."""
+    listed: list[dict] = []
+    for number, boxes in enumerate(all_boxes, 1):
+        corners = np.asarray(boxes.corners, float).reshape(-1, 4)
+        for i, (corner, label) in enumerate(zip(corners, boxes.labels, strict=True)):
+            (x, y), (w, h) = corner[:2], corner[2:] - corner[:2]
+            row = {
+                "id": len(listed) + 1,
+                "image_id": number,
+                "category_id": classes.index(label) + 1,
+                "bbox": [x, y, w, h],
+                "area": w * h,
+                "iscrowd": 0,
+            }
+            if boxes.scores is not None:
+                row["score"] = float(boxes.scores[i])
+            listed.append(row)
+    return listed
+
+
 def _coco(detected: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str]):
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
-
-    def rows(all_boxes: Sequence[Boxes]) -> list[dict]:
-        listed: list[dict] = []
-        for number, boxes in enumerate(all_boxes, 1):
-            corners = np.asarray(boxes.corners, float).reshape(-1, 4)
-            for i, (corner, label) in enumerate(zip(corners, boxes.labels, strict=True)):
-                (x, y), (w, h) = corner[:2], corner[2:] - corner[:2]
-                row = {
-                    "id": len(listed) + 1,
-                    "image_id": number,
-                    "category_id": classes.index(label) + 1,
-                    "bbox": [x, y, w, h],
-                    "area": w * h,
-                    "iscrowd": 0,
-                }
-                if boxes.scores is not None:
-                    row["score"] = float(boxes.scores[i])
-                listed.append(row)
-        return listed
 
     classes = list(classes)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
@@ -293,7 +295,7 @@ def _coco(detected: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[s
             coco = COCO()
             coco.dataset = {
                 "images": [{"id": i} for i in range(1, len(truth) + 1)],
-                "annotations": rows(boxes),
+                "annotations": _coco_rows(boxes, classes),
                 "categories": [{"id": i, "name": name} for i, name in enumerate(classes, 1)],
             }
             coco.createIndex()
@@ -306,6 +308,8 @@ def _coco(detected: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[s
     matched[:] = np.array(coco_eval.evalImgs, object).reshape(matched.shape)
 
     def score(drawn: np.ndarray) -> Precision:
+        # pycocotools keeps a copy of its parameters that only evaluate(), which would match all
+        # boxes again, renews
         coco_eval.params.imgIds = coco_eval._paramsEval.imgIds = list(range(len(drawn)))
         coco_eval.evalImgs = list(matched[:, drawn].ravel())
         with contextlib.redirect_stdout(io.StringIO()):

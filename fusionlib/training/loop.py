@@ -391,18 +391,19 @@ def drop_unused_gradients(model: Model) -> None:
 
     So the optimiser leaves these experts alone, on a GPU as on a processor.
     """
-    mixtures = [part for part in model.fusion.modules() if isinstance(part, MixtureOfExperts)]
-    experts = [expert for mixture in mixtures for expert in mixture.experts]
-    biases = [[*expert.parameters()][-1] for expert in experts]  # of the last layer
-    gradients = [bias.grad for bias in biases if bias.grad is not None]
-    if not gradients or not (model.settings.run.compile or prefers_gathered(gradients[0])):
+    touched: list[tuple[nn.Module, Tensor]] = []
+    for mixture in model.fusion.modules():
+        if isinstance(mixture, MixtureOfExperts):
+            for expert in mixture.experts:
+                gradient = [*expert.parameters()][-1].grad  # of the last layer's bias
+                if gradient is not None:
+                    touched.append((expert, gradient))
+    if not touched or not (model.settings.run.compile or prefers_gathered(touched[0][1])):
         return
-    experts = [e for e, bias in zip(experts, biases, strict=True) if bias.grad is not None]
-    used = torch.stack([gradient.any() for gradient in gradients]).tolist()
-    for expert, any_image in zip(experts, used, strict=True):
+    used = torch.stack([gradient.any() for _, gradient in touched]).tolist()
+    for (expert, _), any_image in zip(touched, used, strict=True):
         if not any_image:
-            for parameter in expert.parameters():
-                parameter.grad = None
+            expert.zero_grad()
 
 
 def step_loss(
