@@ -17,19 +17,17 @@ from fusionlib.experiments.ablations import FIGURE_7, FIGURE_8, FULL, TABLE_2
 from fusionlib.figures import ablations as figures_ablations
 from fusionlib.networks import MoEFusion
 from fusionlib.networks.inspection import count_parameters_and_flops
-from fusionlib.training import Settings, train
+from fusionlib.training import TrainingConfig, train
+from fusionlib.training.config import dotted
 from fusionlib.training.model import load
 
-TINY = Settings(
-    scenes=(4, 1),
-    size=(32, 48),
-    model={"width": 2, "gate_grid": [[2, 3], [2, 3]]},
-    attention="frozen",
-    detector={"size": "small"},
-    batch=2,
-    epochs=1,
-    detector_epochs=1,
-    lr=1e-3,
+TINY = TrainingConfig.from_dict(
+    {
+        "data": {"scenes": [4, 1], "size": [32, 48]},
+        "network": {"width": 2, "gate_grid": [[2, 3], [2, 3]]},
+        "detectors": {"size": "small", "attention": "frozen"},
+        "optimization": {"batch": 2, "epochs": 1, "detector_epochs": 1, "lr": 1e-3},
+    }
 )
 VARIANTS = {**TABLE_2, **ablations.EQUAL_OPERATIONS}
 
@@ -46,7 +44,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def common(checkpoint):
-    return ablations.share(checkpoint, device="cpu")
+    return ablations.prepare_shared(checkpoint, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -89,24 +87,19 @@ def test_names_are_those_in_print():
 @pytest.mark.parametrize("name", [*VARIANTS, *FIGURE_7, *FIGURE_8])
 def test_a_variant_changes_what_it_names(name):
     change = {**VARIANTS, **FIGURE_7, **FIGURE_8}[name]
-    base = ablations.changed(TINY, {}, 3)
-    made = ablations.changed(TINY, change, 3)
-    differing = {key for key in base.dict() if base.dict()[key] != made.dict()[key]}
-    assert made.seed == 3 and differing <= set(change)
-    assert made.model["width"] == 2 and made.model.items() >= change.get("model", {}).items()
+    base = dict(dotted(ablations.variant_settings(TINY, {}, 3).to_dict()))
+    varied = ablations.variant_settings(TINY, change, 3)
+    made = dict(dotted(varied.to_dict()))
+    assert {key for key in base if base[key] != made[key]} <= set(change)
+    assert {key: made[key] for key in change} == change
+    assert varied.run.seed == varied.network.seed == 3 and varied.network.width == 2
 
 
 def test_full_e4k2_and_alpha_10_are_one():
-    settings = replace(TINY, alpha=10.0)
-    assert (
-        len(
-            {
-                repr(ablations.changed(settings, change, 0))
-                for change in (TABLE_2[FULL], FIGURE_7["E4K2"], FIGURE_8["alpha 10"])
-            }
-        )
-        == 1
-    )
+    """The settings themselves are the key: equal ones are one training."""
+    named = (TABLE_2[FULL], FIGURE_7["E4K2"], FIGURE_8["alpha 10"])
+    assert len({ablations.variant_settings(TINY, change, 0) for change in named}) == 1
+    assert ablations.variant_settings(TINY, {}, 0) != ablations.variant_settings(TINY, {}, 1)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +127,7 @@ def test_wide_decoder_starts_as_the_average():
 
 
 def test_cost_of_the_papers_network():
-    table = ablations.cost(Settings(), VARIANTS, (480, 640))
+    table = ablations.cost(TrainingConfig(), VARIANTS, (480, 640))
     whole = count_parameters_and_flops(MoEFusion())
     assert table.loc[FULL, ["parameters", "of gates"]].sum() == sum(
         parameters for parameters, _ in whole.values()
@@ -154,10 +147,7 @@ def test_detectors_are_shared_and_stay(checkpoint, common, trained):
     before = load(checkpoint, "cpu").detectors.state_dict()
     for (name, seed), folder in trained.items():
         model = load(folder, "cpu")
-        assert (
-            model.settings.model.items() >= VARIANTS[name].get("model", {}).items()
-            and model.settings.seed == seed
-        )
+        assert model.settings == ablations.variant_settings(common.settings, VARIANTS[name], seed)
         assert all(
             torch.equal(before[key], value) for key, value in model.detectors.state_dict().items()
         )
@@ -166,7 +156,7 @@ def test_detectors_are_shared_and_stay(checkpoint, common, trained):
 
 def test_shared_maps_give_the_same_training(common, trained, tmp_path):
     alone = train(
-        ablations.changed(common.settings, TABLE_2[FULL], 1),
+        ablations.variant_settings(common.settings, TABLE_2[FULL], 1),
         tmp_path,
         held_out=[],
         device="cpu",
@@ -191,6 +181,24 @@ def test_finished_ones_are_kept_and_others_go_on(common, trained, tmp_path):
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
+def test_trainings_at_a_time_are_those_one_after_the_other(common, tmp_path):
+    # as processes are sent them
+    packed = [replace(pair, visible=np.ascontiguousarray(pair.visible)) for pair in common.pairs]
+    shared = common._replace(pairs=packed)
+    variants = {FULL: {}, "wild": {"optimization.lr": 1e30}, "w/o MoLE": VARIANTS["w/o MoLE"]}
+    trained, problems = {}, {}
+    for n in (1, 2):
+        options = {"device": "cpu", "processes": n, "progress": False}
+        trained[n], problems[n] = ablations.train_all(
+            shared, variants, [1], tmp_path / str(n), **options
+        )
+    assert list(trained[1]) == list(trained[2]) == [(FULL, 1), ("w/o MoLE", 1)]
+    assert len(problems[2]) == 1 and problems[2][0].startswith("wild, seed 1: ")
+    for key, folder in trained[1].items():
+        one, two = (load(each, "cpu").state_dict() for each in (folder, trained[2][key]))
+        assert all(torch.equal(one[name], two[name]) for name in one)
+
+
 def test_same_settings_are_trained_once(common, tmp_path):
     names = {"full": {}, "E4K2": FIGURE_7["E4K2"], "alpha 10": FIGURE_8["alpha 10"]}
     found, _ = ablations.train_all(common, names, [0], tmp_path, device="cpu", progress=False)
@@ -198,7 +206,7 @@ def test_same_settings_are_trained_once(common, tmp_path):
 
 
 def test_a_training_that_fails_is_named_and_the_others_go_on(common, tmp_path):
-    wild = {"wild": {"lr": 1e30}, FULL: {}}
+    wild = {"wild": {"optimization.lr": 1e30}, FULL: {}}
     found, problems = ablations.train_all(common, wild, [0], tmp_path, device="cpu", progress=False)
     assert list(found) == [(FULL, 0)]
     assert (
@@ -209,15 +217,24 @@ def test_a_training_that_fails_is_named_and_the_others_go_on(common, tmp_path):
 
 
 def test_checkpoint_folder_or_node_folder(checkpoint, common):
-    assert ablations.share(checkpoint.parent, device="cpu").checksum == common.checksum
-    assert ablations.share(checkpoint, epochs=7, device="cpu").settings.epochs == 7
+    assert ablations.prepare_shared(checkpoint.parent, device="cpu").checksum == common.checksum
+    assert (
+        ablations.prepare_shared(checkpoint, epochs=7, device="cpu").settings.optimization.epochs
+        == 7
+    )
     with pytest.raises(FileNotFoundError, match="model.safetensors"):
-        ablations.share(checkpoint.parent.parent, device="cpu")
+        ablations.prepare_shared(checkpoint.parent.parent, device="cpu")
 
 
 def test_without_detectors(tmp_path):
-    train(replace(TINY, attention="uniform", detector_epochs=0), tmp_path / "a", progress=False)
-    common = ablations.share(tmp_path / "a", device="cpu")
+    train(
+        TrainingConfig.from_dict(
+            {"detectors.attention": "uniform", "optimization.detector_epochs": 0}, TINY
+        ),
+        tmp_path / "a",
+        progress=False,
+    )
+    common = ablations.prepare_shared(tmp_path / "a", device="cpu")
     found, problems = ablations.train_all(
         common, {FULL: {}}, [0], tmp_path / "b", device="cpu", progress=False
     )
@@ -287,11 +304,11 @@ def test_differences():
         table.loc["a", ["difference", "p_holm"]].tolist() == [0, 1]
         and (table["images"] == 12).all()
     )
-    with pytest.raises(ValueError, match="reference: expected one of a, b, got 'c'"):
+    with pytest.raises(ValueError, match="baseline: expected one of a, b, got 'c'"):
         ablations.differences(made_up({"a": (0, 0), "b": (0, 0)}), "c")
 
 
-def test_differences_change_sign_with_the_reference():
+def test_differences_change_sign_with_the_baseline():
     frame = made_up({"a": (0, 0), "b": (1, 2)})
     one = ablations.differences(frame, "a").set_index("variant").loc["b"]
     two = ablations.differences(frame, "b").set_index("variant").loc["a"]

@@ -511,23 +511,21 @@ def test_a_training_opens_a_set_as_it_was_published(small, tmp_path, name, copy)
     """Its layout, splits and classes come from the catalogue; detectors and fusion network train on
     it.
     """
-    from fusionlib.training import Settings, train
-    from fusionlib.training.settings import catalogued, open_pairs
+    from fusionlib.training import TrainingConfig, train
+    from fusionlib.training.config import catalogued, open_pairs
 
     small(name, 3, **({"drawn": {"train": 2, "test": 1}} if name == "M3FD" else {}))
-    settings = Settings(
-        data=str(copy(tmp_path / "set")),
-        split="train",
-        held_out="test",
-        size=(32, 48),
-        batch=2,
-        epochs=1,
-        detector={"size": "small"},
-        model={"width": 2, "gate_grid": [[2, 3], [2, 3]]},
-        **catalogued(name.lower()),
+    settings = TrainingConfig.from_dict(
+        {
+            "data": {"folder": str(copy(tmp_path / "set")), "held_out": "test", "size": [32, 48]},
+            "network": {"width": 2, "gate_grid": [[2, 3], [2, 3]]},
+            "detectors.size": "small",
+            "optimization": {"batch": 2, "epochs": 1},
+            **catalogued(name.lower()),
+        }
     )
     assert (
-        settings.classes
+        settings.data.classes
         == {
             "M3FD": ("person", "car", "bus", "lamp", "motorcycle", "truck"),
             "FLIR-aligned": ("person", "bicycle", "car"),
@@ -537,7 +535,7 @@ def test_a_training_opens_a_set_as_it_was_published(small, tmp_path, name, copy)
     assert len(pairs) == 2 and len(held_out) == 1 and not set(pairs.names) & set(held_out.names)
     model = train(settings, tmp_path / "model", progress=False)
     assert (
-        model.record["settings"]["dataset"] == name
+        model.record["settings"]["data"]["dataset"] == name
         and (tmp_path / "model" / "model.safetensors").exists()
     )
     assert catalogued("scenes") == {}

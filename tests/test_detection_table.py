@@ -17,9 +17,11 @@ from fusionlib.experiments import comparison, detection_table, fused_folders
 from fusionlib.experiments.detection_table import PRESETS, TrainedOn, recipe
 from fusionlib.figures import detection as figures_detection
 from fusionlib.training import train
-from fusionlib.training.settings import Settings, open_pairs
+from fusionlib.training.config import TrainingConfig, open_pairs
 
-TINY = recipe("small", 1, scenes=(4, 3), size=(48, 64), batch=2, lr=1e-3)
+TINY = recipe(
+    "small", 1, data={"scenes": (4, 3), "size": (48, 64)}, optimization={"batch": 2, "lr": 1e-3}
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,11 +44,11 @@ def pairs():
 
 
 def test_paper_preset_is_the_recipe_of_the_auxiliary_detectors():
-    paper, auxiliary = PRESETS["paper"], Settings()
-    assert paper.detector == {"size": "resnet50", "shared": True} and paper.epochs == 0
-    assert paper.detector_epochs == auxiliary.epochs
-    for name in ("lr", "batch", "size", "lr_steps", "weight_decay", "detector_lr"):
-        assert getattr(paper, name) == getattr(auxiliary, name)
+    paper, auxiliary = PRESETS["paper"], TrainingConfig()
+    assert (paper.detectors.size, paper.detectors.shared) == ("resnet50", True)
+    epochs = {"epochs": 0, "detector_epochs": auxiliary.optimization.epochs}
+    assert paper.optimization == replace(auxiliary.optimization, **epochs)
+    assert paper.data == auxiliary.data
 
 
 def test_union_is_the_pairs_themselves_and_a_source_is_seen_twice(pairs):
@@ -96,7 +98,7 @@ def test_a_training_does_not_go_on_with_other_images(pairs, tmp_path):
     )
     assert trained.detectors.infrared is trained.detectors.visible
     assert (
-        detection_table.said(trained, "infrared")
+        detection_table.describe_detector(trained, "infrared")
         == "detector small, from scratch, 1 epochs on infrared of 3 pairs"
     )
     loaded = detection_table.load(tmp_path, "cpu")
@@ -109,7 +111,7 @@ def test_a_training_does_not_go_on_with_other_images(pairs, tmp_path):
 
 
 def test_two_detectors_are_refused(pairs, tmp_path):
-    settings = replace(TINY, detector={"size": "small"})
+    settings = TrainingConfig.from_dict({"detectors.shared": False}, TINY)
     train(settings, tmp_path, pairs, pairs, device="cpu", progress=False)
     with pytest.raises(
         ValueError, match="expected the training of one detector for both modalities"
@@ -127,11 +129,13 @@ def test_a_shared_detector_is_saved_once():
 
 def test_small_detector_of_the_suite_finds_persons_and_cars():
     model = detection_table.load("", "cpu")
-    unseen = open_pairs(replace(PRESETS["small"], scenes=(1, 12)), held_out=True)
-    truth, found = detection_table.look(model.detectors, unseen, {}, progress=False)
+    unseen = open_pairs(
+        TrainingConfig.from_dict({"scenes": (1, 12)}, PRESETS["small"]), held_out=True
+    )
+    truth, found = detection_table.detect_in_all(model.detectors, unseen, {}, progress=False)
     scores = detection_table.scores(found, truth, CLASSES, draws=20)
     area = scores[scores["convention"] == "moe-fusion"].set_index(["method", "metric"])["value"]
-    chance = detection_table.chance(found, truth, CLASSES)
+    chance = detection_table.shuffled_baseline(found, truth, CLASSES)
     for row, least in (("Infrared", 60), ("Visible", 25)):
         for metric in ("AP person", "AP car"):
             assert area[row, metric] > max(least, 3 * chance.loc[row, metric])
@@ -189,7 +193,7 @@ def test_against_is_paired():
         Boxes(one.corners + 12.0, one.labels, one.scores) if i % 2 else one
         for i, one in enumerate(found)
     ]
-    rows = detection_table.against(
+    rows = detection_table.compare_to_baseline(
         {"Infrared": found, "same": found, "worse": worse}, truth, ("person", "car"), draws=200
     )
     assert list(rows.index) == ["same", "worse"]
@@ -198,7 +202,7 @@ def test_against_is_paired():
         rows.loc["same", "verdict"] == "no difference shown"
         and rows.loc["worse", "verdict"] == "lower"
     )
-    back = detection_table.against(
+    back = detection_table.compare_to_baseline(
         {"Infrared": found, "worse": worse}, truth, ("person", "car"), "worse", draws=200
     )
     assert back.loc["Infrared", "verdict"] == "higher"
@@ -209,7 +213,7 @@ def test_chance_is_far_below():
     truth, found = some(2, 30)
     area = detection_table.scores({"LP": found}, truth, ("person", "car"), draws=2)
     first = area[area["convention"] == "moe-fusion"].set_index("metric")["value"]
-    chance = detection_table.chance({"LP": found}, truth, ("person", "car")).loc["LP"]
+    chance = detection_table.shuffled_baseline({"LP": found}, truth, ("person", "car")).loc["LP"]
     assert list(chance.index) == list(first.index) and (chance < first / 2).all()
 
 
@@ -250,9 +254,13 @@ def test_another_size_is_brought_to_that_of_the_pair(pairs, tmp_path):
 
 def test_boxes_are_those_of_the_image_as_it_came():
     model = detection_table.load("", "cpu")
-    one = open_pairs(replace(PRESETS["small"], scenes=(1, 3)), held_out=True)[2]
-    found = detection_table.confident(model, one.infrared, 0.5)
-    large = detection_table.confident(model, np.kron(one.infrared, np.ones((2, 3), np.uint8)), 0.5)
+    one = open_pairs(TrainingConfig.from_dict({"scenes": (1, 3)}, PRESETS["small"]), held_out=True)[
+        2
+    ]
+    found = detection_table.detections_above(model, one.infrared, 0.5)
+    large = detection_table.detections_above(
+        model, np.kron(one.infrared, np.ones((2, 3), np.uint8)), 0.5
+    )
     assert (
         len(found.labels)
         and (found.scores >= 0.5).all()
@@ -270,7 +278,7 @@ def test_objects_of_other_classes_are_left_aside(pairs):
 def test_a_folder_with_annotations(tmp_path):
     """As real data comes: COCO boxes, splits, images larger than the training's."""
     data = write_scenes(tmp_path / "data", range(6), (64, 80), evaluation=0.5)
-    settings = replace(TINY, data=str(data), size=(32, 40))
+    settings = TrainingConfig.from_dict({"data": {"folder": str(data), "size": [32, 40]}}, TINY)
     unseen = open_pairs(settings, held_out=True)
     model = train(
         settings,
@@ -283,7 +291,7 @@ def test_a_folder_with_annotations(tmp_path):
     folders, _ = fused_folders.gather(
         ["average"], unseen, [], tmp_path, device="cpu", progress=False
     )
-    truth, found = detection_table.look(model.detectors, unseen, folders, progress=False)
+    truth, found = detection_table.detect_in_all(model.detectors, unseen, folders, progress=False)
     assert (
         list(found) == ["Visible", "Infrared", "average"]
         and len(truth) == len(found["average"]) == 3

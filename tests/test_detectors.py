@@ -24,7 +24,7 @@ from fusionlib.detectors import (
     load_imagenet,
     to_frame,
 )
-from fusionlib.detectors.faster_rcnn import STRIDE, Attention, Detector
+from fusionlib.detectors.faster_rcnn import STRIDE, Attention, AttentionFasterRCNN
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def brightness_detector():
     """A detector whose attention is high where the image is bright: every kernel averages, level 0
     alone is read.
     """
-    detector = Detector(1, "small").eval()
+    detector = AttentionFasterRCNN(1, "small").eval()
     with torch.no_grad():
         for name, module in detector.backbone.named_modules():
             if isinstance(module, nn.Conv2d):

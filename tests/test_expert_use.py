@@ -1,7 +1,5 @@
 """What is said of trained models: measured right on cases whose answer is known, and drawn."""
 
-from dataclasses import replace
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -14,14 +12,15 @@ from fusionlib.datasets.scenes import CONDITIONS, scene, write_scenes
 from fusionlib.experiments import expert_use, held_out
 from fusionlib.figures import experts as figures_experts
 from fusionlib.networks import save_checkpoint
+from fusionlib.training.config import SMOKE, TrainingConfig, open_pairs
 from fusionlib.training.model import Model, load
-from fusionlib.training.settings import SMOKE, Settings, open_pairs
 
-TINY = Settings(
-    scenes=(2, 6),
-    size=(40, 56),
-    model={"width": 4, "gate_grid": [[3, 4], [3, 4]]},
-    detector={"size": "small"},
+TINY = TrainingConfig.from_dict(
+    {
+        "data": {"scenes": [2, 6], "size": [40, 56]},
+        "network": {"width": 4, "gate_grid": [[3, 4], [3, 4]]},
+        "detectors.size": "small",
+    }
 )
 
 
@@ -102,10 +101,13 @@ def test_unseen_pairs(tmp_path):
     found = held_out.pairs(SMOKE, limit=3, size=(32, 48))
     assert [pair.infrared.shape for pair in found] == [(32, 48)] * 3
     assert not {pair.name for pair in found} & {
-        pair.name for pair in open_pairs(replace(SMOKE, scenes=(3, 1), size=(32, 48)))
+        pair.name
+        for pair in open_pairs(
+            TrainingConfig.from_dict({"scenes": (3, 1), "size": (32, 48)}, SMOKE)
+        )
     }
     write_scenes(tmp_path, range(4), (32, 48), evaluation=0.5)
-    trained = replace(SMOKE, data=str(tmp_path))
+    trained = TrainingConfig.from_dict({"data.folder": str(tmp_path)}, SMOKE)
     assert [pair.name for pair in held_out.pairs(trained)] == ["00002_night", "00003_smoke"]
     assert len(held_out.pairs(trained, str(tmp_path))) == 2, "its own folder: the part held out"
     assert (
@@ -131,7 +133,7 @@ def test_model_below_a_folder(model, pairs, tmp_path):
     save_checkpoint(
         tmp_path / "model" / "model.safetensors",
         saved,
-        {"settings": TINY.dict(), "attention": "joint"},
+        {"settings": TINY.to_dict(), "attention": "joint"},
     )
     one, two = load(tmp_path, "cpu"), load(tmp_path / "model", "cpu")
     assert np.array_equal(
@@ -285,7 +287,7 @@ def test_conditions(tmp_path, pairs):
 
 
 def test_models_without_local_mixtures_are_refused(pairs):
-    plain = Model(replace(TINY, model=TINY.model | {"local": "none"}), "uniform").eval()
+    plain = Model(TrainingConfig.from_dict({"network.local": "none"}, TINY), "uniform").eval()
     with pytest.raises(ValueError, match="expected local mixtures of experts, got local='none'"):
         expert_use.examine(plain, pairs[:1])
 

@@ -2,8 +2,6 @@
 no GPU.
 """
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,8 +14,8 @@ from fusionlib.methods.learned import MOE_FUSION
 from fusionlib.networks import COMPARED
 from fusionlib.runs import root
 from fusionlib.training import train
+from fusionlib.training.config import SMOKE, TrainingConfig
 from fusionlib.training.model import load
-from fusionlib.training.settings import SMOKE
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 VARIANTS = [
@@ -58,7 +56,7 @@ def test_attention_agrees():
 @pytest.mark.parametrize("attention", ["joint", "frozen", "uniform"])
 def test_training_starts_alike(attention, tmp_path):
     few = {"scenes": (8, 2), "epochs": 2, "detector_epochs": 2, "attention": attention}
-    settings = replace(SMOKE, **few)
+    settings = TrainingConfig.from_dict(few, SMOKE)
     logs = {}
     for device in ("cpu", "cuda"):
         train(settings, tmp_path / device, device=device, progress=False)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,37 +21,43 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from fusionlib import images
+from fusionlib import detectors, images
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.datasets.scenes import CLASSES, scene, write_scenes
+from fusionlib.detectors import Boxes
 from fusionlib.experiments import held_out
 from fusionlib.methods.learned import ARTEFACT
-from fusionlib.networks import mixture
+from fusionlib.networks import MoEFusion, mixture
 from fusionlib.training import (
     OFFICIAL,
     SMOKE,
-    Settings,
+    TrainingConfig,
     attention_maps,
     load,
     loop,
     open_pairs,
+    optimization,
     samples,
     train,
 )
 from fusionlib.training import __main__ as command_line
 
-TINY = Settings(
-    scenes=(6, 2),
-    size=(32, 48),
-    model={"width": 2, "gate_grid": [[2, 3], [2, 3]]},
-    detector={"size": "small"},
-    batch=2,
-    epochs=2,
-    detector_epochs=1,
-    lr=1e-3,
-    save_every=2,
+TINY = TrainingConfig.from_dict(
+    {
+        "data": {"scenes": [6, 2], "size": [32, 48]},
+        "network": {"width": 2, "gate_grid": [[2, 3], [2, 3]]},
+        "detectors": {"size": "small"},
+        "optimization": {"batch": 2, "epochs": 2, "detector_epochs": 1, "lr": 1e-3},
+        "run": {"save_every": 2},
+    }
 )
 REPOSITORY = Path(__file__).parents[1]
+TIMES = ["seconds", "data_seconds", "step_seconds", "images_per_second"]
+
+
+def vary(base, **changes):
+    """Return a configuration with some settings changed, by their short names."""
+    return TrainingConfig.from_dict(changes, base)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -59,6 +66,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def pairs():
     return open_pairs(TINY)
+
+
+@pytest.fixture(scope="module")
+def packed(pairs):
+    """The pairs as files are read, and as processes are sent them: the luma of an image in another
+    order of memory may be rounded to the next gray level.
+    """
+    return [replace(pair, visible=np.ascontiguousarray(pair.visible)) for pair in pairs]
 
 
 @pytest.fixture(scope="module")
@@ -80,74 +95,161 @@ def same(one, two):
 
 def test_defaults_are_the_papers_recipe():
     """Section 4.1: Adam, 1e-4, 24 epochs, batch 4, alpha 10; the official extras are a preset."""
-    s = Settings()
-    assert (s.lr, s.epochs, s.batch, s.alpha, s.repeat, s.weight_decay, s.clip, s.lr_steps) == (
-        1e-4,
-        24,
-        4,
-        10,
-        1,
-        0,
-        None,
-        (),
-    )
-    assert (s.attention, s.detector_epochs, s.precision, s.decay, s.warm_up, s.model) == (
-        "joint",
-        0,
-        "float32",
-        "steps",
-        0,
-        {},
-    )
-    assert (OFFICIAL.weight_decay, OFFICIAL.lr_steps, OFFICIAL.clip, OFFICIAL.repeat) == (
-        1e-4,
-        (16, 22),
-        35,
-        3,
-    )
+    paper, official = TrainingConfig().optimization, OFFICIAL.optimization
+    assert (paper.lr, paper.epochs, paper.batch, paper.alpha, paper.repeat) == (1e-4, 24, 4, 10, 1)
+    assert (paper.weight_decay, paper.clip, paper.lr_steps, paper.decay) == (0, None, (), "steps")
+    assert (paper.detector_epochs, paper.warm_up) == (0, 0)
+    assert TrainingConfig().detectors.attention == "joint"
+    assert TrainingConfig().run.precision == "float32"
+    assert TrainingConfig().network == MoEFusion().config
+    assert (official.weight_decay, official.lr_steps) == (1e-4, (16, 22))
+    assert (official.clip, official.repeat) == (35, 3)
 
 
-@pytest.mark.parametrize("s", [Settings(), OFFICIAL, SMOKE, TINY])
-def test_settings_survive_json(s):
-    assert Settings.of(json.loads(json.dumps(s.dict()))).dict() == s.dict()
+@pytest.mark.parametrize("settings", [TrainingConfig(), OFFICIAL, SMOKE, TINY])
+def test_settings_survive_json_and_are_keys(settings):
+    again = TrainingConfig.from_dict(json.loads(json.dumps(settings.to_dict())))
+    assert again == settings and len({again, settings}) == 1
+
+
+def test_nested_dotted_and_former_names_say_the_same():
+    nested = {
+        "network": {"width": 8},
+        "data": {"crop": [40, 40], "folder": "d"},
+        "run": {"seed": 3},
+    }
+    dotted = {"network.width": 8, "data.crop": (40, 40), "data.folder": "d", "run.seed": 3}
+    former = {"model": {"width": 8}, "crop": [40, 40], "data": "d", "seed": 3, "imagenet": ""}
+    made = [TrainingConfig.from_dict(values) for values in (nested, dotted, former)]
+    assert made[0] == made[1] == made[2]
+    assert made[0].network.seed == 3 and made[0].detectors.imagenet is None
+    kept = TrainingConfig.from_dict({"network.k": 1}, made[0])
+    assert (kept.network.width, kept.network.k, kept.data) == (8, 1, made[0].data)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"learning_rate": 1}, "settings: expected keys out of data, .*, got 'learning_rate'"),
-        ({"batch": 0}, "batch: expected a whole number of at least 1, got 0"),
-        ({"epochs": 2.5}, "epochs: expected a whole number of at least 0, got 2.5"),
-        ({"lr": float("nan")}, "lr: expected a number of at least 0.0, got nan"),
-        ({"alpha": "10"}, "alpha: expected a number"),
+        ({"learning_rat": 1}, "got 'learning_rat'; nearest: '"),
+        ({"lr_step": [1]}, "got 'lr_step'; nearest: 'optimization.lr_steps'"),
+        ({"network": {"expert": 4}}, "got 'network.expert'; nearest: 'network.experts'"),
+        ({"model": {"expert": 4}}, "got 'network.expert'; nearest: 'network.experts'"),
+        ({"network.seed": 1}, "got 'network.seed'; nearest: 'run.seed'"),
+        ({"batch": 0}, "optimization.batch: expected a whole number of at least 1, got 0"),
+        ({"epochs": 2.5}, "optimization.epochs: expected a whole number of at least 0, got 2.5"),
+        ({"epochs": True}, "optimization.epochs: expected a whole number of at least 0, got True"),
+        ({"lr": float("nan")}, "optimization.lr: expected a number of at least 0, got nan"),
+        ({"alpha": "10"}, "optimization.alpha: expected a number of at least 0, got '10'"),
+        ({"clip": -1}, "optimization.clip: expected a number above 0 or None, got -1"),
+        ({"clip": 0.0}, "optimization.clip: expected a number above 0 or None, got 0.0"),
+        ({"gate_lr": "fast"}, "optimization.gate_lr: expected a number .* or None, got 'fast'"),
+        (
+            {"data.size": "big"},
+            "data.size: expected height and width of at least 2 pixels or None, got 'big'",
+        ),
+        (
+            {"crop": (0, 0)},
+            r"data.crop: expected height and width of at least 2 .* or None, got \(0, 0\)",
+        ),
+        ({"scenes": (4,)}, r"data.scenes: expected two whole numbers of at least 0, got \(4,\)"),
+        ({"flip": "no"}, "data.flip: expected true or false, got 'no'"),
+        (
+            {"classes": "person"},
+            "data.classes: expected different names, at least one, got 'person'",
+        ),
+        ({"classes": []}, r"data.classes: expected different names, at least one, got \(\)"),
+        ({"data.folder": ""}, "data.folder: expected a text that is not empty or None, got ''"),
+        (
+            {"detectors.size": "big"},
+            "detectors.size: expected one of 'resnet50', 'small', got 'big'",
+        ),
+        ({"detectors.kind": "yolo"}, "detectors.kind: expected one of 'faster-rcnn', got 'yolo'"),
+        ({"network.noise": "no"}, "network.noise: expected true or false, got 'no'"),
+        ({"network.k": 9}, "k: expected 1 to 4 selected experts"),
+        ({"network": 4}, "got 'network'; nearest: "),
         (
             {"precision": "half"},
-            "precision: expected one of 'float32', 'bfloat16', 'float16', got 'half'",
+            "run.precision: expected one of 'float32', 'bfloat16', 'float16', got 'half'",
         ),
-        ({"attention": "frozen"}, "attention: 'frozen' expects trained detectors"),
+        ({"attention": "frozen"}, "detectors.attention: 'frozen' expects trained detectors"),
     ],
 )
 def test_bad_settings(values, message):
-    with pytest.raises(ValueError, match=message):
-        Settings.of(values)
+    with pytest.raises(ValueError, match=message) as caught:
+        TrainingConfig.from_dict(values)
+    assert "\n" not in str(caught.value)
+
+
+def test_groups_have_their_types():
+    with pytest.raises(ValueError, match="data: expected a DataConfig, got {'crop': None}"):
+        TrainingConfig(data={"crop": None})
+
+
+# As an earlier version wrote them.
+FORMER = {
+    **{"data": "", "dataset": "", "split": "train", "held_out": "val", "size": [32, 48]},
+    **{"annotations": "annotations.json", "scenes": [6, 2], "crop": None, "flip": False},
+    **{"classes": ["person", "bicycle", "car"], "detector": {"size": "small"}, "imagenet": ""},
+    **{"model": {"width": 2, "gate_grid": [[2, 3], [2, 3]]}, "detectors_from": "", "batch": 2},
+    **{"attention": "joint", "epochs": 2, "detector_epochs": 1, "repeat": 1, "lr": 1e-3},
+    **{"gate_lr": None, "att_lr": None, "detector_lr": None, "attention_lr": None, "warm_up": 0},
+    **{"decay": "steps", "lr_steps": [], "weight_decay": 0.0, "clip": None, "alpha": 10.0},
+    **{"pixel_loss": "", "importance_loss": None, "precision": "float32", "seed": 0},
+}
+
+
+def test_a_former_checkpoint_goes_on(unbroken, pairs, tmp_path):
+    """The flat settings of earlier versions, and their optimiser's groups, in the middle of an
+    epoch; then the same weights.
+    """
+    with pytest.raises(KeyboardInterrupt):
+        stop = Trap(pairs, 16, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        train(TINY, tmp_path, stop, progress=False)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert 0 < state["step"] < 3
+    state["settings"] = FORMER
+    for group in state["optimizer"]["param_groups"]:
+        group["base"] = group.pop("initial_lr")
+    for name in ("data_seconds", "step_seconds"):
+        del state["sums"][name]
+    torch.save(state, tmp_path / "state.pt")
+    assert same(train(TINY, tmp_path, pairs, progress=False), unbroken[1])
+
+
+def test_the_suites_own_checkpoint_opens():
+    settings = load(REPOSITORY / ARTEFACT, "cpu").settings
+    assert vary(settings, workers=None) == SMOKE
 
 
 def test_learning_rates():
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.Adam([{"params": [parameter], "base": 2.0}])
+    def course(recipe, name, epochs):
+        phase = {p.name: p for p in optimization.phases(recipe, "joint")}[name]
+        optimizer = torch.optim.Adam([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 2.0}])
+        rates = optimization.schedule_rates(optimizer, recipe, phase, 0, 10)
+        values = []
+        for _ in range(10 * epochs):
+            values.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            rates.step()
+        again = optimization.schedule_rates(optimizer, recipe, phase, 13, 10)  # a resumed training
+        assert again.get_last_lr() == values[13:14] or epochs == 1
+        return values
 
-    def rate(settings, epoch, step):
-        loop._set_rate(optimizer, settings, epoch, step, 10)
-        return optimizer.param_groups[0]["lr"]
+    steps = vary(OFFICIAL, detector_epochs=2).optimization
+    assert set(course(steps, "detectors", 2)) == {2}
+    assert course(steps, "joint", 24)[::10] == pytest.approx([2] * 16 + [0.2] * 6 + [0.02] * 2)
+    half = optimization.OptimizationConfig(decay="cosine", epochs=4, detector_epochs=1, warm_up=5)
+    rates = course(half, "joint", 4)
+    assert rates[:5] == sorted(rates[:5]) and rates[5:] == sorted(rates[5:], reverse=True)
+    assert rates[0] == pytest.approx(0.4) and rates[-1] < 0.11
+    assert course(half, "detectors", 1)[-1] < 0.15
 
-    steps = replace(OFFICIAL, detector_epochs=2)
-    assert [rate(steps, e, 3) for e in (0, 2, 17, 18, 23, 24, 25)] == pytest.approx(
-        [2, 2, 2, 0.2, 0.2, 0.02, 0.02]
-    )
-    half = Settings(decay="cosine", epochs=4, detector_epochs=1, warm_up=5)
-    course = [rate(half, e, s) for e in range(1, 5) for s in range(10)]
-    assert course[:5] == sorted(course[:5]) and course[5:] == sorted(course[5:], reverse=True)
-    assert course[0] == pytest.approx(0.4) and course[-1] < 0.11 and rate(half, 0, 9) < 0.15
+
+def test_without_detectors_the_rates_start_with_the_fusion_network(pairs, tmp_path):
+    """Epochs of detectors that are not trained take no part of the fusion network's course."""
+    settings = vary(TINY, attention="uniform", detector_epochs=5, lr_steps=[1])
+    train(settings, tmp_path, pairs, progress=False)
+    assert pd.read_csv(tmp_path / "log.csv")["lr"].tolist() == pytest.approx([1e-3, 1e-4])
 
 
 # ---- samples -------------------------------------------------------------------------------------
@@ -162,12 +264,12 @@ def test_learning_rates():
     epoch=st.integers(0, 9),
 )
 def test_every_pair_has_its_turn(count, batch, repeat, seed, epoch):
-    batches = samples.order(count, batch, repeat, seed, epoch)
+    batches = samples.batch_schedule(count, batch, repeat, seed, epoch)
     assert all(len(one) == batch for one in batches) and len(batches) == -(-count * repeat // batch)
     shown = np.bincount([number for one in batches for number, _ in one], minlength=count)
     assert shown.min() >= repeat and shown.sum() - count * repeat < batch
     keys = [key for one in batches for _, key in one]
-    assert len(set(keys)) == len(keys) and batches == samples.order(
+    assert len(set(keys)) == len(keys) and batches == samples.batch_schedule(
         count, batch, repeat, seed, epoch
     )
 
@@ -259,7 +361,7 @@ def test_log_has_a_line_an_epoch(unbroken):
     both = joint["fusion"] + joint["detection_infrared"] + joint["detection_visible"]
     assert joint["loss"].to_numpy() == pytest.approx(both.to_numpy())
     assert model.record["attention"] == "joint" and model.record["backbones"] == "from scratch"
-    assert model.record["settings"] == TINY.dict() and model.record["data"]["pairs"] == 6
+    assert model.record["settings"] == TINY.to_dict() and model.record["data"]["pairs"] == 6
 
 
 def test_nothing_global_is_drawn(unbroken, pairs, tmp_path):
@@ -268,7 +370,7 @@ def test_nothing_global_is_drawn(unbroken, pairs, tmp_path):
     """
     torch.manual_seed(99)
     before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    again = train(replace(TINY, save_every=0, workers=1), tmp_path, pairs, progress=False)
+    again = train(vary(TINY, save_every=0, workers=2), tmp_path, pairs, progress=False)
     assert (
         torch.equal(before, torch.get_rng_state())
         and (numpy_before == np.random.get_state()[1]).all()
@@ -313,7 +415,7 @@ def test_frozen_detectors_stay(unbroken, pairs, tmp_path):
     network.
     """
     folder, joint, _ = unbroken
-    frozen = replace(
+    frozen = vary(
         TINY,
         detectors_from=str(folder),
         attention="frozen",
@@ -362,7 +464,7 @@ def test_frozen_detectors_stay(unbroken, pairs, tmp_path):
 )
 def test_variants_train(change, pairs, tmp_path):
     """Every variant takes its steps, is saved, and comes back."""
-    settings = replace(TINY, detector_epochs=0, epochs=1, ap_every=9, **change)
+    settings = vary(TINY, detector_epochs=0, epochs=1, ap_every=9, **change)
     model = train(settings, tmp_path, pairs[:2], held_out=[], progress=False)
     log = pd.read_csv(tmp_path / "log.csv")
     assert (
@@ -377,7 +479,7 @@ def test_variants_train(change, pairs, tmp_path):
 
 def test_no_boxes_says_what_happens_instead(pairs, tmp_path, capsys):
     bare = [Pair(pair.name, pair.infrared, pair.visible) for pair in pairs[:2]]
-    model = train(replace(TINY, epochs=1), tmp_path / "uniform", bare, progress=False)
+    model = train(vary(TINY, epochs=1), tmp_path / "uniform", bare, progress=False)
     said = capsys.readouterr().out
     assert "no boxes, so no detector is trained, and the attention is 0.5 everywhere" in said
     assert (
@@ -389,17 +491,12 @@ def test_no_boxes_says_what_happens_instead(pairs, tmp_path, capsys):
     assert (maps == 0.5).all()
 
 
-def test_scenes_in_a_folder_train_like_those_in_memory(pairs, tmp_path):
+def test_scenes_in_a_folder_train_like_those_in_memory(packed, tmp_path):
     write_scenes(tmp_path / "data", range(6), (32, 48), evaluation=1 / 3)
-    settings = replace(TINY, data=str(tmp_path / "data"), size=None, epochs=1, detector_epochs=0)
+    settings = vary(TINY, data=str(tmp_path / "data"), size=None, epochs=1, detector_epochs=0)
     train(settings, tmp_path / "a", progress=False)
-    # as files are read
-    packed = [replace(pair, visible=np.ascontiguousarray(pair.visible)) for pair in pairs]
-    train(replace(settings, data=""), tmp_path / "b", packed[:4], packed[4:], progress=False)
-    one, two = (
-        pd.read_csv(tmp_path / name / "log.csv").drop(columns=["seconds", "images_per_second"])
-        for name in "ab"
-    )
+    train(vary(settings, data=""), tmp_path / "b", packed[:4], packed[4:], progress=False)
+    one, two = (pd.read_csv(tmp_path / name / "log.csv").drop(columns=TIMES) for name in "ab")
     pd.testing.assert_frame_equal(one, two)
 
 
@@ -457,9 +554,9 @@ KILLED = """
 import itertools, json, os, random, signal, sys, time
 import torch
 torch.set_num_threads(1)
-from fusionlib.training.settings import Settings, open_pairs
+from fusionlib.training.config import TrainingConfig, open_pairs
 from fusionlib.training import train  # this process computes nothing itself, so its children may
-settings, folder = Settings.of(json.loads(sys.argv[1])), sys.argv[2]
+settings, folder = TrainingConfig.from_dict(json.loads(sys.argv[1])), sys.argv[2]
 pairs, chance, kills = open_pairs(settings), random.Random(0), []
 
 def start(name, die_at_rename=None):
@@ -521,9 +618,9 @@ def test_ten_kills_change_nothing(tmp_path):
     """SIGKILL at random moments, also inside epochs and around the renaming of a checkpoint; then
     the same weights.
     """
-    settings = replace(TINY, epochs=3, save_every=2)
+    settings = vary(TINY, epochs=3, save_every=2)
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, json.dumps(settings.dict()), str(tmp_path)],
+        [sys.executable, "-c", KILLED, json.dumps(settings.to_dict()), str(tmp_path)],
         text=True,
         capture_output=True,
         cwd=REPOSITORY,
@@ -534,14 +631,10 @@ def test_ten_kills_change_nothing(tmp_path):
     kills = json.loads(done.stdout.splitlines()[-1])
     assert len(kills) == 10
     expected = load(tmp_path / "unbroken")
-    log = pd.read_csv(tmp_path / "unbroken" / "log.csv").drop(
-        columns=["seconds", "images_per_second"]
-    )
+    log = pd.read_csv(tmp_path / "unbroken" / "log.csv").drop(columns=TIMES)
     for run in range(kills[-1][0] + 1):
         assert same(load(tmp_path / f"killed{run}"), expected)
-        found = pd.read_csv(tmp_path / f"killed{run}" / "log.csv").drop(
-            columns=["seconds", "images_per_second"]
-        )
+        found = pd.read_csv(tmp_path / f"killed{run}" / "log.csv").drop(columns=TIMES)
         pd.testing.assert_frame_equal(found, log)
 
 
@@ -549,8 +642,8 @@ def test_two_processes_compute_what_one_does(pairs, tmp_path):
     """Two gloo processes with half the batch each: the losses of one process to 1e-5, its loads,
     its box AP.
     """
-    settings = replace(TINY, batch=4, lr=1e-5, detector_lr=1e-5, clip=1.0, save_every=1)
-    config = images.write_text(tmp_path / "settings.json", json.dumps(settings.dict()))
+    settings = vary(TINY, batch=4, lr=1e-5, detector_lr=1e-5, clip=1.0, save_every=1)
+    config = images.write_text(tmp_path / "settings.json", json.dumps(settings.to_dict()))
     done = subprocess.run(
         [
             sys.executable,
@@ -577,10 +670,134 @@ def test_two_processes_compute_what_one_does(pairs, tmp_path):
     assert done.returncode == 0, done.stderr
     train(settings, tmp_path / "one", pairs, progress=False)
     one, two = (
-        pd.read_csv(tmp_path / name / "log.csv").drop(columns=["seconds", "images_per_second"])
-        for name in ("one", "two")
+        pd.read_csv(tmp_path / name / "log.csv").drop(columns=TIMES) for name in ("one", "two")
     )
     pd.testing.assert_frame_equal(one, two, rtol=1e-5, atol=1e-6)
+
+
+def test_processes_started_here_compute_what_one_does(packed, tmp_path):
+    """After 20 steps of joint training: weights and losses of one process to 1e-5."""
+    settings = vary(TINY, batch=4, lr=1e-5, repeat=13, epochs=1, detector_epochs=0)
+    states, logs = [], []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        options = {"processes": processes, "device": "cpu", "progress": False}
+        states.append(train(settings, folder, packed, [], **options).state_dict())
+        optimizer = torch.load(folder / "state.pt", weights_only=True)["optimizer"]
+        assert optimizer["state"][0]["step"] == 20
+        logs.append(pd.read_csv(folder / "log.csv").drop(columns=TIMES))
+    pd.testing.assert_frame_equal(*logs, rtol=1e-5, atol=1e-6)
+    for name, value in states[0].items():
+        assert torch.allclose(value, states[1][name], rtol=1e-5, atol=1e-5), name
+
+
+def test_what_one_process_raises_is_raised(pairs, tmp_path):
+    wrong = replace(pairs[3], labels=["tram"] * len(pairs[3].labels))
+    with pytest.raises(ValueError, match="scene-0003: expected classes out of person"):
+        both = [*pairs[:3], wrong, *pairs[4:]]
+        train(TINY, tmp_path, both, device="cpu", processes=2, progress=False)
+    for processes in (-1, 1.5, True):
+        with pytest.raises(ValueError, match="processes: expected a whole number of at least 0"):
+            train(TINY, tmp_path, pairs, device="cpu", processes=processes, progress=False)
+    with pytest.raises(ValueError, match="batch: expected a multiple of the 4 processes, got 2"):
+        train(TINY, tmp_path, pairs, device="cpu", processes=4, progress=False)
+
+
+# ---- throughput ----------------------------------------------------------------------------------
+
+
+def test_a_slow_loader_is_seen_in_the_log(pairs, tmp_path, monkeypatch):
+    """By a clock that only reading, 10 s a pair, and computing, 1 s a step, advance."""
+    now, step_loss = [0.0], loop.step_loss
+
+    class Slow(list):
+        def __getitem__(self, which):
+            now[0] += 10
+            return super().__getitem__(which)
+
+    def timed(*arguments):
+        now[0] += 1
+        return step_loss(*arguments)
+
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(loop, "step_loss", timed)
+    settings = vary(TINY, attention="uniform", epochs=1, detector_epochs=0)
+    for kind, waiting in ((list, 0), (Slow, 60)):
+        train(settings, tmp_path / kind.__name__, kind(pairs), progress=False)
+        row = pd.read_csv(tmp_path / kind.__name__ / "log.csv").iloc[0]
+        assert (row["data_seconds"], row["step_seconds"]) == (waiting, 3)
+        assert row["seconds"] == waiting + 3
+        assert row["images_per_second"] == pytest.approx(6 / (waiting + 3))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_workers_stay_and_pin_for_a_gpu(device, pairs, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    data = samples.Samples(pairs, CLASSES, False)
+    loader = samples.make_loader(data, [], None, torch.device(device))
+    gpu = device == "cuda"
+    assert (loader.num_workers, loader.pin_memory) == ((2, True) if gpu else (0, False))
+    assert loader.persistent_workers is gpu
+    assert samples.make_loader(data, [], 2, torch.device(device)).persistent_workers
+
+
+# ---- another detector, another compiler ----------------------------------------------------------
+
+
+class Brightness(torch.nn.Module):
+    """A detector of another kind: the smallest that a training asks for."""
+
+    SIZES = ("any",)
+
+    def __init__(self, classes, size, *, shared, pretrained, seed):
+        super().__init__()
+        self.classes, self.shared = tuple(classes), shared
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, infrared, visible, targets, generators=None):
+        maps = self.attention(infrared, visible)
+        return {"infrared": maps[:, 0].mean(), "visible": maps[:, 1].mean()}, maps
+
+    def level0(self, infrared, visible):
+        return torch.nn.functional.avg_pool2d(torch.cat([infrared, visible], 1), 4) * self.scale
+
+    def attention(self, infrared, visible):
+        return torch.cat([infrared, visible], 1) * self.scale
+
+    def boxes(self, image, modality="infrared"):
+        return Boxes(np.array([[1.0, 2.0, 9.0, 9.0]]), [self.classes[0]], np.array([0.5]))
+
+    def load_pretrained(self, path):
+        return {}
+
+
+def test_another_kind_of_detector_trains(pairs, tmp_path, monkeypatch):
+    monkeypatch.setitem(detectors.KINDS, "brightness", Brightness)
+    settings = TrainingConfig.from_dict({"detectors": {"kind": "brightness", "size": "any"}}, TINY)
+    train(settings, tmp_path, pairs, progress=False)
+    log = pd.read_csv(tmp_path / "log.csv")
+    assert log["ap_infrared"].notna().all() and log["detection_visible"].is_monotonic_decreasing
+    fused = load(tmp_path, "cpu").fuse(pairs[0].infrared, pairs[0].visible)
+    assert fused.shape == pairs[0].infrared.shape
+
+
+def test_a_compiled_network_trains_as_the_plain_one(pairs, tmp_path, monkeypatch):
+    """Traced as for a compiler, but run without one; experts that no image chose stay alone."""
+    compiled = torch.nn.Module.compile
+    calls = []
+
+    def traced(module):
+        calls.append(module)
+        compiled(module, backend="eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", traced)
+    plain = vary(TINY, attention="uniform", weight_decay=0.1, epochs=1, detector_epochs=0)
+    plain = TrainingConfig.from_dict({"network.k": 1}, plain)
+    one = train(plain, tmp_path / "plain", pairs, progress=False).state_dict()
+    two = train(vary(plain, compile=True), tmp_path / "traced", pairs, progress=False).state_dict()
+    assert len(calls) == 1 and one.keys() == two.keys()
+    for name, value in one.items():
+        assert torch.allclose(value, two[name], atol=1e-6), name
 
 
 # ---- bad input -----------------------------------------------------------------------------------
@@ -609,13 +826,13 @@ def test_two_processes_compute_what_one_does(pairs, tmp_path):
             lambda p: p.__class__(
                 p.name, p.infrared[:, :40], p.visible[:, :40], np.zeros((0, 4)), []
             ),
-            "size: expected images of one size in a batch, got .* set size or crop",
+            "size: expected images of one size in a batch, got .* set data.size or data.crop",
         ),
     ],
 )
 def test_bad_pairs_are_named(change, message, pairs, tmp_path):
     with pytest.raises(ValueError, match=message) as caught:
-        train(replace(TINY, batch=6), tmp_path, [change(pairs[0]), *pairs[1:]], progress=False)
+        train(vary(TINY, batch=6), tmp_path, [change(pairs[0]), *pairs[1:]], progress=False)
     assert "\n" not in str(caught.value)
 
 
@@ -623,9 +840,9 @@ def test_bad_calls(unbroken, pairs, tmp_path):
     folder = unbroken[0]
     with pytest.raises(
         ValueError,
-        match="state.pt: holds a training with alpha = 10.0, asked for is 20.0; use another folder",
+        match="state.pt: holds a training with optimization.alpha = 10.0, asked for is 20.0; use",
     ):
-        train(replace(TINY, alpha=20.0), folder, pairs, progress=False)
+        train(vary(TINY, alpha=20.0), folder, pairs, progress=False)
     with pytest.raises(
         ValueError, match="state.pt: holds a training with pairs = 6, asked for is 5"
     ):
@@ -635,7 +852,7 @@ def test_bad_calls(unbroken, pairs, tmp_path):
     with pytest.raises(
         ValueError, match="crop: expected at most 32x48, the size of scene-000., got 40x40"
     ):
-        train(replace(TINY, crop=(40, 40), detector_epochs=0), tmp_path, pairs, progress=False)
+        train(vary(TINY, crop=(40, 40), detector_epochs=0), tmp_path, pairs, progress=False)
     with pytest.raises(
         ValueError, match="scene-0001: expected an annotation, as the first pair has"
     ):
@@ -646,18 +863,18 @@ def test_bad_calls(unbroken, pairs, tmp_path):
             progress=False,
         )
     with pytest.raises(ValueError, match="'float16' expects a GPU"):
-        train(replace(TINY, precision="float16"), tmp_path, pairs, device="cpu", progress=False)
+        train(vary(TINY, precision="float16"), tmp_path, pairs, device="cpu", progress=False)
     with pytest.raises(FileNotFoundError, match="boxes.json: expected a COCO annotation file"):
         write_scenes(tmp_path / "data", range(2), (32, 48))
         train(
-            replace(TINY, data=str(tmp_path / "data"), annotations="boxes.json"),
+            vary(TINY, data=str(tmp_path / "data"), annotations="boxes.json"),
             tmp_path,
             progress=False,
         )
     with pytest.raises(
         FloatingPointError, match="step .: the loss is not finite; the last checkpoint stays"
     ):
-        train(replace(TINY, lr=1e30), tmp_path / "nan", pairs, progress=False)
+        train(vary(TINY, lr=1e30), tmp_path / "nan", pairs, progress=False)
     # refusals left it as it was
     assert same(train(TINY, folder, pairs, progress=False), unbroken[1])
 
@@ -710,7 +927,7 @@ def test_one_training_a_folder(pairs, tmp_path):
         (None, "config: expected a JSON file of settings, found none"),
         ("{", "is not a JSON object of settings"),
         ("[1]", "settings: expected a JSON object, got list"),
-        ('{"bach": 2}', "expected keys out of"),
+        ('{"bach": 2}', "expected known names, got 'bach'; nearest: 'optimization.batch'"),
     ],
 )
 def test_command_line_refuses_in_a_sentence(content, message, tmp_path):
@@ -782,12 +999,12 @@ def test_attention_of_the_suites_own_model_lies_on_objects():
 
 def test_scenes_held_out_are_new():
     used, kept = (
-        {pair.name for pair in open_pairs(replace(SMOKE, scenes=(3, 3), size=(32, 32)), held_out)}
+        {pair.name for pair in open_pairs(vary(SMOKE, scenes=(3, 3), size=(32, 32)), held_out)}
         for held_out in (False, True)
     )
     assert len(used) == len(kept) == 3 and not used & kept
     assert np.array_equal(
-        open_pairs(replace(SMOKE, scenes=(1, 0), size=(40, 48)))[0].infrared,
+        open_pairs(vary(SMOKE, scenes=(1, 0), size=(40, 48)))[0].infrared,
         scene(0, (40, 48)).infrared,
     )
 
@@ -796,13 +1013,8 @@ def test_gathered_kernels_train_as_the_loop_does(pairs, tmp_path, monkeypatch):
     """Experts that no image chose keep no gradient, so that weight decay and momentum leave them
     alone, as on a processor.
     """
-    settings = replace(
-        TINY,
-        attention="uniform",
-        weight_decay=0.1,
-        epochs=1,
-        detector_epochs=0,
-        model=TINY.model | {"k": 1},
+    settings = vary(
+        TINY, attention="uniform", weight_decay=0.1, epochs=1, detector_epochs=0, model={"k": 1}
     )
     trained = {}
     for way in ("loop", "gathered"):

@@ -1,4 +1,4 @@
-"""Detectors: the auxiliary Faster R-CNN of either modality, and what detections are worth."""
+"""Detectors of both modalities with attention maps, and detection metrics."""
 
 from .evaluation import (
     Boxes,
@@ -10,9 +10,15 @@ from .evaluation import (
     resampled,
 )
 from .faster_rcnn import Detectors, download_imagenet, imagenet_path, load_imagenet, to_frame
+from .protocol import Detector
+
+# By the name in a configuration.
+KINDS: dict[str, type[Detectors]] = {"faster-rcnn": Detectors}
 
 __all__ = [
+    "KINDS",
     "Boxes",
+    "Detector",
     "Detectors",
     "Precision",
     "average_precision",

@@ -1,5 +1,5 @@
-"""What detections are worth: average precision at IoU 0.5 in three modes, curves, and intervals
-over images.
+"""Detection metrics: average precision at IoU 0.5 in three modes, curves, and intervals over
+images.
 
 Table 3 of Cao et al., ICCV 2023, prints AP at IoU 0.5 and does not say which of the three common
 definitions it is:
@@ -63,13 +63,13 @@ class Precision:
 
 
 def average_precision(
-    found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str], mode: str = "area"
+    detected: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str], mode: str = "area"
 ) -> Precision:
     """Score the detections of some images.
 
     Parameters
     ----------
-    found, truth : sequence of Boxes
+    detected, truth : sequence of Boxes
         What was detected (with scores) and what is there, one an image, in one order.
     classes : sequence of str
     mode : "area", "11-point" or "coco"
@@ -79,11 +79,11 @@ def average_precision(
     ValueError
         Other numbers of images, an unknown mode or class, detections without scores.
     """
-    return _score(found, truth, classes, mode)(np.arange(len(truth)))
+    return _score(detected, truth, classes, mode)(np.arange(len(truth)))
 
 
 def bootstrap(
-    found: Sequence[Boxes],
+    detected: Sequence[Boxes],
     truth: Sequence[Boxes],
     classes: Sequence[str],
     mode: str = "area",
@@ -110,12 +110,12 @@ def bootstrap(
     ValueError
         As :func:`average_precision`.
     """
-    drawn = resampled(found, truth, classes, mode, groups=groups, samples=samples, seed=seed)
+    drawn = resampled(detected, truth, classes, mode, groups=groups, samples=samples, seed=seed)
     return {name: percentiles(values, level) for name, values in drawn.items()}
 
 
 def resampled(
-    found: Sequence[Boxes],
+    detected: Sequence[Boxes],
     truth: Sequence[Boxes],
     classes: Sequence[str],
     mode: str = "area",
@@ -129,7 +129,7 @@ def resampled(
 
     Equal seeds draw equal images, so two detectors can be compared draw by draw.
     """
-    score, rng = _score(found, truth, classes, mode), np.random.default_rng(seed)
+    score, rng = _score(detected, truth, classes, mode), np.random.default_rng(seed)
     keys = list(range(len(truth)) if groups is None else groups)
     if len(keys) != len(truth):
         raise ValueError(f"groups: expected one an image, {len(truth)}, got {len(keys)}")
@@ -157,25 +157,25 @@ def percentiles(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     )
 
 
-def _score(found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str], mode: str):
+def _score(detected: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str], mode: str):
     """Match all images once and return the function ``images drawn -> Precision``."""
     if mode not in MODES:
         raise ValueError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
-    if len(found) != len(truth) or not len(truth):
+    if len(detected) != len(truth) or not len(truth):
         raise ValueError(
-            f"found and truth: expected one an image, at least one, got {len(found)} and"
+            f"detected and truth: expected one an image, at least one, got {len(detected)} and"
             f" {len(truth)}"
         )
-    for one in (*found, *truth):
-        if unknown := sorted(set(one.labels) - set(classes)):
+    for boxes in (*detected, *truth):
+        if unknown := sorted(set(boxes.labels) - set(classes)):
             raise ValueError(
                 f"labels: expected classes out of {', '.join(classes)}, got {unknown[0]!r}"
             )
-    if any(len(one.labels) and one.scores is None for one in found):
-        raise ValueError("found: expected a score for each detection, got none")
+    if any(len(boxes.labels) and boxes.scores is None for boxes in detected):
+        raise ValueError("detected: expected a score for each detection, got none")
     if mode == "coco":
-        return _coco(found, truth, classes)
-    matched = {name: _match(found, truth, name) for name in classes}
+        return _coco(detected, truth, classes)
+    matched = {name: _match(detected, truth, name) for name in classes}
     return lambda drawn: _summary(
         {
             name: _voc(*matched[name], np.bincount(drawn, minlength=len(truth)), mode)
@@ -204,21 +204,21 @@ def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _match(
-    found: Sequence[Boxes], truth: Sequence[Boxes], name: str
+    detected: Sequence[Boxes], truth: Sequence[Boxes], name: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return image and correctness of every detection of a class by falling score, and the objects
     of each image.
     """
     rows: list[tuple[float, int, bool]] = []
     objects = np.zeros(len(truth), np.int64)
-    for number, (detected, annotated) in enumerate(zip(found, truth, strict=True)):
-        detected_mask = np.array([label == name for label in detected.labels], bool)
+    for number, (boxes, annotated) in enumerate(zip(detected, truth, strict=True)):
+        detected_mask = np.array([label == name for label in boxes.labels], bool)
         annotated_mask = np.array([label == name for label in annotated.labels], bool)
         objects[number] = annotated_mask.sum()
         if not detected_mask.any():
             continue
-        scores = np.asarray(detected.scores, np.float64)[detected_mask]
-        detected_corners = np.asarray(detected.corners)[detected_mask]
+        scores = np.asarray(boxes.scores, np.float64)[detected_mask]
+        detected_corners = np.asarray(boxes.corners)[detected_mask]
         annotated_corners = np.asarray(annotated.corners).reshape(-1, 4)[annotated_mask]
         iou = overlap(detected_corners, annotated_corners)
         taken = np.zeros(objects[number], bool)
@@ -263,35 +263,39 @@ def _voc(
 # ---- COCO ----------------------------------------------------------------------------------------
 
 
-def _coco(found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str]):
+def _coco_rows(all_boxes: Sequence[Boxes], classes: Sequence[str]) -> list[dict]:
+    """Return boxes as COCO's annotations, or as its detections where they have scores."""
+    listed: list[dict] = []
+    for number, boxes in enumerate(all_boxes, 1):
+        corners = np.asarray(boxes.corners, float).reshape(-1, 4)
+        for i, (corner, label) in enumerate(zip(corners, boxes.labels, strict=True)):
+            (x, y), (w, h) = corner[:2], corner[2:] - corner[:2]
+            row = {
+                "id": len(listed) + 1,
+                "image_id": number,
+                "category_id": classes.index(label) + 1,
+                "bbox": [x, y, w, h],
+                "area": w * h,
+                "iscrowd": 0,
+            }
+            if boxes.scores is not None:
+                row["score"] = float(boxes.scores[i])
+            listed.append(row)
+    return listed
+
+
+def _coco(detected: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str]):
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
-
-    def rows(all_boxes: Sequence[Boxes], scored: bool) -> list[dict]:
-        listed = []
-        for number, one in enumerate(all_boxes, 1):
-            corners = np.asarray(one.corners, float).reshape(-1, 4)
-            for i, (corner, label) in enumerate(zip(corners, one.labels, strict=True)):
-                x, y, w, h = *corner[:2], *(corner[2:] - corner[:2])
-                row = {
-                    "id": len(listed) + 1,
-                    "image_id": number,
-                    "category_id": classes.index(label) + 1,
-                    "bbox": [x, y, w, h],
-                    "area": w * h,
-                    "iscrowd": 0,
-                }
-                listed.append(row | ({"score": float(one.scores[i])} if scored else {}))
-        return listed
 
     classes = list(classes)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         sets = []
-        for boxes, scored in ((truth, False), (found, True)):
+        for boxes in (truth, detected):
             coco = COCO()
             coco.dataset = {
                 "images": [{"id": i} for i in range(1, len(truth) + 1)],
-                "annotations": rows(boxes, scored),
+                "annotations": _coco_rows(boxes, classes),
                 "categories": [{"id": i, "name": name} for i, name in enumerate(classes, 1)],
             }
             coco.createIndex()
@@ -304,6 +308,8 @@ def _coco(found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str]
     matched[:] = np.array(coco_eval.evalImgs, object).reshape(matched.shape)
 
     def score(drawn: np.ndarray) -> Precision:
+        # pycocotools keeps a copy of its parameters that only evaluate(), which would match all
+        # boxes again, renews
         coco_eval.params.imgIds = coco_eval._paramsEval.imgIds = list(range(len(drawn)))
         coco_eval.evalImgs = list(matched[:, drawn].ravel())
         with contextlib.redirect_stdout(io.StringIO()):
@@ -325,8 +331,8 @@ def _coco(found: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str]
 
 @torch.no_grad()
 def detect(detector: nn.Module, image: np.ndarray, classes: Sequence[str]) -> Boxes:
-    """Return what a detector (:class:`.faster_rcnn.Detector`) finds in one image, on the device of
-    its parameters.
+    """Return the detections of a torchvision detector in one image, on the device of its
+    parameters.
 
     Parameters
     ----------
@@ -337,10 +343,9 @@ def detect(detector: nn.Module, image: np.ndarray, classes: Sequence[str]) -> Bo
     """
     gray = images.luma(images.check(image))
     device, training = next(detector.parameters()).device, detector.training
+    batch = torch.tensor(gray, device=device)[None, None].float() / 255
     try:
-        found = detector.eval()(torch.tensor(gray, device=device)[None, None].float() / 255).found[
-            0
-        ]
+        found = detector.eval()(batch).boxes[0]
     finally:
         detector.train(training)
     return Boxes(

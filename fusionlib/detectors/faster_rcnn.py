@@ -12,20 +12,22 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
+import numpy as np
 import torch
 import torch.distributed as processes
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights
 from torchvision.models.detection import FasterRCNN
-from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_fpn_backbone
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
+
+from .evaluation import Boxes, detect
 
 STRIDE = 4  # pixels between two columns of level 0 of either pyramid
 Generators = Sequence[torch.Generator]
@@ -57,7 +59,7 @@ class Detected(NamedTuple):
     """
 
     losses: dict[str, Tensor]
-    found: list[dict[str, Tensor]]
+    boxes: list[dict[str, Tensor]]
     attention: Tensor
 
 
@@ -81,9 +83,10 @@ class BatchNorm(nn.BatchNorm2d):
             variance = mean_over_all(centred.square())
             with torch.no_grad():
                 n = x.numel() / len(mean) * processes.get_world_size()
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(variance * n / (n - 1), self.momentum)
-                self.num_batches_tracked += 1
+                cast(Tensor, self.running_mean).lerp_(mean, cast(float, self.momentum))
+                unbiased = variance * n / (n - 1)
+                cast(Tensor, self.running_var).lerp_(unbiased, cast(float, self.momentum))
+                cast(Tensor, self.num_batches_tracked).add_(1)
             scale = self.weight * (variance + self.eps).rsqrt()
             return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
@@ -105,7 +108,7 @@ class Attention(nn.Module):
         # damped as well as objects that are lifted, so the sign of random weights decides which;
         # positive weights over rectified features let it start high where features are strong.
         with torch.no_grad():
-            self.score[0].weight.abs_()
+            cast(nn.Conv2d, self.score[0]).weight.abs_()
 
     def forward(self, features: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         """Return the attended features of every level and the map of the finest, (B, 1, h, w)."""
@@ -129,32 +132,38 @@ class OwnSize(GeneralizedRCNNTransform):
         return image, target
 
 
-class Sampler(BalancedPositiveNegativeSampler):
+class Sampler:
     """torchvision's choice of training boxes, drawn from a generator per image where there are
     some.
+
+    Parameters
+    ----------
+    batch_size_per_image : int
+        Boxes chosen of an image.
+    positive_fraction : float
+        Largest share of them that shows objects.
     """
 
-    generators: Generators | None = None
-    drawn = 0
+    def __init__(self, batch_size_per_image: int, positive_fraction: float):
+        self.batch_size_per_image = batch_size_per_image
+        self.positive_fraction = positive_fraction
+        self.generators: Generators | None = None
+        self.drawn = 0
 
     def __call__(self, matched_idxs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         def pick(wanted: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
-            places = wanted.nonzero()[:, 0]
-            order = torch.randperm(len(places), generator=generator)[:count].to(places.device)
-            return torch.zeros_like(wanted, dtype=torch.uint8).index_fill_(0, places[order], 1)
+            indices = wanted.nonzero()[:, 0]
+            order = torch.randperm(len(indices), generator=generator)[:count].to(indices.device)
+            return torch.zeros_like(wanted, dtype=torch.uint8).index_fill_(0, indices[order], 1)
 
         positives, negatives = [], []
-        for matched, generator in zip(
-            matched_idxs, self.generators or [None] * len(matched_idxs), strict=True
-        ):
-            positives.append(
-                pick(
-                    matched >= 1, int(self.batch_size_per_image * self.positive_fraction), generator
-                )
-            )
-            negatives.append(
-                pick(matched == 0, self.batch_size_per_image - int(positives[-1].sum()), generator)
-            )
+        most = int(self.batch_size_per_image * self.positive_fraction)
+        generators: Sequence = self.generators or [None] * len(matched_idxs)
+        for matched, generator in zip(matched_idxs, generators, strict=True):
+            positive = pick(matched >= 1, most, generator)
+            rest = self.batch_size_per_image - int(positive.sum())
+            positives.append(positive)
+            negatives.append(pick(matched == 0, rest, generator))
         self.drawn = int(sum(mask.sum() for mask in (*positives, *negatives)))
         return positives, negatives
 
@@ -173,7 +182,7 @@ def _shares(counts: Sequence[int], device: torch.device) -> list[float]:
     ]
 
 
-class Detector(FasterRCNN):
+class AttentionFasterRCNN(FasterRCNN):
     """Faster R-CNN of one modality.
 
     Parameters
@@ -188,6 +197,8 @@ class Detector(FasterRCNN):
     seed : int
         Seed of the initial parameters; nothing global is seeded.
     """
+
+    transform: GeneralizedRCNNTransform
 
     # ASSUMPTION: with ImageNet weights, normalisation layers and the first stage of the ResNet stay
     # frozen, as in the official code; from scratch everything is trained, with the statistics of
@@ -252,7 +263,7 @@ class Detector(FasterRCNN):
             sampler.generators = generators
         batch, features, attention = self._attend(images)
         proposals, first = self.rpn(batch, features, targets)
-        found, second = self.roi_heads(features, proposals, batch.image_sizes, targets)
+        boxes, second = self.roi_heads(features, proposals, batch.image_sizes, targets)
         weights = (
             _shares([sampler.drawn for sampler in samplers], images.device)
             if self.training
@@ -263,7 +274,7 @@ class Detector(FasterRCNN):
             for part, weight in zip((first, second), weights, strict=True)
             for name, loss in part.items()
         }
-        return Detected(losses, found, to_frame(attention, images.shape[-2:]))
+        return Detected(losses, boxes, to_frame(attention, images.shape[-2:]))
 
     def level0(self, images: Tensor) -> Tensor:
         """Return the attention (B, 1, ceil(H/4), ceil(W/4)) alone: the pyramid runs, the heads do
@@ -297,9 +308,9 @@ def to_frame(attention: Tensor, size: Sequence[int]) -> Tensor:
     """Enlarge maps (B, C, ceil(H/4), ceil(W/4)) to ``size`` (H, W): cell i stands where it was
     read, at pixel 4 i.
     """
-    spread = [STRIDE * (n - 1) + 1 for n in attention.shape[-2:]]
-    maps = F.interpolate(attention.float(), spread, mode="bilinear", align_corners=True)
-    return F.pad(maps, (0, size[1] - spread[1], 0, size[0] - spread[0]), mode="replicate")
+    height, width = (STRIDE * (n - 1) + 1 for n in attention.shape[-2:])
+    maps = F.interpolate(attention.float(), (height, width), mode="bilinear", align_corners=True)
+    return F.pad(maps, (0, size[1] - width, 0, size[0] - height), mode="replicate")
 
 
 class Detectors(nn.Module):
@@ -310,11 +321,13 @@ class Detectors(nn.Module):
     classes : sequence of str
         Names of the objects; labels are their places, from 1.
     size, pretrained, seed
-        As for :class:`Detector`.
+        As for :class:`AttentionFasterRCNN`.
     shared : bool
         One detector for both modalities, trained on the images of both: the detector that table 3
         of Cao et al. needs.
     """
+
+    SIZES = tuple(SIZES)
 
     def __init__(
         self,
@@ -330,12 +343,14 @@ class Detectors(nn.Module):
             raise ValueError(
                 f"classes: expected different names, at least one, got {list(classes)}"
             )
-        self.classes = tuple(classes)
-        self.infrared = Detector(len(classes), size, pretrained=pretrained, seed=seed)
+        self.classes, self.shared = tuple(classes), shared
+        self.infrared = AttentionFasterRCNN(len(classes), size, pretrained=pretrained, seed=seed)
         if shared:  # not registered a second time, or its weights would be saved twice
             object.__setattr__(self, "visible", self.infrared)
         else:
-            self.visible = Detector(len(classes), size, pretrained=pretrained, seed=seed + 1)
+            self.visible = AttentionFasterRCNN(
+                len(classes), size, pretrained=pretrained, seed=seed + 1
+            )
 
     def forward(
         self,
@@ -368,6 +383,14 @@ class Detectors(nn.Module):
         """
         return to_frame(self.level0(infrared, visible), infrared.shape[-2:])
 
+    def boxes(self, image: np.ndarray, modality: str = "infrared") -> Boxes:
+        """Return what the detector of a modality finds in an image (H, W) or (H, W, 3) uint8."""
+        return detect(getattr(self, modality), image, self.classes)
+
+    def load_pretrained(self, path: str | os.PathLike) -> dict[str, str]:
+        """Fill both ResNets as :func:`load_imagenet` does."""
+        return load_imagenet(self, path)
+
 
 def _small() -> BackboneWithFPN:
     """Return a pyramid of 32 channels at strides 4, 8, 16 and 32 over five convolutions, for
@@ -394,7 +417,7 @@ def _small() -> BackboneWithFPN:
 IMAGENET = ResNet50_Weights.IMAGENET1K_V1
 # torchvision's name ends in the first digits of its SHA-256
 IMAGENET_FILE = IMAGENET.url.rsplit("/", 1)[-1]
-IMAGENET_HASH = re.search(r"-([0-9a-f]{8,})\.", IMAGENET_FILE)[1]
+IMAGENET_HASH = re.findall(r"-([0-9a-f]{8,})\.", IMAGENET_FILE)[0]
 
 
 def imagenet_path(cache: str | os.PathLike | None = None) -> Path:
@@ -444,7 +467,7 @@ def load_imagenet(detectors: Detectors, path: str | os.PathLike) -> dict[str, st
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path}: expected {IMAGENET_FILE} of torchvision, found none there; run: "
+            f"{path}: expected {IMAGENET_FILE} of torchvision, got none there; run: "
             "fusionlib data resnet50"
         )
     if problem := _imagenet_problem(path):
@@ -462,14 +485,12 @@ def load_imagenet(detectors: Detectors, path: str | os.PathLike) -> dict[str, st
 
 
 def _imagenet_problem(path: Path) -> str:
-    found = _sha256(path)
+    checksum = _sha256(path)
+    if checksum.startswith(IMAGENET_HASH):
+        return ""
     return (
-        ""
-        if found.startswith(IMAGENET_HASH)
-        else (
-            f"expected sha256 {IMAGENET_HASH}... of {IMAGENET_FILE}, got {found[:12]}: truncated,"
-            " damaged or another file"
-        )
+        f"expected sha256 {IMAGENET_HASH}... of {IMAGENET_FILE}, got {checksum[:12]}: truncated,"
+        " damaged or another file"
     )
 
 

@@ -4,8 +4,8 @@ alike, compared in pairs.
 What they have in common is a recipe, its pairs, and the detectors of one finished training, which
 stay as they are and whose attention maps are computed once::
 
-    common = share(checkpoint, epochs=8)
-    trained, problems = train_all(common, TABLE_2, [0, 1, 2], folder)
+    shared = prepare_shared(checkpoint, epochs=8)
+    trained, problems = train_all(shared, TABLE_2, [0, 1, 2], folder)
     scores, more = score({key: method(path, *key) for key, path in trained.items()}, pairs, folder)
     differences(scores, FULL)
 
@@ -14,66 +14,76 @@ Source of the variants: table 2, figures 7 and 8 of Cao et al., ICCV 2023.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fusionlib import published, ranking, results, runs
+from fusionlib import losses, published, ranking, results, runs
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.experiments import comparison, protocol
 from fusionlib.methods import Method, get
 from fusionlib.methods.learned import ARTEFACT, MOE_FUSION
 from fusionlib.networks import MoEFusion
 from fusionlib.networks.inspection import count_parameters_and_flops
-from fusionlib.training import train
+from fusionlib.training import distributed, train
+from fusionlib.training.config import TrainingConfig, open_pairs
 from fusionlib.training.model import attention_maps, load
-from fusionlib.training.settings import Settings, open_pairs
 
 Key = tuple[str, int]  # name of a variant, seed
 # in the order of print; larger is better in all
 METRICS = ("EN", "SF", "SD", "MI", "VIF", "AG", "SCD", "Qabf")
 FULL = "full"
+# Changes by their dotted names in a TrainingConfig.
 TABLE_2: dict[str, dict] = {
-    "w/o MoLE": {"model": {"local": "none"}},
-    "w/o MoGE": {"model": {"decoder": "single"}},
-    "Att-Local": {"model": {"local": "attention"}},
+    "w/o MoLE": {"network.local": "none"},
+    "w/o MoGE": {"network.decoder": "single"},
+    "Att-Local": {"network.local": "attention"},
     FULL: {},
 }
 # Not in the paper: "w/o MoGE" takes half the decoder's operations away with the choice; this one
 # gives them back.
 WIDE = "wide decoder"
-EQUAL_OPERATIONS = {WIDE: {"model": {"decoder": "wide"}}}
+EQUAL_OPERATIONS = {WIDE: {"network.decoder": "wide"}}
 FIGURE_7 = {
-    f"E{n}K{k}": {"model": {"experts": n, "k": k}}
+    f"E{n}K{k}": {"network.experts": n, "network.k": k}
     for n, k in ((2, 2), (4, 2), (6, 2), (8, 2), (4, 1), (4, 3), (4, 4))
 }
-FIGURE_8 = {f"alpha {alpha}": {"alpha": float(alpha)} for alpha in (1, 5, 10, 20, 40)}
+FIGURE_8 = {f"alpha {alpha}": {"optimization.alpha": float(alpha)} for alpha in (1, 5, 10, 20, 40)}
 
 
 # ---- training ------------------------------------------------------------------------------------
 
 
-class Common(NamedTuple):
+class SharedSetup(NamedTuple):
     """What trainings have in common: a recipe, the pairs, and the attention maps of each (None
     without detectors).
     """
 
-    settings: Settings
+    settings: TrainingConfig
     pairs: Sequence[Pair]
     maps: list[Tensor] | None
     checksum: str
 
 
-def share(checkpoint: str | os.PathLike = "", epochs: int = 0, device: str = "auto") -> Common:
+def prepare_shared(
+    checkpoint: str | os.PathLike = "",
+    epochs: int = 0,
+    device: str = "auto",
+    precision: str = "",
+    compile: bool = False,
+) -> SharedSetup:
     """Open what trainings with the recipe, the pairs and the detectors of an earlier one have in
     common.
 
@@ -87,6 +97,12 @@ def share(checkpoint: str | os.PathLike = "", epochs: int = 0, device: str = "au
         model of the suite.
     epochs : int
         Of each training; 0 for as many as the earlier one had.
+    device : str
+        "auto", "cpu" or "cuda", for the attention maps.
+    precision : str
+        Of each training; "" for that of the earlier one.
+    compile : bool
+        Compile the fusion networks.
 
     Raises
     ------
@@ -98,45 +114,54 @@ def share(checkpoint: str | os.PathLike = "", epochs: int = 0, device: str = "au
     model = load(folder, device)
     checksum = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     detected = model.detectors is not None
-    settings = replace(
-        model.settings,
-        epochs=epochs or model.settings.epochs,
-        detector_epochs=0,
-        imagenet="",
-        detectors_from=str(folder) if detected else "",
-        attention="frozen" if detected else "uniform",
-    )
+    changes = {
+        "optimization.epochs": epochs or model.settings.optimization.epochs,
+        "optimization.detector_epochs": 0,
+        "detectors.imagenet": None,
+        "detectors.checkpoint": str(folder) if detected else None,
+        "detectors.attention": "frozen" if detected else "uniform",
+        "run.precision": precision or model.settings.run.precision,
+        "run.compile": compile,
+    }
+    settings = TrainingConfig.from_dict(changes, model.settings)
     pairs = open_pairs(settings)
-    return Common(settings, pairs, attention_maps(model, pairs) if detected else None, checksum)
+    maps = attention_maps(model, pairs) if detected else None
+    return SharedSetup(settings, pairs, maps, checksum)
 
 
-def changed(settings: Settings, change: Mapping, seed: int) -> Settings:
-    """Return the settings of a variant: entries of ``change["model"]`` are single arguments of the
-    network.
+def variant_settings(settings: TrainingConfig, change: Mapping, seed: int) -> TrainingConfig:
+    """Return the settings of a variant; equal ones, such as "full", "E4K2" and "alpha 10", are
+    equal keys.
     """
-    # Named even where they are the defaults, so that "full", "E4K2" and "alpha 10" are the same
-    # settings.
-    model = {"experts": 4, "k": 2} | settings.model | change.get("model", {})
-    return replace(settings, **{**change, "model": model, "seed": seed})
+    return TrainingConfig.from_dict({**change, "run.seed": seed}, settings)
 
 
 def train_all(
-    common: Common,
+    shared: SharedSetup,
     variants: Mapping[str, Mapping],
     seeds: Iterable[int],
     folder: str | os.PathLike,
     *,
     device: str = "auto",
+    processes: int = 1,
     progress: bool = True,
 ) -> tuple[dict[Key, Path], list[str]]:
     """Train each variant with each seed; the same settings under two names are trained once.
 
     Parameters
     ----------
+    shared : SharedSetup
     variants : {name: change}
         Such as :data:`TABLE_2`.
+    seeds : iterable of int
     folder : path
         Finished trainings below it, of the same detectors, are kept; interrupted ones go on.
+    device : str
+        "auto", "cpu" or "cuda".
+    processes : int
+        Trainings at a time, one a GPU; 0 for as many as there are GPUs.
+    progress : bool
+        Show bars.
 
     Returns
     -------
@@ -144,42 +169,61 @@ def train_all(
         ``{(variant, seed): folder of the training}``, and a sentence for each that failed; the
         others go on.
     """
-    done: dict[str, Path | None] = {}
-    trained, problems = {}, []
-    asked = [(name, seed) for seed in seeds for name in variants]
-    for name, seed in tqdm(asked, "variants", disable=not progress):
-        settings = changed(common.settings, variants[name], seed)
-        same = repr(settings)
-        if same not in done:
-            home = Path(folder) / common.checksum[:8] / slug(name, seed)
-            try:
-                train(
-                    settings,
-                    home,
-                    common.pairs,
-                    [],
-                    device=device,
-                    maps=common.maps,
-                    progress=progress,
-                )
-            except (FloatingPointError, RuntimeError) as error:
-                problems.append(f"{name}, seed {seed}: {error}")
-                home = None
-            done[same] = home
-        if done[same] is not None:
-            trained[name, seed] = done[same]
+    settings_of: dict[Key, TrainingConfig] = {}
+    homes: dict[TrainingConfig, Path] = {}
+    for key in ((name, seed) for seed in seeds for name in variants):
+        settings = variant_settings(shared.settings, variants[key[0]], key[1])
+        settings_of[key] = settings
+        homes.setdefault(settings, Path(folder) / shared.checksum[:8] / slug(*key))
+    size = distributed.count(processes, device)
+    arrays = None if shared.maps is None else [pair.numpy() for pair in shared.maps]
+    train_one = partial(_train_variant, shared.pairs, arrays, device, progress and size == 1)
+    with contextlib.ExitStack() as stack:
+        run = stack.enter_context(distributed.pool(size, device)).map if size > 1 else map
+        bar = tqdm(run(train_one, homes.items()), "variants", len(homes), disable=not progress)
+        errors = dict(zip(homes, bar, strict=True))
+    trained = {key: homes[used] for key, used in settings_of.items() if not errors[used]}
+    failed = {homes[used]: error for used, error in errors.items() if error}
+    names = {homes[used]: key for key, used in reversed(settings_of.items())}
+    problems = [f"{names[home][0]}, seed {names[home][1]}: {e}" for home, e in failed.items()]
     return trained, problems
 
 
+def _train_variant(
+    pairs: Sequence[Pair],
+    arrays: list[np.ndarray] | None,
+    device: str,
+    progress: bool,
+    task: tuple[TrainingConfig, Path],
+) -> str:
+    """Train one variant; return what went wrong, "" for nothing."""
+    settings, home = task
+    maps = None if arrays is None else [torch.from_numpy(array) for array in arrays]
+    try:
+        train(settings, home, pairs, [], device=device, maps=maps, progress=progress)
+    except (FloatingPointError, RuntimeError) as error:
+        return str(error) or type(error).__name__
+    return ""
+
+
 def cost(
-    settings: Settings, variants: Mapping[str, Mapping], size: tuple[int, int]
+    settings: TrainingConfig, variants: Mapping[str, Mapping], size: tuple[int, int]
 ) -> pd.DataFrame:
-    """Return a row a variant: parameters (without gates, of gates) and operations of one image of
-    ``size``.
+    """Return a row a variant: parameters (without gates, of gates) and operations of one image.
+
+    Parameters
+    ----------
+    settings : TrainingConfig
+        What the variants change.
+    variants : {name: change}
+        Such as :data:`TABLE_2`.
+    size : (int, int)
+        Height and width of the image.
     """
     rows = {}
     for name, change in variants.items():
-        parts = count_parameters_and_flops(MoEFusion(**changed(settings, change, 0).model), *size)
+        network = MoEFusion(**asdict(variant_settings(settings, change, 0).network))
+        parts = count_parameters_and_flops(network, *size)
         gates = sum(parameters for part, (parameters, _) in parts.items() if part.endswith("gate"))
         parameters, operations = np.sum(list(parts.values()), axis=0)
         rows[name] = {
@@ -244,57 +288,66 @@ def score(
     return frame, [f"{name}: {said}" for name, said in status.items() if said] + problems
 
 
-def differences(scores: pd.DataFrame, reference: str, level: float = 0.05) -> pd.DataFrame:
+def differences(scores: pd.DataFrame, baseline: str, level: float = 0.05) -> pd.DataFrame:
     """Compare each variant with one of them, image by image, after averaging the seeds of an image.
 
     Images are the sample of interval and test; they say what holds for these trained networks.
     Whether another training would say the same, only the seeds can tell, so a difference counts as
     shown if they all agree too.
 
+    Parameters
+    ----------
+    scores : DataFrame
+        From :func:`score`.
+    baseline : str
+        The variant that the others are compared with.
+    level : float
+        Of the adjusted test.
+
     Returns
     -------
     DataFrame
-        variant, metric, value (mean), difference (variant - reference), low, high (95 % bootstrap
+        variant, metric, value (mean), difference (variant - baseline), low, high (95 % bootstrap
         interval over images), p (Wilcoxon), p_holm (Holm, over all rows), images, agree (seeds
         whose difference has the same sign), seeds, verdict: "better" or "worse" where the adjusted
-        test, the interval and all seeds say so, else "not shown". The reference has its row too,
+        test, the interval and all seeds say so, else "not shown". The baseline has its row too,
         with difference 0.
 
     Raises
     ------
     ValueError
-        The reference is none of the variants.
+        The baseline is none of the variants.
     """
-    if reference not in set(scores["variant"]):
+    if baseline not in set(scores["variant"]):
         raise ValueError(
-            f"reference: expected one of {', '.join(dict.fromkeys(scores['variant']))}, got"
-            f" {reference!r}"
+            f"baseline: expected one of {', '.join(dict.fromkeys(scores['variant']))}, got"
+            f" {baseline!r}"
         )
     rows = []
     for (variant, metric), part in scores.groupby(["variant", "metric"], sort=False):
-        whole = scores[(scores["variant"] == reference) & (scores["metric"] == metric)]
-        ours, theirs = (
-            one.pivot(index="image", columns="seed", values="value") for one in (part, whole)
-        )
-        found = results.paired(*(one.mean(axis=1).reindex(theirs.index) for one in (ours, theirs)))
+        control = scores[(scores["variant"] == baseline) & (scores["metric"] == metric)]
+        theirs = control.pivot(index="image", columns="seed", values="value")
+        ours = part.pivot(index="image", columns="seed", values="value")
+        means = ours.mean(axis=1).reindex(theirs.index)
+        paired = results.paired(means, theirs.mean(axis=1))
         per_seed = (ours - theirs).mean().dropna()  # seeds that both have
-        agree = int((np.sign(per_seed) == np.sign(found.difference)).sum())
+        agree = int((np.sign(per_seed) == np.sign(paired.difference)).sum())
         rows.append(
             {
                 "variant": variant,
                 "metric": metric,
                 "value": float(ours.mean(axis=1).mean()),
-                "difference": found.difference,
-                "low": found.interval[0],
-                "high": found.interval[1],
-                "p": found.p,
-                "images": found.n,
+                "difference": paired.difference,
+                "low": paired.interval[0],
+                "high": paired.interval[1],
+                "p": paired.p,
+                "images": paired.n,
                 "agree": agree,
                 "seeds": len(per_seed),
             }
         )
     table = pd.DataFrame(rows)
-    others = table["variant"] != reference
+    others = table["variant"] != baseline
     table["p_holm"] = 1.0
     table.loc[others, "p_holm"] = ranking.holm(table.loc[others, "p"])
     apart = (table["low"] > 0) | (table["high"] < 0)
@@ -305,8 +358,8 @@ def differences(scores: pd.DataFrame, reference: str, level: float = 0.05) -> pd
     return table
 
 
-def counts(table: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """Count, for each variant in :func:`differences`, the metrics in which the reference is ahead
+def counts(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Count, for each variant in :func:`differences`, the metrics in which the baseline is ahead
     of it or behind.
 
     Returns
@@ -315,7 +368,7 @@ def counts(table: pd.DataFrame, reference: str) -> pd.DataFrame:
         ahead, behind (of the means), "behind in" (which metrics), "ahead, shown", "behind, shown".
     """
     rows = {}
-    for variant, part in table[table["variant"] != reference].groupby("variant", sort=False):
+    for variant, part in table[table["variant"] != baseline].groupby("variant", sort=False):
         better = part[part["difference"] > 0]
         rows[variant] = {
             "ahead": int((part["difference"] < 0).sum()),
@@ -333,7 +386,7 @@ def claims_of_figures(experts: pd.DataFrame, alphas: pd.DataFrame) -> pd.DataFra
     Parameters
     ----------
     experts, alphas : DataFrame
-        :func:`counts` with references "E4K2" and "alpha 10".
+        :func:`counts` with baselines "E4K2" and "alpha 10".
 
     Returns
     -------
@@ -358,7 +411,7 @@ def claims_of_figures(experts: pd.DataFrame, alphas: pd.DataFrame) -> pd.DataFra
         elif claim.check == "figures":
             above = "metrics" in said
             for name, row in alphas.iterrows():
-                if (float(name.split()[1]) > 10) == above:
+                if (FIGURE_8[name]["optimization.alpha"] > losses.ALPHA) == above:
                     rows.append(
                         {
                             "claim": claim.id,

@@ -19,7 +19,7 @@ from fusionlib.experiments import protocol
 from fusionlib.experiments.protocol import Sources
 from fusionlib.methods.learned import MOE_FUSION
 from fusionlib.networks import COMPARED
-from fusionlib.training.settings import HELD_OUT_SEED
+from fusionlib.training.config import HELD_OUT_SEED
 
 TRIVIAL = ("infrared", "visible", "average", "maximum")
 TRAINED_ON = {name: network.trained_on for name, network in COMPARED.items()}
@@ -196,12 +196,8 @@ def trained_on(method: methods.Method) -> str:
         MoE-Fusion without weights: what it was trained on is written beside them.
     """
     if method.name == MOE_FUSION:
-        settings = method.function.network.record["settings"]
-        return (
-            f"{Path(settings['data']).name} ({settings['split']})"
-            if settings["data"]
-            else GENERATED
-        )
+        data = method.function.network.settings.data
+        return f"{Path(data.folder).name} ({data.split or 'all'})" if data.folder else GENERATED
     return TRAINED_ON.get(method.name, "nothing")
 
 

@@ -1,4 +1,4 @@
-"""Table 3 of MoE-Fusion: what one detector, trained on the source images, finds in fused images.
+"""Table 3 of MoE-Fusion: AP of one detector, trained on the source images, on fused images.
 
 Cao et al., ICCV 2023, section 4.6: "we first train the object detection model using infrared images
 and visible images", then give it the fused images of each method. The training is
@@ -21,19 +21,19 @@ from fusionlib import images, methods, runs
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.detectors import (
     Boxes,
-    Detectors,
+    Detector,
     average_precision,
     bootstrap,
-    detect,
     percentiles,
     resampled,
 )
 from fusionlib.experiments.fused_folders import picture
 from fusionlib.experiments.protocol import resized
+from fusionlib.networks.configuration import MoEFusionConfig
+from fusionlib.training.config import TrainingConfig
 from fusionlib.training.model import Model
 from fusionlib.training.model import load as load_model
 from fusionlib.training.samples import target
-from fusionlib.training.settings import Settings
 
 UNION = "union"
 SOURCES = ("Visible", "Infrared")  # the first rows of the table, by the names that are printed
@@ -42,10 +42,10 @@ SOURCES = ("Visible", "Infrared")  # the first rows of the table, by the names t
 CONVENTIONS = {"area": "moe-fusion", "11-point": "voc-11-point", "coco": "coco-ap50"}
 # A training also builds a fusion network. No epoch of it is trained here, so it is as small as can
 # be.
-FUSION = {"width": 2, "experts": 2, "k": 1, "gate_grid": [[1, 1], [1, 1]]}
+FUSION = MoEFusionConfig(width=2, experts=2, k=1, gate_grid=((1, 1), (1, 1)))
 
 
-def recipe(detector: str = "resnet50", epochs: int = 24, **changes) -> Settings:
+def recipe(detector: str = "resnet50", epochs: int = 24, **changes) -> TrainingConfig:
     """Return the settings of a training of one detector for both modalities.
 
     ASSUMPTION: how the detector of table 3 was trained is not said; the defaults are those of the
@@ -54,37 +54,30 @@ def recipe(detector: str = "resnet50", epochs: int = 24, **changes) -> Settings:
 
     Parameters
     ----------
-    detector : "resnet50" or "small"
+    detector : str
+        Its size, "resnet50" or "small".
+    epochs : int
     **changes
-        Other :class:`fusionlib.training.settings.Settings`.
+        Groups of a TrainingConfig, such as ``data={"size": None}``.
     """
-    return Settings(
-        **{
-            "model": FUSION,
-            "detector": {"size": detector, "shared": True},
-            "attention": "frozen",
-            "epochs": 0,
-            "detector_epochs": epochs,
-            "ap_every": max(epochs, 1),
-        }
-        | changes
-    )
+    values = {
+        "detectors": {"size": detector, "shared": True, "attention": "frozen"},
+        "optimization": {"epochs": 0, "detector_epochs": epochs},
+        "run.ap_every": max(epochs, 1),
+    }
+    base = TrainingConfig(network=FUSION)
+    return TrainingConfig.from_dict(changes, TrainingConfig.from_dict(values, base))
 
 
-# "paper": the method's size; ImageNet weights by imagenet. "small": half a minute on one core, for
-# generated scenes.
+# "paper": the method's size; ImageNet weights by detectors.imagenet. "small": half a minute on one
+# core, for generated scenes.
 PRESETS = {
     "paper": recipe(),
     "small": recipe(
         "small",
         10,
-        scenes=(200, 48),
-        size=(96, 128),
-        lr=3e-3,
-        attention_lr=2e-2,
-        flip=True,
-        warm_up=10,
-        decay="cosine",
+        data={"scenes": (200, 48), "size": (96, 128), "flip": True},
+        optimization={"lr": 3e-3, "detector_attention_lr": 2e-2, "warm_up": 10, "decay": "cosine"},
     ),
 }
 
@@ -104,7 +97,7 @@ def load(folder: str | os.PathLike = "", device: str = "auto") -> Model:
         one.
     """
     model = load_model(folder or runs.root() / ARTEFACT, device)
-    if model.detectors is None or model.detectors.infrared is not model.detectors.visible:
+    if model.detectors is None or not model.detectors.shared:
         raise ValueError(
             f"detector: expected the training of one detector for both modalities, got {folder},"
             f" which has {'none' if model.detectors is None else 'one for each'}"
@@ -112,13 +105,14 @@ def load(folder: str | os.PathLike = "", device: str = "auto") -> Model:
     return model
 
 
-def said(model: Model, what: str = UNION) -> str:
-    """Say in a few words how a detector was trained, for the column ``status`` of results."""
-    kind, start = model.settings.detector.get("size", "resnet50"), model.record["backbones"]
+def describe_detector(model: Model, trained_on: str = UNION) -> str:
+    """Describe the training of a detector in a few words, for the column ``status`` of results."""
+    start = model.record["backbones"]
     return (
-        f"detector {kind}, {start if isinstance(start, str) else 'from ImageNet'},"
-        f" {model.settings.detector_epochs} epochs on {what} of {model.record['data']['pairs']}"
-        " pairs"
+        f"detector {model.settings.detectors.size},"
+        f" {start if isinstance(start, str) else 'from ImageNet'},"
+        f" {model.settings.optimization.detector_epochs} epochs on {trained_on} of"
+        f" {model.record['data']['pairs']} pairs"
     )
 
 
@@ -166,7 +160,7 @@ class TrainedOn(Sequence):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, number: int) -> Pair:
+    def __getitem__(self, number: int) -> Pair:  # type: ignore[override]  # no slices
         pair = self.pairs[number]
         if self.method is None:
             return pair
@@ -180,8 +174,8 @@ class TrainedOn(Sequence):
         return replace(pair, infrared=image, visible=image)
 
 
-def look(
-    detectors: Detectors,
+def detect_in_all(
+    detectors: Detector,
     pairs: Iterable[Pair],
     fused: Mapping[str, Mapping[str, Path]],
     progress: bool = True,
@@ -193,15 +187,20 @@ def look(
 
     Parameters
     ----------
+    detectors : fusionlib.detectors.Detector
+    pairs : iterable of Pair
     fused : {method: {name of a pair: path}}
         From :func:`fusionlib.experiments.fused_folders.gather`.
+    progress : bool
+        Show a bar.
 
     Returns
     -------
     list of Boxes, {method: list of Boxes}
-        What is there, and what is found by row of the table; an entry a pair.
+        The annotated objects, and the detected ones by row of the table; an entry a pair.
     """
-    truth, found = [], {name: [] for name in (*SOURCES, *fused)}
+    truth: list[Boxes] = []
+    detected: dict[str, list[Boxes]] = {name: [] for name in (*SOURCES, *fused)}
     for pair in tqdm(pairs, "detect", disable=not progress, mininterval=1):
         truth.append(annotated(pair, detectors.classes))
         shown = {"Visible": images.luma(pair.visible), "Infrared": pair.infrared}
@@ -209,8 +208,8 @@ def look(
             name: picture(paths[pair.name], pair.infrared.shape) for name, paths in fused.items()
         }
         for name, image in shown.items():
-            found[name].append(detect(detectors.infrared, image, detectors.classes))
-    return truth, found
+            detected[name].append(detectors.boxes(image))
+    return truth, detected
 
 
 def annotated(pair: Pair, classes: Sequence[str]) -> Boxes:
@@ -218,36 +217,40 @@ def annotated(pair: Pair, classes: Sequence[str]) -> Boxes:
     its image.
     """
     known = [label in classes for label in pair.labels]
-    kept = replace(
-        pair, boxes=pair.boxes[known], labels=[label for label in pair.labels if label in classes]
-    )
+    labels = [label for label in pair.labels if label in classes]
+    kept = replace(pair, boxes=np.asarray(pair.boxes)[known], labels=labels)
     return Boxes(target(kept, classes)["boxes"].numpy(), kept.labels)
 
 
-def confident(model: Model, image: np.ndarray, least: float = 0.5) -> Boxes:
-    """Return what a detector finds in an image of any size with a score of at least ``least``.
+def detections_above(model: Model, image: np.ndarray, least: float = 0.5) -> Boxes:
+    """Return the detections in an image of any size with a score of at least ``least``.
 
     The image is looked at in the size of the training, if that had one; the boxes are those of the
     image as it came.
+
+    Parameters
+    ----------
+    model : Model
+    image : (H, W) or (H, W, 3) uint8
+    least : float
+        In [0, 1].
     """
-    size = model.settings.size or image.shape[:2]
+    size = model.settings.data.size or image.shape[:2]
     gray = images.luma(image)
-    found = detect(
-        model.detectors.infrared,
-        resized(gray, size) if gray.shape != tuple(size) else gray,
-        model.detectors.classes,
-    )
-    kept = found.scores >= least
+    same = gray.shape == tuple(size)
+    boxes = model.trained_detectors().boxes(gray if same else resized(gray, size))
+    scores = np.asarray(boxes.scores)
+    kept = scores >= least
     scale = np.tile(np.divide(gray.shape[::-1], size[::-1]), 2)
     return Boxes(
-        found.corners[kept] * scale,
-        [label for label, keep in zip(found.labels, kept, strict=True) if keep],
-        found.scores[kept],
+        boxes.corners[kept] * scale,
+        [label for label, keep in zip(boxes.labels, kept, strict=True) if keep],
+        scores[kept],
     )
 
 
 def scores(
-    found: Mapping[str, Sequence[Boxes]],
+    detected: Mapping[str, Sequence[Boxes]],
     truth: Sequence[Boxes],
     classes: Sequence[str],
     draws: int = 1000,
@@ -257,8 +260,13 @@ def scores(
 
     Parameters
     ----------
-    draws : int
-        Of the images anew, for the 95 % intervals.
+    detected : {method: sequence of Boxes}
+        From :func:`detect_in_all`.
+    truth : sequence of Boxes
+    classes : sequence of str
+    draws, seed : int
+        Repetitions of drawing the images anew, for the 95 % intervals, and what they are drawn
+        from.
 
     Returns
     -------
@@ -267,7 +275,7 @@ def scores(
         in percent (no interval but in the first convention), n_images.
     """
     rows = []
-    for method, boxes in found.items():
+    for method, boxes in detected.items():
         for mode, convention in CONVENTIONS.items():
             ap = average_precision(boxes, truth, classes, mode)
             first = convention == CONVENTIONS["area"]
@@ -293,16 +301,27 @@ def metric(name: str) -> str:
     return name if name == "mAP" else f"AP {name}"
 
 
-def against(
-    found: Mapping[str, Sequence[Boxes]],
+def compare_to_baseline(
+    detected: Mapping[str, Sequence[Boxes]],
     truth: Sequence[Boxes],
     classes: Sequence[str],
-    other: str = "Infrared",
+    baseline: str = "Infrared",
     draws: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Compare the mAP (VOC area) of each row with that of another one, both on the same images
+    """Compare the mAP (VOC area) of each row with that of a baseline, both on the same images
     drawn anew.
+
+    Parameters
+    ----------
+    detected : {method: sequence of Boxes}
+        From :func:`detect_in_all`.
+    truth : sequence of Boxes
+    classes : sequence of str
+    baseline : str
+        A row.
+    draws, seed : int
+        Repetitions, and what they are drawn from.
 
     Returns
     -------
@@ -310,18 +329,19 @@ def against(
         difference in points of percent, low, high (95 %), verdict: "higher", "lower" or "no
         difference shown".
     """
-    area = {name: average_precision(boxes, truth, classes).mean for name, boxes in found.items()}
+    area = {name: average_precision(boxes, truth, classes).mean for name, boxes in detected.items()}
     drawn = {
         name: resampled(boxes, truth, classes, samples=draws, seed=seed)["mAP"]
-        for name, boxes in found.items()
+        for name, boxes in detected.items()
     }
     rows = {}
-    for name in found:
-        if name != other:
-            low, high = (100 * end for end in percentiles(drawn[name] - drawn[other]))
-            verdict = "higher" if low > 0 else "lower" if high < 0 else "no difference shown"
+    for name in detected:
+        if name != baseline:
+            low, high = (100 * end for end in percentiles(drawn[name] - drawn[baseline]))
+            verdict = "higher" if low > 0 else "no difference shown"
+            verdict = "lower" if high < 0 else verdict
             rows[name] = {
-                "difference": 100 * (area[name] - area[other]),
+                "difference": 100 * (area[name] - area[baseline]),
                 "low": low,
                 "high": high,
                 "verdict": verdict,
@@ -329,8 +349,8 @@ def against(
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def chance(
-    found: Mapping[str, Sequence[Boxes]], truth: Sequence[Boxes], classes: Sequence[str]
+def shuffled_baseline(
+    detected: Mapping[str, Sequence[Boxes]], truth: Sequence[Boxes], classes: Sequence[str]
 ) -> pd.DataFrame:
     """Return the AP (VOC area) in percent when each image's detections are held against the objects
     of the next one.
@@ -340,19 +360,18 @@ def chance(
     DataFrame
         A row for each of the table, the columns "AP person", ..., "mAP".
     """
-    others = [*truth[1:], truth[0]]
-    scored = {name: average_precision(boxes, others, classes) for name, boxes in found.items()}
-    return pd.DataFrame(
-        {
-            name: {metric(kind): 100 * value for kind, value in {**one.ap, "mAP": one.mean}.items()}
-            for name, one in scored.items()
-        }
-    ).T
+    next_truth = [*truth[1:], truth[0]]
+    rows = {}
+    for name, boxes in detected.items():
+        precision = average_precision(boxes, next_truth, classes)
+        values = {**precision.ap, "mAP": precision.mean}
+        rows[name] = {metric(kind): 100 * value for kind, value in values.items()}
+    return pd.DataFrame(rows).T
 
 
 def curves(
-    found: Mapping[str, Sequence[Boxes]], truth: Sequence[Boxes], classes: Sequence[str]
+    detected: Mapping[str, Sequence[Boxes]], truth: Sequence[Boxes], classes: Sequence[str]
 ) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
     """Return {class: {row: (recall, precision)}}, a point for each detection by falling score."""
-    scored = {name: average_precision(boxes, truth, classes) for name, boxes in found.items()}
-    return {name: {row: one.curves[name] for row, one in scored.items()} for name in classes}
+    scored = {name: average_precision(boxes, truth, classes) for name, boxes in detected.items()}
+    return {name: {row: ap.curves[name] for row, ap in scored.items()} for name in classes}

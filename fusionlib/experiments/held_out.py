@@ -15,8 +15,8 @@ import torch
 from fusionlib import images, losses, methods, metrics, results
 from fusionlib.datasets import infrared_visible
 from fusionlib.datasets.infrared_visible import Pair
+from fusionlib.training.config import TrainingConfig, open_pairs
 from fusionlib.training.model import Model
-from fusionlib.training.settings import Settings, open_pairs
 
 UNLEARNT = ("average", "maximum", "infrared", "visible")
 METRICS = ("Qabf", "VIF", "AG")
@@ -25,7 +25,7 @@ BETTER = dict.fromkeys(METRICS, "higher") | dict.fromkeys((GRADIENT, DISTANCE), 
 
 
 def pairs(
-    settings: Settings, data: str = "", limit: int = 0, size: tuple[int, int] | None = None
+    settings: TrainingConfig, data: str = "", limit: int = 0, size: tuple[int, int] | None = None
 ) -> list[Pair]:
     """Return pairs that a training with ``settings`` has not seen.
 
@@ -39,13 +39,15 @@ def pairs(
     size : (int, int), optional
         Of generated scenes, where not that of the settings.
     """
-    if data and (not settings.data or Path(data).resolve() != Path(settings.data).resolve()):
+    if data and (
+        not settings.data.folder or Path(data).resolve() != Path(settings.data.folder).resolve()
+    ):
         found = infrared_visible.InfraredVisible(data)
     else:
-        if not settings.data:
-            settings = replace(
-                settings, scenes=(1, limit or settings.scenes[1]), size=size or settings.size
-            )
+        if not settings.data.folder:
+            count, own_size = settings.data.scenes[1], settings.data.size
+            scenes = replace(settings.data, scenes=(1, limit or count), size=size or own_size)
+            settings = replace(settings, data=scenes)
         found = open_pairs(settings, held_out=True)
     count = min(limit or len(found), len(found))
     return [found[int(number)] for number in np.linspace(0, len(found), count, endpoint=False)]

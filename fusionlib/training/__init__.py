@@ -12,15 +12,15 @@ A run that is killed and resumed, or shared out among processes, computes the sa
     torchrun --nproc-per-node 2 -m fusionlib.training --config settings.json --output FOLDER
 """
 
+from fusionlib.training.config import OFFICIAL, SMOKE, TrainingConfig, catalogued, open_pairs
 from fusionlib.training.loop import train
 from fusionlib.training.model import Model, attention_maps, load
-from fusionlib.training.settings import OFFICIAL, SMOKE, Settings, catalogued, open_pairs
 
 __all__ = [
     "OFFICIAL",
     "SMOKE",
     "Model",
-    "Settings",
+    "TrainingConfig",
     "attention_maps",
     "catalogued",
     "load",

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fusionlib.training import Settings, distributed, train
+from fusionlib.training import TrainingConfig, distributed, train
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -21,8 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--output", help="folder of the training; by default that of the settings file"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    given = parser.parse_args(arguments)
-    path = Path(given.config)
+    options = parser.parse_args(arguments)
+    path = Path(options.config)
     try:
         if not path.is_file():
             raise FileNotFoundError(
@@ -32,9 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             settings = json.loads(path.read_text(encoding="utf-8"))
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise ValueError(f"config: {path} is not a JSON object of settings ({error})") from None
-        settings = Settings.of(settings)
+        settings = TrainingConfig.from_dict(settings)
         distributed.start()
-        train(settings, given.output or path.parent, device=given.device)
+        train(settings, options.output or path.parent, device=options.device)
     except (ValueError, TypeError, OSError, FloatingPointError, KeyboardInterrupt) as error:
         sys.exit(str(error) or "interrupted")
 

@@ -1,12 +1,14 @@
-"""MoE-Fusion whole: the fusion network with its detectors, from images to a fused image, and as it
-lies on disk.
+"""The whole MoE-Fusion model: fusion network and detectors, from images to a fused image and on
+disk.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -14,15 +16,15 @@ from torch import Tensor, nn
 
 from fusionlib import images, runs
 from fusionlib.datasets.infrared_visible import Pair
-from fusionlib.detectors import Boxes, Detectors, average_precision, detect
+from fusionlib.detectors import KINDS, Boxes, Detectors, average_precision
 from fusionlib.networks import MoEFusion, load_checkpoint
 from fusionlib.networks import inference as quick
 from fusionlib.networks.compared.layers import inference
 from fusionlib.networks.moe_fusion import MoEFusionOutput
 from fusionlib.networks.weights import fill
 from fusionlib.training import distributed
+from fusionlib.training.config import TrainingConfig
 from fusionlib.training.samples import target
-from fusionlib.training.settings import Settings
 
 UNIFORM = 0.5  # attention of a model without detectors
 
@@ -33,27 +35,35 @@ class Model(nn.Module):
     Attributes
     ----------
     fusion : MoEFusion
-    detectors : Detectors or None
+    detectors : fusionlib.detectors.Detector or None
         None where the attention is :data:`UNIFORM`.
     record : dict
         What it was trained on and how; empty while untrained.
     """
 
-    def __init__(self, settings: Settings, attention: str):
+    def __init__(self, settings: TrainingConfig, attention: str):
         super().__init__()
-        self.settings, self.record = settings, {}
+        self.settings = settings
+        self.record: dict = {}
         # layers draw a start of their own before they get that of the seed
         with torch.random.fork_rng(devices=[]):
-            self.fusion = MoEFusion(**{"seed": settings.seed} | settings.model)
-        self.detectors = (
-            None
-            if attention == "uniform"
-            else Detectors(
-                settings.classes,
-                **{"seed": settings.seed, "pretrained": bool(settings.imagenet)}
-                | settings.detector,
+            self.fusion = MoEFusion(**asdict(settings.network))
+        self.detectors: Detectors | None = None
+        if attention != "uniform":
+            chosen = settings.detectors
+            self.detectors = KINDS[chosen.kind](
+                settings.data.classes,
+                chosen.size,
+                shared=chosen.shared,
+                pretrained=chosen.imagenet is not None,
+                seed=settings.run.seed,
             )
-        )
+
+    def trained_detectors(self) -> Detectors:
+        """Return the detectors; ValueError where the attention is uniform and there are none."""
+        if self.detectors is None:
+            raise ValueError("detectors: expected a model with detectors, got uniform attention")
+        return self.detectors
 
     @inference
     def predict_pair(
@@ -85,7 +95,7 @@ class Model(nn.Module):
         else:
             fused = self.fusion(*sources, maps).fused
         del sources, maps
-        return images.to_uint8(fused[0, 0].double().cpu().numpy() * 255, "fused")
+        return images.to_uint8(cast(Tensor, fused)[0, 0].double().cpu().numpy() * 255, "fused")
 
     def inputs(
         self, infrared: np.ndarray, visible: np.ndarray
@@ -101,7 +111,7 @@ class Model(nn.Module):
             maps = self.detectors.attention(*gray)
         if self.fusion.config.visible_channels == 3:
             gray[1] = self.tensor(visible) if visible.ndim == 3 else gray[1].expand(-1, 3, -1, -1)
-        return tuple(gray), maps
+        return (gray[0], gray[1]), maps
 
     def tensor(self, image: np.ndarray) -> Tensor:
         """Return a uint8 image (H, W) or (H, W, 3) as (1, C, H, W) in [0, 1] on the model's
@@ -136,10 +146,9 @@ def load(path: str | os.PathLike, device: str = "auto") -> Model:
             f"{path}: expected a checkpoint of fusionlib.training, its configuration is of"
             " something else"
         )
-    model = fill(
-        Model(Settings.of(checkpoint.config["settings"]), checkpoint.config["attention"]),
-        checkpoint,
-    )
+    settings = TrainingConfig.from_dict(checkpoint.config["settings"])
+    model = Model(settings, checkpoint.config["attention"])
+    fill(model, checkpoint)
     model.record = checkpoint.config
     return model.eval().to(runs.device_name(device))
 
@@ -149,12 +158,12 @@ def attention_maps(model: Model, pairs: Sequence[Pair]) -> list[Tensor]:
     """Return the maps (2, ceil(H/4), ceil(W/4)) of each pair, in half precision: what a frozen
     training looks up.
     """
-    model.detectors.eval()
-    gray = (
-        [model.tensor(images.luma(image)) for image in (pair.infrared, pair.visible)]
-        for pair in pairs
-    )
-    return [model.detectors.level0(*sources)[0].half().cpu() for sources in gray]
+    detectors = model.trained_detectors().eval()
+    maps = []
+    for pair in pairs:
+        infrared, visible = (model.tensor(images.luma(x)) for x in (pair.infrared, pair.visible))
+        maps.append(detectors.level0(infrared, visible)[0].half().cpu())
+    return maps
 
 
 def box_ap(model: Model, pairs: Sequence[Pair]) -> dict[str, float]:
@@ -163,18 +172,13 @@ def box_ap(model: Model, pairs: Sequence[Pair]) -> dict[str, float]:
     """
     if not len(pairs) or pairs[0].boxes is None:
         return {}
-    (rank, world), classes, found = distributed.rank_and_world(), model.detectors.classes, []
+    rank, world = distributed.rank_and_world()
+    detectors = model.trained_detectors()
+    rows = []
     for pair in (pairs[i] for i in range(rank, len(pairs), world)):
-        corners = target(pair, classes)["boxes"].numpy()
-        found.append(
-            (
-                Boxes(corners, pair.labels),
-                detect(model.detectors.infrared, pair.infrared, classes),
-                detect(model.detectors.visible, pair.visible, classes),
-            )
-        )
-    truth, *detected = zip(*distributed.gather(found), strict=True)
-    return {
-        f"ap_{name}": average_precision(boxes, truth, classes).mean
-        for name, boxes in zip(("infrared", "visible"), detected, strict=True)
-    }
+        truth = Boxes(target(pair, detectors.classes)["boxes"].numpy(), pair.labels)
+        infrared = detectors.boxes(pair.infrared, "infrared")
+        rows.append((truth, infrared, detectors.boxes(pair.visible, "visible")))
+    truths, *detected = zip(*distributed.gather(rows), strict=True)
+    ap = [average_precision(boxes, truths, detectors.classes).mean for boxes in detected]
+    return dict(zip(("ap_infrared", "ap_visible"), ap, strict=True))
