@@ -1,15 +1,16 @@
 """The catalogue of published data sets: where each is and on which terms, and what it must look
 like on disk.
 
-``describe`` says how to get one, ``check`` verifies a copy, ``open_pairs`` opens it in the layout
-it came in. The facts are in ``catalog.yaml``; nothing is ever fetched unless :func:`download` is
-called.
+``describe`` says how to get one, ``find`` finds its files in the layout it came in. The facts are
+in ``catalog.yaml``, those of a data set of one's own in :data:`OWN_FILE` in its folder; nothing
+is ever fetched unless :func:`download` is called.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import textwrap
 from collections.abc import Mapping
 from functools import cache
@@ -20,13 +21,61 @@ import yaml
 from . import layouts
 from .infrared_visible import InfraredVisible, Pairs
 from .labels import CLASSES, Annotation, LabelFile, read_coco
-from .layouts import Found
+from .layouts import DatasetFiles
 from .multi_focus import MultiFocus
+
+OWN_FILE = "dataset.yaml"  # in the folder of a data set: its entry of the catalogue
 
 
 @cache
 def _entries() -> dict[str, dict]:
     return yaml.safe_load((Path(__file__).parent / "catalog.yaml").read_text(encoding="utf-8"))
+
+
+def register(path: str | os.PathLike) -> list[str]:
+    """Add the data sets of a YAML file to the catalogue of this process; return their names.
+
+    Where the file is ``dataset.yaml`` in the folder of a data set it is read whenever that folder
+    is opened or checked, in any process, and nobody needs to call this.
+
+    Parameters
+    ----------
+    path : path
+        Entries as in ``catalog.yaml``. ``pairs`` and ``layouts`` must be there; ``kind`` is
+        "infrared-visible" unless it says otherwise.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    ValueError
+        Not such a file, an entry without what it must have, or a name that the catalogue has.
+    """
+    path = Path(path)
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: expected YAML, got a damaged file ({error})") from None
+    if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):
+        raise ValueError(f"{path}: expected data sets, NAME: {{pairs, layouts, ...}}, got none")
+    for name, facts in entries.items():
+        defaults = {"title": name, "kind": "infrared-visible", "terms": "not stated"}
+        facts = defaults | {"get": f"it is described in {path.name}"} | facts
+        if lacking := [key for key in ("pairs", "layouts") if key not in facts]:
+            raise ValueError(f"{path}: expected {lacking[0]} of {name}, found none")
+        roles = layouts.SOURCES.get(facts["kind"])
+        if roles is None:
+            kinds = " or ".join(layouts.SOURCES)
+            raise ValueError(f"{path}: expected {name} of kind {kinds}, got {facts['kind']!r}")
+        for layout in facts["layouts"]:
+            layout.setdefault("called", f"as {path.name} says")
+            if lacking := [role for role in roles if role not in layout]:
+                raise ValueError(
+                    f"{path}: expected a pattern for {lacking[0]} of {name}, found none"
+                )
+        if _entries().setdefault(name, facts) != facts:
+            raise ValueError(f"{path}: expected a new name, got {name}, which the catalogue has")
+    return list(entries)
 
 
 def names(kind: str | None = None) -> list[str]:
@@ -36,21 +85,60 @@ def names(kind: str | None = None) -> list[str]:
     return [name for name, entry in _entries().items() if kind in (None, entry["kind"])]
 
 
-def entry(name: str) -> tuple[str, dict]:
+def _register_own(directory: str | os.PathLike) -> None:
+    if str(directory) and (Path(directory) / OWN_FILE).is_file():
+        register(Path(directory) / OWN_FILE)
+
+
+def entry(name: str, directory: str | os.PathLike = "") -> tuple[str, dict]:
     """Return a data set's name as the catalogue spells it and what it says, see ``catalog.yaml``;
     case is ignored.
+
+    Parameters
+    ----------
+    name : str
+    directory : path, optional
+        Its folder, whose own ``dataset.yaml`` counts too; see :func:`register`.
+
+    Raises
+    ------
+    ValueError
+        No data set of that name, or a ``dataset.yaml`` that cannot be used.
     """
-    for known, found in _entries().items():
-        if known.lower() == name.lower():
-            return known, found
+    _register_own(directory)
+    for spelled, facts in _entries().items():
+        if spelled.lower() == name.lower():
+            return spelled, facts
     raise ValueError(f"name: expected one of {', '.join(_entries())}, got {name!r}")
 
 
-def known(name: str, kind: str = "infrared-visible") -> str:
-    """Return the catalogue's spelling of a data set of this kind, "" if it has none of that
-    name.
+def known(
+    name: str, kind: str | None = "infrared-visible", directory: str | os.PathLike = ""
+) -> str:
+    """Return the catalogue's spelling of a data set of this kind, "" if it has none of that name;
+    ``directory`` as for :func:`entry`.
     """
-    return next((one for one in names(kind) if one.lower() == name.lower()), "")
+    _register_own(directory)
+    return next((known for known in names(kind) if known.lower() == name.lower()), "")
+
+
+def family(dataset: str) -> str:
+    """Return the data set that images come from by the name of theirs, in lower case: "flir" for
+    "roadscene", whose images are frames of it; the name itself where the catalogue says nothing.
+    """
+    lower = dataset.lower()
+    for name, facts in _entries().items():
+        for start in filter(None, (facts.get("family"), name)):
+            if re.match(rf"{re.escape(start.lower())}(?![a-z])", lower):
+                return facts.get("family", name).lower()
+    return lower
+
+
+def evaluation_split(dataset: str) -> str:
+    """Return the split of a data set, by its exact name, that the printed tables are about; ""
+    where no list of it was published.
+    """
+    return _entries().get(dataset, {}).get("evaluation", "")
 
 
 def classes(name: str) -> tuple[str, ...]:
@@ -102,8 +190,8 @@ def describe(name: str) -> str:
     )
 
 
-def find(name: str, directory: str | os.PathLike) -> Found:
-    """Return the files of a data set in a folder, see :class:`.layouts.Found`.
+def find(name: str, directory: str | os.PathLike) -> DatasetFiles:
+    """Return the files of a data set in a folder, see :class:`.layouts.DatasetFiles`.
 
     Raises
     ------
@@ -112,7 +200,7 @@ def find(name: str, directory: str | os.PathLike) -> Found:
     ValueError
         Unknown data set, or several copies.
     """
-    name, facts = entry(name)
+    name, facts = entry(name, directory)
     found = layouts.find(directory, facts["layouts"], facts["kind"])
     if found is None:
         known = " or ".join(
@@ -148,17 +236,17 @@ def _plain(text: str) -> str:
     return "".join(letter for letter in text.lower() if letter.isalnum())
 
 
-def pair_names(found: Found) -> list[str]:
+def pair_names(found: DatasetFiles) -> list[str]:
     """Return the names that have both images, sorted."""
     first, second = (found.files[role] for role in _sources(found))
     return sorted(first.keys() & second.keys())
 
 
-def _sources(found: Found) -> tuple[str, str]:
+def _sources(found: DatasetFiles) -> tuple[str, str]:
     return next(sources for sources in layouts.SOURCES.values() if sources[0] in found.files)
 
 
-def annotations(name: str, found: Found) -> dict[str, Annotation | LabelFile]:
+def annotations_of(name: str, found: DatasetFiles) -> dict[str, Annotation | LabelFile]:
     """Return what is known of the boxes of each image; files of one image are read when asked for.
 
     Raises
@@ -180,7 +268,9 @@ def annotations(name: str, found: Found) -> dict[str, Annotation | LabelFile]:
             pair: LabelFile(path, known, numbered) for pair, path in found.files["labels"].items()
         }
     return {
-        found.bare(stem): one for path in found.coco for stem, one in read_coco(path, known).items()
+        found.canonical_name(stem): one
+        for path in found.coco
+        for stem, one in read_coco(path, known).items()
     }
 
 
@@ -208,86 +298,97 @@ def draw(members: list[str], sizes: Mapping[str, int], seed: int = 0) -> dict[st
     }
 
 
-def open_pairs(
-    name: str, directory: str | os.PathLike, split: str | None = None, seed: int = 0, **options
-) -> Pairs | MultiFocus:
-    """Open a data set in whatever layout it lies in ``directory``.
+def pairs(
+    name: str,
+    directory: str | os.PathLike,
+    split: str | None,
+    seed: int,
+    annotations: str,
+    **options,
+) -> Pairs:
+    """Return the infrared-visible pairs of a data set, in whatever layout it lies in a folder.
 
     Parameters
     ----------
     name : str
         As in the catalogue; case is ignored.
-    split : str, optional
+    directory : path
+    split : str or None
         As the set divides itself (``train``, ``test``), or drawn by ``seed`` where the division was
-        never published (M3FD: 3,900 and 300). Multi-focus sets have none.
+        never published (M3FD: 3,900 and 300); None for all.
     seed : int
         Of a drawn split.
+    annotations : str
+        COCO file of a copy in this project's own layout; see
+        :class:`.infrared_visible.InfraredVisible`.
     **options
-        ``names``, ``classes``, ``size`` of :class:`.infrared_visible.Pairs`; ``names`` alone for
-        multi-focus sets.
-
-    Returns
-    -------
-    Pairs or MultiFocus
-        ``record`` of the former says data set, layout, split, seed and the checksum of the names,
-        for a run's record.
+        ``classes`` and ``size`` of :class:`.infrared_visible.Pairs`.
 
     Raises
     ------
     FileNotFoundError
         Nothing of this set in the folder.
     ValueError
-        Unknown set, split or class; a set that is not complete where a split is to be drawn; two
-        files of one name; a name without its partner.
+        Unknown set, split or class, or one of multi-focus pairs; a set that is not complete where a
+        split is to be drawn; two files of one name; a name without its partner.
     """
-    name, facts = entry(name)
-    found = find(name, directory)
-    if found.doubled:
-        raise ValueError(found.doubled[0])
-    if facts["kind"] == "multi-focus":
-        return _multi_focus(name, found, split, **options)
-    drawn = split in facts.get("drawn", ()) and split not in found.splits
-    own = found.layout is layouts.OWN[facts["kind"]]
-    if own and not (drawn and len(pair_names(found)) == facts["pairs"]):
-        pairs, drawn = InfraredVisible(found.root, split, **options), False
+    name, facts = entry(name, directory)
+    if facts["kind"] != "infrared-visible":
+        raise ValueError(f"name: expected infrared-visible pairs, got {name}, {facts['kind']}")
+    files = find(name, directory)
+    if files.conflicts:
+        raise ValueError(files.conflicts[0])
+    drawn = split in facts.get("drawn", ()) and split not in files.splits
+    own = files.layout is layouts.OWN[facts["kind"]]
+    if own and not (drawn and len(pair_names(files)) == facts["pairs"]):
+        opened, drawn = InfraredVisible(files.root, split, None, annotations, **options), False
     else:
-        splits = found.splits | (draw(pair_names(found), facts["drawn"], seed) if drawn else {})
-        pairs = Pairs(
-            found.root,
-            found.files["infrared"],
-            found.files["visible"],
-            annotations(name, found),
+        splits = files.splits | (draw(pair_names(files), facts["drawn"], seed) if drawn else {})
+        opened = Pairs(
+            files.root,
+            files.files["infrared"],
+            files.files["visible"],
+            annotations_of(name, files),
             splits,
             split,
             **options,
         )
-    checksum = hashlib.sha256("\n".join(pairs.names).encode()).hexdigest()
-    pairs.record = {
+    opened.record = {
         "dataset": name,
-        "layout": found.layout["called"],
-        "split": split,
+        "layout": files.layout["called"],
         "seed": seed if drawn else None,
-        "pairs": len(pairs),
-        "names_sha256": checksum,
     }
-    return pairs
+    return opened
 
 
-def _multi_focus(name: str, found: Found, split: str | None, **options) -> MultiFocus:
-    if split is not None:
-        raise ValueError(f"split: {name} has none, got {split!r}")
-    if found.layout is layouts.OWN["multi-focus"]:
-        return MultiFocus(found.root, **options)
-    first, second = found.files["a"], found.files["b"]
+def multi_focus(
+    name: str, directory: str | os.PathLike, names: list[str] | None = None
+) -> MultiFocus:
+    """Return the pairs of a multi-focus data set, in whatever layout it lies in a folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing of this set in the folder.
+    ValueError
+        Unknown set; two files of one name; a name without its partner.
+    """
+    name = entry(name, directory)[0]
+    files = find(name, directory)
+    if files.conflicts:
+        raise ValueError(files.conflicts[0])
+    if files.layout is layouts.OWN["multi-focus"]:
+        return MultiFocus(files.root, names)
+    first, second = files.files["a"], files.files["b"]
     if alone := sorted(first.keys() ^ second.keys()):
         raise ValueError(
-            f"{found.root}: expected both images of each pair, one of {', '.join(alone)} is missing"
+            f"{files.root}: expected both images of each pair, one of {', '.join(alone)} is missing"
         )
     return MultiFocus(
-        found.root,
-        files={pair: (first[pair], second[pair]) for pair in first},
-        references=found.files["reference"],
-        **options,
+        files.root,
+        names,
+        {pair: (first[pair], second[pair]) for pair in first},
+        files.files["reference"],
     )
 
 

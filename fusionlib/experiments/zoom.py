@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from fusionlib.datasets.infrared_visible import Pair
+from fusionlib.datasets import Pair
 from fusionlib.datasets.survey import contrast
 from fusionlib.metrics.gradient import average_gradient
 

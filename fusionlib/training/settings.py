@@ -6,10 +6,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 
-from fusionlib import losses
-from fusionlib.datasets import catalog
-from fusionlib.datasets.infrared_visible import InfraredVisible, Pair
-from fusionlib.datasets.scenes import scene
+from fusionlib import datasets, losses
+from fusionlib.datasets import HELD_OUT_SEED, Pair, catalog
 
 CHOICES = {
     "attention": ("joint", "frozen", "uniform"),
@@ -31,7 +29,6 @@ LEAST = {
     "alpha": 0.0,
     "weight_decay": 0.0,
 }
-HELD_OUT_SEED = 1000  # scenes from this seed on are never trained on
 
 
 @dataclass(frozen=True)
@@ -156,32 +153,32 @@ SMOKE = Settings(
 )
 
 
-def catalogued(dataset: str) -> dict:
-    """Return the settings that come with a data set of the catalogue, its name and its classes; {}
-    for any other.
+def catalogued(dataset: str, folder: str = "") -> dict:
+    """Return the settings that come with a data set of the catalogue, or of ``dataset.yaml`` in its
+    folder: its name and its classes; {} for any other.
     """
-    name = catalog.known(dataset)
+    name = catalog.known(dataset, directory=folder)
     return {"dataset": name, "classes": catalog.classes(name)} if name else {}
 
 
-def open_pairs(settings: Settings, held_out: bool = False) -> Sequence[Pair]:
-    """Return the pairs to train on, or those held out (none where no split is named)."""
+def open_pairs(settings: Settings, held_out: bool = False, **options) -> Sequence[Pair]:
+    """Return the pairs to train on, or those held out (none where no split is named).
+
+    Parameters
+    ----------
+    settings : Settings
+    held_out : bool
+    **options
+        Of :func:`fusionlib.datasets.open_pairs`, in place of what the settings say.
+    """
+    options = {"classes": settings.classes, "size": settings.size} | options
     if settings.data:
         split = settings.held_out if held_out else settings.split
-        if held_out and not split:
-            return []
-        options = {"classes": settings.classes, "size": settings.size}
-        if settings.dataset:
-            return catalog.open_pairs(settings.dataset, settings.data, split or None, **options)
-        return InfraredVisible(
-            settings.data, split or None, annotations=settings.annotations, **options
-        )
-    start = HELD_OUT_SEED if held_out else 0
-    made = [
-        (seed, scene(seed, settings.size or (96, 128)))
-        for seed in range(start, start + settings.scenes[held_out])
-    ]
-    return [
-        Pair(f"scene-{seed:04d}", one.infrared, one.visible, one.boxes, one.labels)
-        for seed, one in made
-    ]
+        options |= {"dataset": settings.dataset, "split": split}
+        options |= {"annotations": settings.annotations}
+        none = held_out and not split
+    else:
+        count = options.get("limit") or settings.scenes[held_out]
+        options |= {"seed": HELD_OUT_SEED if held_out else 0, "limit": count}
+        none = count == 0
+    return [] if none else datasets.open_pairs(settings.data, **options)
