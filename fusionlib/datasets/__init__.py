@@ -1,6 +1,4 @@
-"""Data sets: :func:`open_pairs` is the one way to infrared-visible pairs, :func:`register` adds a
-data set of one's own to the catalogue.
-"""
+"""Data sets: :func:`open_pairs` is the one way to infrared-visible pairs."""
 
 from __future__ import annotations
 
@@ -11,10 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from . import catalog
-from .catalog import register
 from .infrared_visible import InfraredVisible, Pair, Pairs
 
-__all__ = ["HELD_OUT_SEED", "Pair", "Pairs", "open_pairs", "register"]
+__all__ = ["HELD_OUT_SEED", "Pair", "Pairs", "open_pairs"]
 
 HELD_OUT_SEED = 1000  # generated scenes from this seed on are never trained on
 SCENES = 8  # generated where nobody says how many
@@ -40,8 +37,9 @@ def open_pairs(
     data : path
         The folder they lie in; "" for generated street scenes.
     dataset : str
-        A name of the catalogue or of ``data/dataset.yaml``, case ignored: its layouts and classes
-        are known then. Any other name, or "": ``data`` is ``{ir,vi}/NAME``.
+        A name of the catalogue, or of the file ``dataset.yaml`` in ``data`` that describes a set of
+        one's own (see :func:`.catalog.entries`), case ignored: its layouts and classes are known
+        then. Any other name, or "": ``data`` is ``{ir,vi}/NAME``.
     split : str
         Of the data set, such as ``test``; "" for all pairs.
     limit : int

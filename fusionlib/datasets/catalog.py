@@ -32,94 +32,75 @@ def _entries() -> dict[str, dict]:
     return yaml.safe_load((Path(__file__).parent / "catalog.yaml").read_text(encoding="utf-8"))
 
 
-def register(path: str | os.PathLike) -> list[str]:
-    """Add the data sets of a YAML file to the catalogue of this process; return their names.
+def entries(directory: str | os.PathLike = "") -> dict[str, dict]:
+    """Return the catalogue; for a folder with a ``dataset.yaml``, with what that says.
 
-    Where the file is ``dataset.yaml`` in the folder of a data set it is read whenever that folder
-    is opened or checked, in any process, and nobody needs to call this.
-
-    Parameters
-    ----------
-    path : path
-        Entries as in ``catalog.yaml``. ``pairs`` and ``layouts`` must be there; ``kind`` is
-        "infrared-visible" unless it says otherwise.
+    The file describes a data set of one's own, ``NAME: {pairs: 120, layouts: [...]}`` as in
+    ``catalog.yaml``. Of a set that the catalogue has it need only say what differs, such as the
+    numbers of a part of it.
 
     Raises
     ------
-    FileNotFoundError
-        No such file.
     ValueError
-        Not such a file, an entry without what it must have, or a name that the catalogue has.
+        Not such a file, or an entry without what it must have; one sentence.
     """
-    path = Path(path)
+    path = Path(directory) / OWN_FILE
+    if not str(directory) or not path.is_file():
+        return _entries()
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: expected YAML, got a damaged file ({error})") from None
-    if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):
-        raise ValueError(f"{path}: expected data sets, NAME: {{pairs, layouts, ...}}, got none")
-    for name, facts in entries.items():
-        defaults = {"title": name, "kind": "infrared-visible", "terms": "not stated"}
-        facts = defaults | {"get": f"it is described in {path.name}"} | facts
-        if lacking := [key for key in ("pairs", "layouts") if key not in facts]:
-            raise ValueError(f"{path}: expected {lacking[0]} of {name}, found none")
-        roles = layouts.SOURCES.get(facts["kind"])
-        if roles is None:
+    if not isinstance(content, dict) or not all(isinstance(e, dict) for e in content.values()):
+        raise ValueError(f"{path}: expected NAME: {{pairs: ..., layouts: ...}}, got something else")
+    defaults = {"kind": "infrared-visible", "terms": "not stated", "get": f"see {path}"}
+    own = {
+        name: {"title": name, **defaults, **_entries().get(name, {}), **facts}
+        for name, facts in content.items()
+    }
+    for name, facts in own.items():
+        for key in ("pairs", "layouts"):
+            if key not in facts:
+                raise ValueError(f"{path}: expected {key} of {name}, found none")
+        if facts["kind"] not in layouts.SOURCES:
             kinds = " or ".join(layouts.SOURCES)
             raise ValueError(f"{path}: expected {name} of kind {kinds}, got {facts['kind']!r}")
         for layout in facts["layouts"]:
-            layout.setdefault("called", f"as {path.name} says")
-            if lacking := [role for role in roles if role not in layout]:
-                raise ValueError(
-                    f"{path}: expected a pattern for {lacking[0]} of {name}, found none"
-                )
-        if _entries().setdefault(name, facts) != facts:
-            raise ValueError(f"{path}: expected a new name, got {name}, which the catalogue has")
-    return list(entries)
+            for role in ("called", *layouts.SOURCES[facts["kind"]]):
+                if role not in layout:
+                    raise ValueError(
+                        f"{path}: expected {role} in each layout of {name}, found none"
+                    )
+    return _entries() | own
 
 
-def names(kind: str | None = None) -> list[str]:
+def names(kind: str | None = None, directory: str | os.PathLike = "") -> list[str]:
     """Return the names of all data sets, or of those of a kind: "infrared-visible",
-    "multi-focus".
+    "multi-focus"; ``directory`` as for :func:`entries`.
     """
-    return [name for name, entry in _entries().items() if kind in (None, entry["kind"])]
-
-
-def _register_own(directory: str | os.PathLike) -> None:
-    if str(directory) and (Path(directory) / OWN_FILE).is_file():
-        register(Path(directory) / OWN_FILE)
+    known = entries(directory)
+    return [name for name, facts in known.items() if kind in (None, facts["kind"])]
 
 
 def entry(name: str, directory: str | os.PathLike = "") -> tuple[str, dict]:
     """Return a data set's name as the catalogue spells it and what it says, see ``catalog.yaml``;
-    case is ignored.
-
-    Parameters
-    ----------
-    name : str
-    directory : path, optional
-        Its folder, whose own ``dataset.yaml`` counts too; see :func:`register`.
-
-    Raises
-    ------
-    ValueError
-        No data set of that name, or a ``dataset.yaml`` that cannot be used.
+    case is ignored, ``directory`` as for :func:`entries`.
     """
-    _register_own(directory)
-    for spelled, facts in _entries().items():
+    known = entries(directory)
+    for spelled, facts in known.items():
         if spelled.lower() == name.lower():
             return spelled, facts
-    raise ValueError(f"name: expected one of {', '.join(_entries())}, got {name!r}")
+    raise ValueError(f"name: expected one of {', '.join(known)}, got {name!r}")
 
 
 def known(
     name: str, kind: str | None = "infrared-visible", directory: str | os.PathLike = ""
 ) -> str:
-    """Return the catalogue's spelling of a data set of this kind, "" if it has none of that name;
-    ``directory`` as for :func:`entry`.
+    """Return the catalogue's spelling of a data set of this kind (None: of any), "" if it has none
+    of that name; ``directory`` as for :func:`entries`.
     """
-    _register_own(directory)
-    return next((known for known in names(kind) if known.lower() == name.lower()), "")
+    spellings = names(kind, directory)
+    return next((spelled for spelled in spellings if spelled.lower() == name.lower()), "")
 
 
 def family(dataset: str) -> str:
@@ -141,11 +122,11 @@ def evaluation_split(dataset: str) -> str:
     return _entries().get(dataset, {}).get("evaluation", "")
 
 
-def classes(name: str) -> tuple[str, ...]:
+def classes(name: str, directory: str | os.PathLike = "") -> tuple[str, ...]:
     """Return the classes of a data set's boxes by the names of this project, in the set's own
-    order.
+    order; ``directory`` as for :func:`entries`.
     """
-    facts = entry(name)[1]
+    facts = entry(name, directory)[1]
     labels = [
         facts["classes"][spelled] for spelled in facts.get("numbered", facts.get("classes", ()))
     ]
@@ -246,15 +227,20 @@ def _sources(found: DatasetFiles) -> tuple[str, str]:
     return next(sources for sources in layouts.SOURCES.values() if sources[0] in found.files)
 
 
-def annotations_of(name: str, found: DatasetFiles) -> dict[str, Annotation | LabelFile]:
+def annotations_of(facts: dict, found: DatasetFiles) -> dict[str, Annotation | LabelFile]:
     """Return what is known of the boxes of each image; files of one image are read when asked for.
+
+    Parameters
+    ----------
+    facts : dict
+        The data set's entry.
+    found : DatasetFiles
 
     Raises
     ------
     ValueError
         A COCO file that is not one, or with an unknown class.
     """
-    facts = entry(name)[1]
     if "classes" not in facts:
         known = dict(CLASSES)
     else:  # spellings of others are accepted for classes that the set has
@@ -348,7 +334,7 @@ def pairs(
             files.root,
             files.files["infrared"],
             files.files["visible"],
-            annotations_of(name, files),
+            annotations_of(facts, files),
             splits,
             split,
             **options,

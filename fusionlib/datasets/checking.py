@@ -84,7 +84,7 @@ def check(
         *_partners(found, sources),
     ]
     try:
-        known = catalog.annotations_of(name, found)
+        known = catalog.annotations_of(facts, found)
     except ValueError as error:
         known = {}
         report.problems.append(str(error))

@@ -158,7 +158,7 @@ def catalogued(dataset: str, folder: str = "") -> dict:
     folder: its name and its classes; {} for any other.
     """
     name = catalog.known(dataset, directory=folder)
-    return {"dataset": name, "classes": catalog.classes(name)} if name else {}
+    return {"dataset": name, "classes": catalog.classes(name, folder)} if name else {}
 
 
 def open_pairs(settings: Settings, held_out: bool = False, **options) -> Sequence[Pair]:
