@@ -73,13 +73,13 @@ def open_pairs(
         No pair at all, a split or a data set of the catalogue without ``data``, an unknown split
         or class, a name without its partner. One sentence each.
     """
-    options = {"classes": classes, "size": size}
+    pairs: Pairs
     if not str(data):
         pairs = _scenes(dataset, split, limit, size or scene_size, seed, classes)
     elif catalog.known(dataset, None, data):
-        pairs = catalog.pairs(dataset, data, split or None, seed or 0, annotations, **options)
+        pairs = catalog.pairs(dataset, data, split or None, seed or 0, annotations, classes, size)
     else:
-        pairs = InfraredVisible(data, split or None, None, annotations, **options)
+        pairs = InfraredVisible(data, split or None, None, annotations, classes, size)
     count = min(limit or len(pairs), len(pairs))
     chosen = np.linspace(0, len(pairs), count, endpoint=False) if evenly else np.arange(count)
     names = [pairs.names[int(number)] for number in chosen]
@@ -106,6 +106,6 @@ def _scenes(
     from .scenes import Scenes
 
     first = HELD_OUT_SEED if seed is None else seed
-    pairs = Scenes(range(first, first + (limit or SCENES)), tuple(size), classes)
+    pairs = Scenes(range(first, first + (limit or SCENES)), size, classes)
     pairs.record = {"layout": "generated scenes", "seed": first, "size": list(size)}
     return pairs

@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -59,18 +59,13 @@ def entries(directory: str | os.PathLike = "") -> dict[str, dict]:
         for name, facts in content.items()
     }
     for name, facts in own.items():
-        for key in ("pairs", "layouts"):
-            if key not in facts:
-                raise ValueError(f"{path}: expected {key} of {name}, found none")
-        if facts["kind"] not in layouts.SOURCES:
-            kinds = " or ".join(layouts.SOURCES)
-            raise ValueError(f"{path}: expected {name} of kind {kinds}, got {facts['kind']!r}")
-        for layout in facts["layouts"]:
-            for role in ("called", *layouts.SOURCES[facts["kind"]]):
-                if role not in layout:
-                    raise ValueError(
-                        f"{path}: expected {role} in each layout of {name}, found none"
-                    )
+        roles = {"called", *layouts.SOURCES.get(facts["kind"], ())}
+        described = [roles <= set(layout) for layout in facts.get("layouts", [{}])]
+        if len(roles) == 1 or "pairs" not in facts or not all(described):
+            raise ValueError(
+                f"{path}: expected of {name} a kind out of {', '.join(layouts.SOURCES)}, pairs, and"
+                f" layouts with {', '.join(sorted(roles))} each, got {facts}"
+            )
     return _entries() | own
 
 
@@ -107,12 +102,12 @@ def family(dataset: str) -> str:
     """Return the data set that images come from by the name of theirs, in lower case: "flir" for
     "roadscene", whose images are frames of it; the name itself where the catalogue says nothing.
     """
-    lower = dataset.lower()
     for name, facts in _entries().items():
-        for start in filter(None, (facts.get("family"), name)):
-            if re.match(rf"{re.escape(start.lower())}(?![a-z])", lower):
-                return facts.get("family", name).lower()
-    return lower
+        origin = facts.get("family", name)
+        starts = f"({re.escape(name)}|{re.escape(origin)})(?![a-z])"
+        if re.match(starts, dataset, re.IGNORECASE):
+            return origin.lower()
+    return dataset.lower()
 
 
 def evaluation_split(dataset: str) -> str:
@@ -198,7 +193,8 @@ def present(directory: str | os.PathLike) -> dict[str, tuple[Path, int]]:
     A folder is taken for the set whose name it starts with, case and punctuation aside:
     ``m3fd_detection`` is M3FD.
     """
-    directory, there = Path(directory), {}
+    directory = Path(directory)
+    there: dict[str, tuple[Path, int]] = {}
     if not directory.is_dir():
         raise FileNotFoundError(f"{directory}: expected a folder of data sets, found none there")
     folders = sorted(path for pattern in ("*/", "*/*/") for path in directory.glob(pattern))
@@ -290,7 +286,8 @@ def pairs(
     split: str | None,
     seed: int,
     annotations: str,
-    **options,
+    classes: Sequence[str] | None,
+    size: tuple[int, int] | None,
 ) -> Pairs:
     """Return the infrared-visible pairs of a data set, in whatever layout it lies in a folder.
 
@@ -307,8 +304,8 @@ def pairs(
     annotations : str
         COCO file of a copy in this project's own layout; see
         :class:`.infrared_visible.InfraredVisible`.
-    **options
-        ``classes`` and ``size`` of :class:`.infrared_visible.Pairs`.
+    classes, size
+        As for :class:`.infrared_visible.Pairs`.
 
     Raises
     ------
@@ -326,8 +323,10 @@ def pairs(
         raise ValueError(files.conflicts[0])
     drawn = split in facts.get("drawn", ()) and split not in files.splits
     own = files.layout is layouts.OWN[facts["kind"]]
+    opened: Pairs
     if own and not (drawn and len(pair_names(files)) == facts["pairs"]):
-        opened, drawn = InfraredVisible(files.root, split, None, annotations, **options), False
+        opened = InfraredVisible(files.root, split, None, annotations, classes, size)
+        drawn = False
     else:
         splits = files.splits | (draw(pair_names(files), facts["drawn"], seed) if drawn else {})
         opened = Pairs(
@@ -337,7 +336,9 @@ def pairs(
             annotations_of(facts, files),
             splits,
             split,
-            **options,
+            None,
+            classes,
+            size,
         )
     opened.record = {
         "dataset": name,

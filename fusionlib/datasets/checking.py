@@ -215,7 +215,7 @@ def _inspect(
             for path, got in shapes.items()
             if first in shapes and got != shapes[first]
         ]
-    boxes = Counter()
+    boxes: Counter[str] = Counter()
     if annotation is not None and first in shapes:
         try:
             read = annotation.read(shapes[first])

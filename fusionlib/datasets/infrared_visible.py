@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import overload
@@ -66,7 +66,7 @@ class Pair:
         return Pair(self.name, infrared, visible, boxes, list(self.labels))
 
 
-class Pairs:
+class Pairs(Sequence[Pair]):
     """Infrared-visible pairs whose files are known, in the order of their names; indexed by number
     or name (a slice gives a list), read when asked for.
 
@@ -117,7 +117,8 @@ class Pairs:
         classes: Sequence[str] | None = None,
         size: tuple[int, int] | None = None,
     ):
-        self.folder, self.size, self.record = Path(folder), size, {}
+        self.folder, self.size = Path(folder), size
+        self.record: dict[str, object] = {}
         for label in classes or ():
             if label not in CLASSES.values():
                 known = ", ".join(sorted(set(CLASSES.values())))
@@ -183,9 +184,6 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __iter__(self) -> Iterator[Pair]:
-        return (self[i] for i in range(len(self)))
-
     @overload
     def __getitem__(self, which: int | str) -> Pair: ...
     @overload
@@ -208,7 +206,7 @@ class Pairs:
     def _read(self, name: str) -> Pair:
         paths = self.infrared[name], self.visible[name]
         infrared, visible = images.check_pair(
-            *(images.read(p) for p in paths), names=tuple(map(str, paths))
+            images.read(paths[0]), images.read(paths[1]), (str(paths[0]), str(paths[1]))
         )
         # ASSUMPTION: an infrared file whose three channels differ (JPEG, false colour) is read as
         # its Y.
@@ -299,7 +297,8 @@ class InfraredVisible(Pairs):
         return found[0]
 
     def _splits(self, found: Mapping[str, Annotation]) -> dict[str, list[str]]:
-        path, splits = self.folder / "splits.json", {}
+        path = self.folder / "splits.json"
+        splits: dict[str, list[str]] = {}
         if path.exists():
             return read_json(path)
         for stem, annotation in found.items():

@@ -168,7 +168,7 @@ def _count(matches: Mapping[str, list]) -> int:
 
 
 def _collect(
-    directory: Path, paths: list[str], layout: Mapping, root: str, matches: Mapping
+    directory: Path, paths: list[str], layout: Mapping, root: str, matches: dict[str, list]
 ) -> DatasetFiles:
     found = DatasetFiles(
         layout, directory / root, {role: {} for role in (*matches, "reference", "labels")}

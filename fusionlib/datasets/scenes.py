@@ -102,16 +102,13 @@ def scene(seed: int, size: tuple[int, int] = (96, 128), condition: str | None = 
     boxes, labels = [], []
     seen = np.bincount(street.owner.ravel() + 1, minlength=len(objects) + 1)[1:]
     for number, extent in enumerate(ndimage.find_objects(street.owner + 1, len(objects))):
-        if (
-            objects[number].label is None
-            or extent is None
-            or seen[number] < VISIBLE_SHARE * areas[number]
-        ):
+        label = objects[number].label
+        if label is None or extent is None or seen[number] < VISIBLE_SHARE * areas[number]:
             continue
         (y, x), (h, w) = (e.start for e in extent), (e.stop - e.start for e in extent)
         if min(w, h) >= SMALLEST:
             boxes.append((x, y, w, h))
-            labels.append(objects[number].label)
+            labels.append(label)
     return Scene(
         street.infrared(rng, smoke),
         street.visible(rng, lamps, smoke),
@@ -137,13 +134,14 @@ class Scenes(Pairs):
     def __init__(
         self, seeds: Iterable[int], size: tuple[int, int], classes: Sequence[str] | None = None
     ):
-        self.folder, self.size, self.classes = Path("generated scenes"), size, classes
+        self.size = None  # they are drawn at theirs
+        self.folder, self.drawn_size, self.classes = Path("generated scenes"), size, classes
         self.seeds = {f"scene-{seed:02d}": seed for seed in seeds}
         self.names, self.record = list(self.seeds), {}
         self._kept, self._room = {}, KEPT_BYTES
 
     def _read(self, name: str) -> Pair:
-        made = scene(self.seeds[name], self.size)
+        made = scene(self.seeds[name], self.drawn_size)
         seen = Annotation(made.boxes.tolist(), made.labels).only(self.classes)
         boxes = np.array(seen.boxes, np.float64).reshape(-1, 4)
         return Pair(name, made.infrared, made.visible, boxes, seen.labels)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from PIL import Image
+from tqdm.auto import tqdm
 
 from fusionlib import images, metrics, scoring
 from fusionlib.datasets import Pair
@@ -147,25 +148,13 @@ def fuse(
     _empty(folder, "gray", "color")
     values = {field.name: getattr(method, field.name) for field in fields(method)}
     runner = ResizedMethod(**values, resolution=resolution)
-    fuse_pairs(runner, _Readable(pairs, sources.numbers), folder, progress)
+    readable = (pairs[number] for number in sources.numbers)
+    named = ((pair.name, pair.infrared, pair.visible) for pair in readable)
+    count = len(sources.numbers)
+    bar = tqdm(named, method.name, count, disable=not progress, mininterval=2)
+    fuse_pairs(runner, bar, folder, progress=False)
     images.write_text(record, identity)
     return True
-
-
-@dataclass
-class _Readable:
-    """Pairs by their numbers, as :func:`fuse_pairs` takes them: name, infrared, visible."""
-
-    pairs: Sequence[Pair]
-    numbers: Sequence[int]
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __iter__(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        for number in self.numbers:
-            pair = self.pairs[number]
-            yield pair.name, pair.infrared, pair.visible
 
 
 @dataclass(frozen=True)
@@ -209,7 +198,9 @@ def _gray(pair: Pair, resolution: str) -> tuple[np.ndarray, np.ndarray]:
     gray images do.
     """
     grays = images.luma(pair.infrared), images.luma(pair.visible)
-    return tuple(resized(gray, SIZE) for gray in grays) if resolution == "640x480" else grays
+    if resolution != "640x480":
+        return grays
+    return resized(grays[0], SIZE), resized(grays[1], SIZE)
 
 
 def _identity(method: Method, sources: Sources, resolution: str) -> str:
@@ -429,7 +420,7 @@ def _fit(printed: pd.DataFrame, means: pd.DataFrame) -> dict:
             continue
         met += abs(round(float(value), decimals(row.printed)) - row.value) < half_unit(row.printed)
         gaps[row.metric] = abs(value - row.value) / max(abs(row.value), half_unit(row.printed))
-    worst = max(gaps, key=gaps.get, default="")
+    worst = max(gaps, key=lambda name: gaps[name], default="")
     return {
         "n_images": int(means["n_images"].max()) if len(means) else 0,
         "values": len(printed),
