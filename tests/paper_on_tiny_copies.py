@@ -25,7 +25,10 @@ SMALL = {"size": list(SIZE), "batch": 2, "epochs": 1, "detector": {"size": "smal
 CHANGES = {
     "21-train": {"changes": SMALL | {"model": NETWORK}},
     "26-table-2": {"epochs": 1, "seeds": [0]},
-    "27-table-3": {"changes": SMALL | {"epochs": 0, "detector_epochs": 1}},
+    "27-table-3": {
+        "changes": SMALL
+        | {"epochs": 0, "detector_epochs": 1, "detector": {"size": "small", "shared": True}}
+    },
     "29-figures-7-8": {"epochs": 1},
 }
 ONLY = (

@@ -129,8 +129,14 @@ def test_a_data_set_of_ones_own(tmp_path):
         ("[1, 2]", "expected NAME: .*, got something else"),
         ("Mine: {pairs: 2", "expected YAML, got a damaged file"),
         ("Mine: {layouts: []}", "expected of Mine .*pairs, and layouts with"),
-        ("Mine: {pairs: 2, layouts: [], kind: x}", "expected of Mine a kind out of infrared-visible, multi"),
-        ("Mine: {pairs: 2, layouts: [{called: x, infrared: a}]}", "expected of Mine .*called, infrared, visible each"),
+        (
+            "Mine: {pairs: 2, layouts: [], kind: x}",
+            "expected of Mine a kind out of infrared-visible, multi",
+        ),
+        (
+            "Mine: {pairs: 2, layouts: [{called: x, infrared: a}]}",
+            "expected of Mine .*called, infrared, visible each",
+        ),
     ],
 )
 def test_a_file_that_describes_none_is_refused(text, message, tmp_path):

@@ -22,14 +22,16 @@ PARAMETERS = {
     "10-infrared-visible-data": {},
     "20-network-walk": {"pair": 1, "pairs_gated": 2, "size": [32, 40], "gate_grid": [[2, 3]] * 2},
     "21-train": {"preset": "paper", "changes": TINY | {"held_out": "test", "model": NETWORK}},
-    "22-fuse-and-look": {"pair": 1, "cut": [31, 37]},
+    "22-fuse-and-look": {"cut": [31, 37]},
     "23-experts": {},
-    "24-compared-methods": {"pair": 1, "methods": ["average", "DenseFuse"], "cost_size": [32, 40]},
+    "24-compared-methods": {"methods": ["average", "DenseFuse"], "cost_size": [32, 40]},
     "25-table-1": {"split": "test", "methods": [*FEW, "MoE-Fusion"]},
     "26-table-2": {"split": "test", "epochs": 1, "seeds": [0]},
     "27-table-3": {
         "preset": "paper",
-        "changes": TINY | {"detector_epochs": 1, "epochs": 0},
+        "changes": TINY
+        | {"detector": {"size": "small", "shared": True}, "detector_epochs": 1}
+        | {"epochs": 0},
         "held_out": "test",
         "methods": FEW,
     },
@@ -98,6 +100,7 @@ def test_notebook_on_published_layout(name, published, figures_closed, monkeypat
     where = {"data": data, "dataset": dataset}
     if name.startswith("28"):
         where = {key: [value] for key, value in where.items()}
+        where["detector"] = str(folder / "27-table-3")
     if name != "20-network-walk":  # it takes a network alone
         where["checkpoint"] = str(folder / "21-train")
     run(name, folder, **where)
