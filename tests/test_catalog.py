@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fusionlib.datasets import catalog, checking, labels, layouts
+from fusionlib.datasets import catalog, checking, labels, layouts, open_pairs
 
 SIZE = (24, 32)  # height, width of the generated images
 
@@ -186,14 +186,14 @@ def test_layouts_open_and_pass(copy, small, tmp_path):
     report = checking.check(name.lower(), folder)
     assert report.problems == [] and report.pairs == count, report.problems
     assert report.boxes == {label: count for label in expected}
-    pairs = catalog.open_pairs(name, folder)
+    pairs = open_pairs(folder, name)
     assert len(pairs) == count and all(pair.infrared.shape == SIZE for pair in pairs)
     assert pairs[0].labels == expected and pairs[0].boxes[0].tolist() == [2, 3, 8, 9]
     for split, members in splits.items():
-        assert len(catalog.open_pairs(name, folder, split)) == members
+        assert len(open_pairs(folder, name, split)) == members
     assert pickle.loads(pickle.dumps(pairs)).names == pairs.names, "worker processes read pairs too"
     with pytest.raises(ValueError, match="split: .*'nothing'"):
-        catalog.open_pairs(name, folder, "nothing")
+        open_pairs(folder, name, "nothing")
 
 
 def test_sets_without_boxes(small, tmp_path):
@@ -207,7 +207,7 @@ def test_sets_without_boxes(small, tmp_path):
         text(tmp_path / name / ir / "Thumbs.db", "stray")
         small(name, 2)
         assert checking.check(name, tmp_path / name).problems == []
-        assert [pair.boxes for pair in catalog.open_pairs(name, tmp_path / name)] == [None, None]
+        assert [pair.boxes for pair in open_pairs(tmp_path / name, name)] == [None, None]
 
 
 def test_multi_focus_sets(small, tmp_path):
@@ -230,13 +230,13 @@ def test_multi_focus_sets(small, tmp_path):
         image(folder / "Images/c1.png")  # a picture of something else
         small(name, 1)
         assert checking.check(name, folder).problems == []
-        (pair,) = catalog.open_pairs(name, folder)
+        (pair,) = catalog.multi_focus(name, folder)
         assert pair.a.shape == pair.b.shape == SIZE and (pair.reference is not None) == (
             files[2] is not None
         )
         assert not np.array_equal(pair.a, pair.b)
-    with pytest.raises(ValueError, match="split: MFIFB has none, got 'train'"):
-        catalog.open_pairs("MFIFB", tmp_path / "MFIFB", "train")
+    with pytest.raises(ValueError, match="expected infrared-visible pairs, got MFIFB, multi-focus"):
+        open_pairs(tmp_path / "MFIFB", "MFIFB", "train")
 
 
 # ---- damage: one sentence each that names the file -----------------------------------------------
@@ -377,7 +377,7 @@ def test_every_problem_is_named_at_once(small, tmp_path):
         )
     assert len(problems) == 7
     with pytest.raises(ValueError, match="expected a partner"):
-        catalog.open_pairs("FLIR-aligned", tmp_path)
+        open_pairs(tmp_path, "FLIR-aligned")
 
 
 def test_yolo_is_judged_by_line(small, tmp_path):
@@ -396,7 +396,7 @@ def test_yolo_is_judged_by_line(small, tmp_path):
         assert str(path) in problem and message in problem
     text(path, "")  # nobody and nothing in it
     assert checking.check("M3FD", tmp_path).problems == []
-    assert catalog.open_pairs("M3FD", tmp_path)["00001"].boxes.shape == (0, 4)
+    assert open_pairs(tmp_path, "M3FD")["00001"].boxes.shape == (0, 4)
 
 
 def test_coco_misspelt(small, tmp_path):
@@ -406,7 +406,7 @@ def test_coco_misspelt(small, tmp_path):
     problem, *_ = checking.check("M3FD", tmp_path).problems
     assert str(path) in problem and "got 'Lmap'" in problem
     with pytest.raises(ValueError, match="got 'Lmap'"):
-        catalog.open_pairs("M3FD", tmp_path)
+        open_pairs(tmp_path, "M3FD")
 
 
 def test_labels_that_come_from_elsewhere(small, tmp_path):
@@ -415,7 +415,7 @@ def test_labels_that_come_from_elsewhere(small, tmp_path):
         path.unlink()
     report = checking.check("MSRS", tmp_path)
     assert report.problems == [] and "expected boxes" in report.notes[0]
-    assert catalog.open_pairs("MSRS", tmp_path)[0].boxes is None
+    assert open_pairs(tmp_path, "MSRS")[0].boxes is None
 
 
 def test_box_counts_are_a_note(small, tmp_path):
@@ -430,13 +430,13 @@ def test_nothing_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="expected LLVIP as infrared, visible, Annotations"):
         catalog.find("LLVIP", tmp_path)
     with pytest.raises(FileNotFoundError, match="expected a folder"):
-        catalog.open_pairs("LLVIP", tmp_path / "nowhere")
+        open_pairs(tmp_path / "nowhere", "LLVIP")
     assert len(checking.check("LLVIP", tmp_path).problems) == 1
     m3fd(tmp_path / "one"), m3fd(tmp_path / "two")
     with pytest.raises(
         ValueError, match="expected one copy, found one/M3FD_Detection/ and two/M3FD_Detection/"
     ):
-        catalog.open_pairs("M3FD", tmp_path)
+        open_pairs(tmp_path, "M3FD")
     assert len(checking.check("M3FD", tmp_path).problems) == 1
     with pytest.raises(FileNotFoundError, match="expected TNO"):
         catalog.find("TNO", tmp_path)  # folders ir and vi further below are those of another set
@@ -486,10 +486,10 @@ def test_drawn_split_of_the_paper():
 def test_drawn_split_opens_and_is_recorded(small, tmp_path):
     small("M3FD", 3, drawn={"train": 2, "test": 1})
     train, test, other = (
-        catalog.open_pairs("M3FD", m3fd(tmp_path), *which)
-        for which in (("train", 3), ("test", 3), ("test", 4))
+        open_pairs(m3fd(tmp_path), "M3FD", split, seed=seed)
+        for split, seed in (("train", 3), ("test", 3), ("test", 4))
     )
-    assert sorted(train.names + test.names) == catalog.open_pairs("M3FD", tmp_path).names
+    assert sorted(train.names + test.names) == open_pairs(tmp_path, "M3FD").names
     assert (
         train.record["seed"] == 3
         and train.record["split"] == "train"
@@ -503,7 +503,7 @@ def test_drawn_split_opens_and_is_recorded(small, tmp_path):
         image(tmp_path / "M3FD_Detection/Vis/00003.png"),
     )
     with pytest.raises(ValueError, match=r"expected 2 \+ 1 pairs to divide, got 4"):
-        catalog.open_pairs("M3FD", tmp_path, "test")
+        open_pairs(tmp_path, "M3FD", "test")
 
 
 @pytest.mark.parametrize(("name", "copy"), [("M3FD", m3fd), ("FLIR-aligned", flir)])
@@ -512,7 +512,8 @@ def test_a_training_opens_a_set_as_it_was_published(small, tmp_path, name, copy)
     it.
     """
     from fusionlib.training import TrainingConfig, train
-    from fusionlib.training.config import catalogued, open_pairs
+    from fusionlib.training.config import catalogued
+    from fusionlib.training.config import open_pairs as training_pairs
 
     small(name, 3, **({"drawn": {"train": 2, "test": 1}} if name == "M3FD" else {}))
     settings = TrainingConfig.from_dict(
@@ -531,7 +532,7 @@ def test_a_training_opens_a_set_as_it_was_published(small, tmp_path, name, copy)
             "FLIR-aligned": ("person", "bicycle", "car"),
         }[name]
     )
-    pairs, held_out = open_pairs(settings), open_pairs(settings, held_out=True)
+    pairs, held_out = training_pairs(settings), training_pairs(settings, held_out=True)
     assert len(pairs) == 2 and len(held_out) == 1 and not set(pairs.names) & set(held_out.names)
     model = train(settings, tmp_path / "model", progress=False)
     assert (
@@ -626,11 +627,11 @@ def test_command_line(tmp_path):
         ("RoadScene", "roadscene", "val", 22),
         ("M3FD", "m3fd", "train", 6),
         ("LLVIP", "llvip", "test", 4),
-        ("TNO", "tno", None, 12),
+        ("TNO", "tno", "", 12),
     ],
 )
 def test_real_sets(name, folder, split, count, fusion_data):
-    pairs = catalog.open_pairs(name, fusion_data / "ivif" / folder, split)
+    pairs = open_pairs(fusion_data / "ivif" / folder, name, split)
     assert len(pairs) == count and pairs[0].infrared.ndim == 2
     assert (pairs[0].boxes is None) == (folder in ("llvip", "tno"))
     problems = [
@@ -646,6 +647,6 @@ def test_real_sets(name, folder, split, count, fusion_data):
     [("Classic-gray", "gray_classic"), ("CBF-20", "sports_gt"), ("MFIFB", "lytro")],
 )
 def test_real_multi_focus_sets(name, folder, fusion_data):
-    pairs = catalog.open_pairs(name, fusion_data / "mfif" / folder)
+    pairs = catalog.multi_focus(name, fusion_data / "mfif" / folder)
     assert len(pairs) == len(list(Path(fusion_data / "mfif" / folder / "a").iterdir()))
     assert (next(iter(pairs)).reference_kind == "exact") == (folder == "sports_gt")

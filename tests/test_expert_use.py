@@ -98,7 +98,7 @@ def test_against_knows_which_way_is_better():
 
 
 def test_unseen_pairs(tmp_path):
-    found = held_out.pairs(SMOKE, limit=3, size=(32, 48))
+    found = held_out.pairs(SMOKE, limit=3, scene_size=(32, 48))
     assert [pair.infrared.shape for pair in found] == [(32, 48)] * 3
     assert not {pair.name for pair in found} & {
         pair.name
@@ -112,7 +112,7 @@ def test_unseen_pairs(tmp_path):
     assert len(held_out.pairs(trained, str(tmp_path))) == 2, "its own folder: the part held out"
     assert (
         len(held_out.pairs(trained, limit=1)) == 1
-        and len(held_out.pairs(SMOKE, str(tmp_path), 3)) == 3
+        and len(held_out.pairs(SMOKE, str(tmp_path), limit=3)) == 3
     )
 
 

@@ -10,9 +10,9 @@ import pytest
 from oracles.vectors import triplets
 
 from fusionlib import images, methods, metrics, report
-from fusionlib.datasets.infrared_visible import Pair
+from fusionlib.datasets import Pair, open_pairs
 from fusionlib.datasets.scenes import scene, write_scenes
-from fusionlib.experiments import comparison, protocol
+from fusionlib.experiments import protocol
 
 ORACLE = json.loads(
     (Path(__file__).parent / "oracles" / "metrics_vectors.json").read_text(encoding="utf-8")
@@ -328,27 +328,31 @@ def test_a_folder_of_pairs_is_read_as_often_as_needed(tmp_path):
     from fusionlib.datasets.scenes import write_scenes
 
     data = write_scenes(tmp_path / "data", [0, 1, 2], (40, 48))
-    pairs = comparison.pairs(str(data), 2)
+    pairs = open_pairs(data, limit=2)
     assert [pair.name for pair in pairs] == [pair.name for pair in pairs] and len(list(pairs)) == 2
     # a set of the catalogue, in this project's own layout
-    listed = comparison.pairs(str(data), 1, "val", "M3FD")
+    listed = open_pairs(data, "M3FD", "val", limit=1)
     assert [pair.name for pair in listed] == ["00002_night"]
 
 
 def test_unreadable_pairs_are_left_out_and_named(tmp_path):
-    """The rest is still there, in its order, and read only when asked for."""
-    write_scenes(tmp_path, range(4), (32, 48))
-    files = sorted((tmp_path / "ir").iterdir())
+    """The rest is fused, in its order; nothing was decoded beforehand to find out."""
+    data = write_scenes(tmp_path / "data", range(4), (32, 48))
+    files = sorted((data / "ir").iterdir())
     files[1].write_bytes(b"")
     files[2].write_bytes(files[2].read_bytes()[:200])
-    every = comparison.pairs(str(tmp_path))
-    pairs, problems = comparison.readable(every)
-    assert [pair.name for pair in pairs] == [files[0].stem, files[3].stem]
-    assert [path.name in problem for path, problem in zip(files[1:3], problems, strict=True)] == [
-        True,
-        True,
-    ]
-    assert comparison.readable(pairs) == (pairs, [])
+    pairs = open_pairs(data)
+    sources = protocol.write_sources(pairs, tmp_path / "sources")
+    assert sources.names == (files[0].stem, files[3].stem) and sources.numbers == (0, 3)
+    assert len(sources.problems) == 2
+    for path, problem in zip(files[1:3], sources.problems, strict=True):
+        assert path.name in problem
+    protocol.fuse(methods.get("visible"), pairs, sources, tmp_path / "fused", progress=False)
+    fused = sorted((tmp_path / "fused" / "color").iterdir())
+    assert [path.stem for path in fused] == list(sources.names)
+    assert (images.read(fused[1]) == pairs[3].visible).mean() > 0.9
+    with pytest.raises(ValueError, match="got none: .*" + files[1].name):
+        protocol.write_sources(pairs.only(pairs.names[1:3]), tmp_path / "sources")
 
 
 def test_the_report_names_what_was_left_out():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fusionlib import methods, published, ranking
+from fusionlib.datasets import catalog, open_pairs
 from fusionlib.experiments import comparison, protocol
 from fusionlib.figures import ranking as figures_ranking
 
@@ -235,7 +236,7 @@ class Broken:
 
 
 def test_one_method_fails_and_the_others_go_on(tmp_path):
-    pairs = comparison.pairs(limit=2, size=(40, 48))
+    pairs = open_pairs(limit=2, size=(40, 48))
     sources = protocol.write_sources(pairs, tmp_path / "sources")
     chosen = {
         "broken": methods.Method("broken", Broken()),
@@ -255,11 +256,11 @@ def test_one_method_fails_and_the_others_go_on(tmp_path):
 
 
 def test_generated_pairs_are_held_out_and_repeatable():
-    one, two = comparison.pairs(limit=2), comparison.pairs(limit=2)
+    one, two = open_pairs(limit=2), open_pairs(limit=2)
     assert [pair.name for pair in one] == ["scene-1000", "scene-1001"] and one[
         0
     ].infrared.shape == (96, 128)
-    assert (one[1].visible == two[1].visible).all() and len(comparison.pairs()) == 8
+    assert (one[1].visible == two[1].visible).all() and len(open_pairs()) == 8
 
 
 def test_only_the_papers_own_images_carry_the_name_of_its_split():
@@ -273,9 +274,8 @@ def test_only_the_papers_own_images_carry_the_name_of_its_split():
         and comparison.split_of("LLVIP", "train") == "train"
     )
     table = published.table("moe-fusion", 1)
-    assert {dataset for dataset, _ in comparison.EVALUATED} < set(table["dataset"]) and set(
-        table["split"]
-    ) == {"evaluation"}
+    printed = {name for name in catalog.names() if catalog.evaluation_split(name)}
+    assert printed < set(table["dataset"]) and set(table["split"]) == {"evaluation"}
 
 
 def test_overlap_of_training_and_test():
@@ -289,4 +289,3 @@ def test_overlap_of_training_and_test():
     }
     assert comparison.overlap(chosen, "M3FD").loc["TarDAL", "overlap"] == "same data set"
     assert set(comparison.overlap(chosen, "my own")["overlap"]) == {"none known", "not known"}
-    assert set(comparison.TRAINED_ON) == set(methods.COMPARED)

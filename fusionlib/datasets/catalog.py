@@ -1,17 +1,18 @@
 """The catalogue of published data sets: where each is and on which terms, and what it must look
 like on disk.
 
-``describe`` says how to get one, ``check`` verifies a copy, ``open_pairs`` opens it in the layout
-it came in. The facts are in ``catalog.yaml``; nothing is ever fetched unless :func:`download` is
-called.
+``describe`` says how to get one, ``find`` finds its files in the layout it came in. The facts are
+in ``catalog.yaml``, those of a data set of one's own in :data:`OWN_FILE` in its folder; nothing
+is ever fetched unless :func:`download` is called.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -20,8 +21,10 @@ import yaml
 from . import layouts
 from .infrared_visible import InfraredVisible, Pairs
 from .labels import CLASSES, Annotation, LabelFile, read_coco
-from .layouts import Found
+from .layouts import DatasetFiles
 from .multi_focus import MultiFocus
+
+OWN_FILE = "dataset.yaml"  # in the folder of a data set: its entry of the catalogue
 
 
 @cache
@@ -29,35 +32,96 @@ def _entries() -> dict[str, dict]:
     return yaml.safe_load((Path(__file__).parent / "catalog.yaml").read_text(encoding="utf-8"))
 
 
-def names(kind: str | None = None) -> list[str]:
+def entries(directory: str | os.PathLike = "") -> dict[str, dict]:
+    """Return the catalogue; for a folder with a ``dataset.yaml``, with what that says.
+
+    The file describes a data set of one's own, ``NAME: {pairs: 120, layouts: [...]}`` as in
+    ``catalog.yaml``. Of a set that the catalogue has it need only say what differs, such as the
+    numbers of a part of it.
+
+    Raises
+    ------
+    ValueError
+        Not such a file, or an entry without what it must have; one sentence.
+    """
+    path = Path(directory) / OWN_FILE
+    if not str(directory) or not path.is_file():
+        return _entries()
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: expected YAML, got a damaged file ({error})") from None
+    if not isinstance(content, dict) or not all(isinstance(e, dict) for e in content.values()):
+        raise ValueError(f"{path}: expected NAME: {{pairs: ..., layouts: ...}}, got something else")
+    defaults = {"kind": "infrared-visible", "terms": "not stated", "get": f"see {path}"}
+    own = {
+        name: {"title": name, **defaults, **_entries().get(name, {}), **facts}
+        for name, facts in content.items()
+    }
+    for name, facts in own.items():
+        roles = {"called", *layouts.SOURCES.get(facts["kind"], ())}
+        described = [roles <= set(layout) for layout in facts.get("layouts", [{}])]
+        if len(roles) == 1 or "pairs" not in facts or not all(described):
+            raise ValueError(
+                f"{path}: expected of {name} a kind out of {', '.join(layouts.SOURCES)}, pairs, and"
+                f" layouts with {', '.join(sorted(roles))} each, got {facts}"
+            )
+    return _entries() | own
+
+
+def names(kind: str | None = None, directory: str | os.PathLike = "") -> list[str]:
     """Return the names of all data sets, or of those of a kind: "infrared-visible",
-    "multi-focus".
+    "multi-focus"; ``directory`` as for :func:`entries`.
     """
-    return [name for name, entry in _entries().items() if kind in (None, entry["kind"])]
+    known = entries(directory)
+    return [name for name, facts in known.items() if kind in (None, facts["kind"])]
 
 
-def entry(name: str) -> tuple[str, dict]:
+def entry(name: str, directory: str | os.PathLike = "") -> tuple[str, dict]:
     """Return a data set's name as the catalogue spells it and what it says, see ``catalog.yaml``;
-    case is ignored.
+    case is ignored, ``directory`` as for :func:`entries`.
     """
-    for known, found in _entries().items():
-        if known.lower() == name.lower():
-            return known, found
-    raise ValueError(f"name: expected one of {', '.join(_entries())}, got {name!r}")
+    known = entries(directory)
+    for spelled, facts in known.items():
+        if spelled.lower() == name.lower():
+            return spelled, facts
+    raise ValueError(f"name: expected one of {', '.join(known)}, got {name!r}")
 
 
-def known(name: str, kind: str = "infrared-visible") -> str:
-    """Return the catalogue's spelling of a data set of this kind, "" if it has none of that
-    name.
+def known(
+    name: str, kind: str | None = "infrared-visible", directory: str | os.PathLike = ""
+) -> str:
+    """Return the catalogue's spelling of a data set of this kind (None: of any), "" if it has none
+    of that name; ``directory`` as for :func:`entries`.
     """
-    return next((one for one in names(kind) if one.lower() == name.lower()), "")
+    spellings = names(kind, directory)
+    return next((spelled for spelled in spellings if spelled.lower() == name.lower()), "")
 
 
-def classes(name: str) -> tuple[str, ...]:
+def family(dataset: str) -> str:
+    """Return the data set that images come from by the name of theirs, in lower case: "flir" for
+    "roadscene", whose images are frames of it; the name itself where the catalogue says nothing.
+    """
+    for name, facts in _entries().items():
+        origin = facts.get("family", name)
+        starts = f"({re.escape(name)}|{re.escape(origin)})(?![a-z])"
+        if re.match(starts, dataset, re.IGNORECASE):
+            return origin.lower()
+    return dataset.lower()
+
+
+def evaluation_split(dataset: str) -> str:
+    """Return the split of a data set, by its exact name, that the printed tables are about; ""
+    where no list of it was published.
+    """
+    return _entries().get(dataset, {}).get("evaluation", "")
+
+
+def classes(name: str, directory: str | os.PathLike = "") -> tuple[str, ...]:
     """Return the classes of a data set's boxes by the names of this project, in the set's own
-    order.
+    order; ``directory`` as for :func:`entries`.
     """
-    facts = entry(name)[1]
+    facts = entry(name, directory)[1]
     labels = [
         facts["classes"][spelled] for spelled in facts.get("numbered", facts.get("classes", ()))
     ]
@@ -102,8 +166,8 @@ def describe(name: str) -> str:
     )
 
 
-def find(name: str, directory: str | os.PathLike) -> Found:
-    """Return the files of a data set in a folder, see :class:`.layouts.Found`.
+def find(name: str, directory: str | os.PathLike) -> DatasetFiles:
+    """Return the files of a data set in a folder, see :class:`.layouts.DatasetFiles`.
 
     Raises
     ------
@@ -112,7 +176,7 @@ def find(name: str, directory: str | os.PathLike) -> Found:
     ValueError
         Unknown data set, or several copies.
     """
-    name, facts = entry(name)
+    name, facts = entry(name, directory)
     found = layouts.find(directory, facts["layouts"], facts["kind"])
     if found is None:
         known = " or ".join(
@@ -129,7 +193,8 @@ def present(directory: str | os.PathLike) -> dict[str, tuple[Path, int]]:
     A folder is taken for the set whose name it starts with, case and punctuation aside:
     ``m3fd_detection`` is M3FD.
     """
-    directory, there = Path(directory), {}
+    directory = Path(directory)
+    there: dict[str, tuple[Path, int]] = {}
     if not directory.is_dir():
         raise FileNotFoundError(f"{directory}: expected a folder of data sets, found none there")
     folders = sorted(path for pattern in ("*/", "*/*/") for path in directory.glob(pattern))
@@ -148,25 +213,30 @@ def _plain(text: str) -> str:
     return "".join(letter for letter in text.lower() if letter.isalnum())
 
 
-def pair_names(found: Found) -> list[str]:
+def pair_names(found: DatasetFiles) -> list[str]:
     """Return the names that have both images, sorted."""
     first, second = (found.files[role] for role in _sources(found))
     return sorted(first.keys() & second.keys())
 
 
-def _sources(found: Found) -> tuple[str, str]:
+def _sources(found: DatasetFiles) -> tuple[str, str]:
     return next(sources for sources in layouts.SOURCES.values() if sources[0] in found.files)
 
 
-def annotations(name: str, found: Found) -> dict[str, Annotation | LabelFile]:
+def annotations_of(facts: dict, found: DatasetFiles) -> dict[str, Annotation | LabelFile]:
     """Return what is known of the boxes of each image; files of one image are read when asked for.
+
+    Parameters
+    ----------
+    facts : dict
+        The data set's entry.
+    found : DatasetFiles
 
     Raises
     ------
     ValueError
         A COCO file that is not one, or with an unknown class.
     """
-    facts = entry(name)[1]
     if "classes" not in facts:
         known = dict(CLASSES)
     else:  # spellings of others are accepted for classes that the set has
@@ -180,7 +250,9 @@ def annotations(name: str, found: Found) -> dict[str, Annotation | LabelFile]:
             pair: LabelFile(path, known, numbered) for pair, path in found.files["labels"].items()
         }
     return {
-        found.bare(stem): one for path in found.coco for stem, one in read_coco(path, known).items()
+        found.canonical_name(stem): one
+        for path in found.coco
+        for stem, one in read_coco(path, known).items()
     }
 
 
@@ -208,86 +280,102 @@ def draw(members: list[str], sizes: Mapping[str, int], seed: int = 0) -> dict[st
     }
 
 
-def open_pairs(
-    name: str, directory: str | os.PathLike, split: str | None = None, seed: int = 0, **options
-) -> Pairs | MultiFocus:
-    """Open a data set in whatever layout it lies in ``directory``.
+def pairs(
+    name: str,
+    directory: str | os.PathLike,
+    split: str | None,
+    seed: int,
+    annotations: str,
+    classes: Sequence[str] | None,
+    size: tuple[int, int] | None,
+) -> Pairs:
+    """Return the infrared-visible pairs of a data set, in whatever layout it lies in a folder.
 
     Parameters
     ----------
     name : str
         As in the catalogue; case is ignored.
-    split : str, optional
+    directory : path
+    split : str or None
         As the set divides itself (``train``, ``test``), or drawn by ``seed`` where the division was
-        never published (M3FD: 3,900 and 300). Multi-focus sets have none.
+        never published (M3FD: 3,900 and 300); None for all.
     seed : int
         Of a drawn split.
-    **options
-        ``names``, ``classes``, ``size`` of :class:`.infrared_visible.Pairs`; ``names`` alone for
-        multi-focus sets.
-
-    Returns
-    -------
-    Pairs or MultiFocus
-        ``record`` of the former says data set, layout, split, seed and the checksum of the names,
-        for a run's record.
+    annotations : str
+        COCO file of a copy in this project's own layout; see
+        :class:`.infrared_visible.InfraredVisible`.
+    classes, size
+        As for :class:`.infrared_visible.Pairs`.
 
     Raises
     ------
     FileNotFoundError
         Nothing of this set in the folder.
     ValueError
-        Unknown set, split or class; a set that is not complete where a split is to be drawn; two
-        files of one name; a name without its partner.
+        Unknown set, split or class, or one of multi-focus pairs; a set that is not complete where a
+        split is to be drawn; two files of one name; a name without its partner.
     """
-    name, facts = entry(name)
-    found = find(name, directory)
-    if found.doubled:
-        raise ValueError(found.doubled[0])
-    if facts["kind"] == "multi-focus":
-        return _multi_focus(name, found, split, **options)
-    drawn = split in facts.get("drawn", ()) and split not in found.splits
-    own = found.layout is layouts.OWN[facts["kind"]]
-    if own and not (drawn and len(pair_names(found)) == facts["pairs"]):
-        pairs, drawn = InfraredVisible(found.root, split, **options), False
+    name, facts = entry(name, directory)
+    if facts["kind"] != "infrared-visible":
+        raise ValueError(f"name: expected infrared-visible pairs, got {name}, {facts['kind']}")
+    files = find(name, directory)
+    if files.conflicts:
+        raise ValueError(files.conflicts[0])
+    drawn = split in facts.get("drawn", ()) and split not in files.splits
+    own = files.layout is layouts.OWN[facts["kind"]]
+    opened: Pairs
+    if own and not (drawn and len(pair_names(files)) == facts["pairs"]):
+        opened = InfraredVisible(files.root, split, None, annotations, classes, size)
+        drawn = False
     else:
-        splits = found.splits | (draw(pair_names(found), facts["drawn"], seed) if drawn else {})
-        pairs = Pairs(
-            found.root,
-            found.files["infrared"],
-            found.files["visible"],
-            annotations(name, found),
+        splits = files.splits | (draw(pair_names(files), facts["drawn"], seed) if drawn else {})
+        opened = Pairs(
+            files.root,
+            files.files["infrared"],
+            files.files["visible"],
+            annotations_of(facts, files),
             splits,
             split,
-            **options,
+            None,
+            classes,
+            size,
         )
-    checksum = hashlib.sha256("\n".join(pairs.names).encode()).hexdigest()
-    pairs.record = {
+    opened.record = {
         "dataset": name,
-        "layout": found.layout["called"],
-        "split": split,
+        "layout": files.layout["called"],
         "seed": seed if drawn else None,
-        "pairs": len(pairs),
-        "names_sha256": checksum,
     }
-    return pairs
+    return opened
 
 
-def _multi_focus(name: str, found: Found, split: str | None, **options) -> MultiFocus:
-    if split is not None:
-        raise ValueError(f"split: {name} has none, got {split!r}")
-    if found.layout is layouts.OWN["multi-focus"]:
-        return MultiFocus(found.root, **options)
-    first, second = found.files["a"], found.files["b"]
+def multi_focus(
+    name: str, directory: str | os.PathLike, names: list[str] | None = None
+) -> MultiFocus:
+    """Return the pairs of a multi-focus data set, in whatever layout it lies in a folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing of this set in the folder.
+    ValueError
+        Unknown set; two files of one name; a name without its partner.
+    """
+    name = entry(name, directory)[0]
+    files = find(name, directory)
+    if files.conflicts:
+        raise ValueError(files.conflicts[0])
+    if files.layout is layouts.OWN["multi-focus"]:
+        return MultiFocus(files.root, names)
+    first, second = files.files["a"], files.files["b"]
     if alone := sorted(first.keys() ^ second.keys()):
         raise ValueError(
-            f"{found.root}: expected both images of each pair, one of {', '.join(alone)} is missing"
+            f"{files.root}: expected both images of each pair, one of {', '.join(alone)} is missing"
         )
     return MultiFocus(
-        found.root,
-        files={pair: (first[pair], second[pair]) for pair in first},
-        references=found.files["reference"],
-        **options,
+        files.root,
+        names,
+        {pair: (first[pair], second[pair]) for pair in first},
+        files.files["reference"],
     )
 
 

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from .. import images
 from . import catalog, layouts
 from .labels import Annotation, LabelFile
-from .layouts import Found
+from .layouts import DatasetFiles
 
 ORIENTATION = 0x0112  # Exif; from 5 on the picture lies on its side
 
@@ -68,7 +68,7 @@ def check(
     ValueError
         Unknown data set; everything else is a problem of the report.
     """
-    name, facts = catalog.entry(name)
+    name, facts = catalog.entry(name, directory)
     report = Report(name)
     try:
         found = catalog.find(name, directory)
@@ -79,12 +79,12 @@ def check(
     pairs = catalog.pair_names(found)
     report.layout, report.root, report.pairs = found.layout["called"], found.root, len(pairs)
     report.problems += [
-        *found.doubled,
+        *found.conflicts,
         *_counts(name, facts, found, pairs),
         *_partners(found, sources),
     ]
     try:
-        known = catalog.annotations(name, found)
+        known = catalog.annotations_of(facts, found)
     except ValueError as error:
         known = {}
         report.problems.append(str(error))
@@ -127,7 +127,7 @@ def check(
     return report
 
 
-def _counts(name: str, facts: dict, found: Found, pairs: list[str]) -> Iterator[str]:
+def _counts(name: str, facts: dict, found: DatasetFiles, pairs: list[str]) -> Iterator[str]:
     if len(pairs) != facts["pairs"]:
         yield f"{found.root}: expected {facts['pairs']} pairs of {name}, found {len(pairs)}"
     if found.layout is layouts.OWN[facts["kind"]]:
@@ -151,7 +151,7 @@ def _counts(name: str, facts: dict, found: Found, pairs: list[str]) -> Iterator[
                     )
 
 
-def _partners(found: Found, sources: tuple[str, str]) -> Iterator[str]:
+def _partners(found: DatasetFiles, sources: tuple[str, str]) -> Iterator[str]:
     for one, other in (sources, sources[::-1]):
         for pair in sorted(found.files[one].keys() - found.files[other].keys()):
             yield (
@@ -159,7 +159,7 @@ def _partners(found: Found, sources: tuple[str, str]) -> Iterator[str]:
             )
 
 
-def _unlabelled(facts: dict, found: Found, pairs: list[str], known: dict) -> list[str]:
+def _unlabelled(facts: dict, found: DatasetFiles, pairs: list[str], known: dict) -> list[str]:
     if "classes" not in facts:
         return []
     if not known:
@@ -215,7 +215,7 @@ def _inspect(
             for path, got in shapes.items()
             if first in shapes and got != shapes[first]
         ]
-    boxes = Counter()
+    boxes: Counter[str] = Counter()
     if annotation is not None and first in shapes:
         try:
             read = annotation.read(shapes[first])

@@ -1,14 +1,17 @@
-"""Infrared-visible pairs, with boxes that mean the same in both images: :class:`InfraredVisible`
-reads them from folders ``{ir,vi}/NAME``; :mod:`.catalog` finds them in other layouts, as
-:class:`Pairs`.
+"""Infrared-visible pairs, with boxes that mean the same in both images: :class:`Pairs` of known
+files, and :class:`InfraredVisible`, those of a folder ``{ir,vi}/NAME``.
+
+:func:`fusionlib.datasets.open_pairs` is the way to them, whatever the layout.
 """
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from PIL import Image
@@ -19,6 +22,7 @@ from .labels import CLASSES, Annotation, LabelFile, read_coco, read_json
 # Spellings met in published sets, compared in lower case.
 INFRARED = ("ir", "infrared", "inf", "thermal", "cropinfrared")
 VISIBLE = ("vi", "vis", "visible", "rgb", "crop_lr_visible")
+KEPT_BYTES = 512 * 2**20  # of decoded images that a sequence of pairs keeps for the next pass
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,12 @@ class Pair:
         return Pair(self.name, infrared, visible, boxes, list(self.labels))
 
 
-class Pairs:
+class Pairs(Sequence[Pair]):
     """Infrared-visible pairs whose files are known, in the order of their names; indexed by number
-    or name, read when asked for.
+    or name (a slice gives a list), read when asked for.
+
+    What was read is kept, up to :data:`KEPT_BYTES`, so that a second pass decodes nothing. The
+    first pairs stay, not the latest: passes go in one order, and would find only what is gone.
 
     Parameters
     ----------
@@ -94,8 +101,8 @@ class Pairs:
     Raises
     ------
     ValueError
-        A name without its partner, an unknown split, name or class; on reading a pair, images of
-        two sizes or a box outside its image. One sentence each.
+        No pair at all, a name without its partner, an unknown split, name or class; on reading a
+        pair, images of two sizes or a box outside its image. One sentence each.
     """
 
     def __init__(
@@ -110,14 +117,30 @@ class Pairs:
         classes: Sequence[str] | None = None,
         size: tuple[int, int] | None = None,
     ):
-        self.folder, self.size, self.record = Path(folder), size, {}
-        for wanted in classes or ():
-            if wanted not in CLASSES.values():
+        self.folder, self.size = Path(folder), size
+        self.record: dict[str, object] = {}
+        for label in classes or ():
+            if label not in CLASSES.values():
                 known = ", ".join(sorted(set(CLASSES.values())))
-                raise ValueError(f"classes: expected some of {known}, got {wanted!r}")
+                raise ValueError(f"classes: expected some of {known}, got {label!r}")
         self.infrared, self.visible = infrared, visible
         self.annotations, self.classes = annotations or {}, classes
         self.names = self._select(splits or {}, split, names)
+        if not self.names:
+            part = "" if split is None else f" in split {split!r}"
+            raise ValueError(f"{self.folder}: expected infrared-visible pairs{part}, found none")
+        self._kept: dict[str, Pair] = {}
+        self._room = KEPT_BYTES
+
+    def only(self, names: Sequence[str]) -> Pairs:
+        """Return these pairs alone, some of :attr:`names`, in this order."""
+        chosen = copy.copy(self)
+        chosen.names, chosen._kept = list(names), {}
+        return chosen
+
+    def __getstate__(self) -> dict:
+        # what a worker process is sent: it reads the files itself
+        return self.__dict__ | {"_kept": {}, "_room": KEPT_BYTES}
 
     def _select(self, splits: Mapping, split: str | None, names: Sequence[str] | None) -> list[str]:
         known = sorted(self.infrared.keys() | self.visible.keys())
@@ -161,24 +184,38 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __iter__(self) -> Iterator[Pair]:
-        return (self[i] for i in range(len(self)))
-
-    def __getitem__(self, which: int | str) -> Pair:
-        name = self.names[which] if not isinstance(which, str) else which
+    @overload
+    def __getitem__(self, which: int | str) -> Pair: ...
+    @overload
+    def __getitem__(self, which: slice) -> list[Pair]: ...
+    def __getitem__(self, which: int | str | slice) -> Pair | list[Pair]:
+        if isinstance(which, slice):
+            return [self[name] for name in self.names[which]]
+        name = which if isinstance(which, str) else self.names[which]
+        if name in self._kept:
+            return self._kept[name]
         if name not in self.names:
             raise KeyError(f"{self.folder}: expected one of its {len(self)} names, got {name!r}")
+        pair = self._read(name)
+        size = pair.infrared.nbytes + pair.visible.nbytes
+        if size <= self._room:
+            self._kept[name] = pair
+            self._room -= size
+        return pair
+
+    def _read(self, name: str) -> Pair:
         paths = self.infrared[name], self.visible[name]
         infrared, visible = images.check_pair(
-            *(images.read(p) for p in paths), names=tuple(map(str, paths))
+            images.read(paths[0]), images.read(paths[1]), (str(paths[0]), str(paths[1]))
         )
         # ASSUMPTION: an infrared file whose three channels differ (JPEG, false colour) is read as
         # its Y.
         infrared = images.luma(infrared)
         pair = Pair(name, infrared, visible)
         if name in self.annotations:
-            found = self.annotations[name].read(infrared.shape).only(self.classes)
-            pair = Pair(name, infrared, visible, found.on(infrared.shape, paths[0]), found.labels)
+            annotation = self.annotations[name].read(infrared.shape).only(self.classes)
+            boxes = annotation.on(infrared.shape, paths[0])
+            pair = Pair(name, infrared, visible, boxes, annotation.labels)
         return pair if self.size is None else pair.resized(self.size)
 
 
@@ -260,35 +297,11 @@ class InfraredVisible(Pairs):
         return found[0]
 
     def _splits(self, found: Mapping[str, Annotation]) -> dict[str, list[str]]:
-        path, splits = self.folder / "splits.json", {}
+        path = self.folder / "splits.json"
+        splits: dict[str, list[str]] = {}
         if path.exists():
             return read_json(path)
         for stem, annotation in found.items():
             if annotation.split:
                 splits.setdefault(annotation.split, []).append(stem)
         return splits
-
-
-def pairs(
-    folder: str | os.PathLike = "",
-    limit: int = 0,
-    split: str = "",
-    size: tuple[int, int] = (192, 256),
-) -> list[Pair]:
-    """Return the first ``limit`` pairs of a folder (0: all), or of the generated scenes where
-    ``folder`` is empty.
-
-    Parameters
-    ----------
-    split : str
-        As for :class:`InfraredVisible`; "" for all.
-    size : (int, int)
-        Of the generated scenes, 8 of them where ``limit`` is 0. Real images keep their size.
-    """
-    if str(folder):
-        found = InfraredVisible(folder, split or None)
-        return [found[name] for name in found.names[: limit or None]]
-    from .scenes import scene
-
-    made = [(f"scene-{seed:02d}", scene(seed, size)) for seed in range(limit or 8)]
-    return [Pair(name, one.infrared, one.visible, one.boxes, one.labels) for name, one in made]

@@ -164,7 +164,8 @@ def read_voc(path: str | os.PathLike, known: Mapping[str, str | None] | None = N
         raise ValueError(
             f"{path}: expected a Pascal VOC XML file, its outermost element is {root.tag!r:.40}"
         )
-    boxes, labels = [], []
+    boxes: list[Sequence[float]] = []
+    labels: list[str] = []
     for number, one in enumerate(root.iter("object")):
         label = (one.findtext("name") or "").strip()
         try:
@@ -205,7 +206,9 @@ def read_yolo(
         Not text, a line without five numbers, a class number that is not in the list, a share
         outside [0, 1].
     """
-    path, boxes, labels = Path(path), [], []
+    path = Path(path)
+    boxes: list[Sequence[float]] = []
+    labels: list[str] = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:

@@ -40,7 +40,7 @@ OWN = {
 
 
 @dataclass
-class Found:
+class DatasetFiles:
     """The files of a data set in a folder.
 
     Attributes
@@ -52,7 +52,7 @@ class Found:
         Role, then name of the pair.
     splits : dict of str to list of str
     coco : list of path
-    doubled : list of str
+    conflicts : list of str
         A sentence for every file whose place is taken.
     """
 
@@ -61,9 +61,9 @@ class Found:
     files: dict[str, dict[str, Path]]
     splits: dict[str, list[str]] = field(default_factory=dict)
     coco: list[Path] = field(default_factory=list)
-    doubled: list[str] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)
 
-    def bare(self, name: str) -> str:
+    def canonical_name(self, name: str) -> str:
         """Return the name of a pair from how a list or a COCO file spells it."""
         name = Path(name).stem if Path(name).suffix.lower() in images.SUFFIXES else name
         for ending in self.layout.get("strip", ()):
@@ -110,7 +110,9 @@ def _walk(directory: Path) -> list[str]:
     return sorted(found)
 
 
-def find(directory: str | os.PathLike, layouts: Sequence[Mapping], kind: str) -> Found | None:
+def find(
+    directory: str | os.PathLike, layouts: Sequence[Mapping], kind: str
+) -> DatasetFiles | None:
     """Return the files of a data set below a folder, None where no layout fits.
 
     Of two layouts that fit at one place, the one with more files counts, labels included, else the
@@ -166,9 +168,9 @@ def _count(matches: Mapping[str, list]) -> int:
 
 
 def _collect(
-    directory: Path, paths: list[str], layout: Mapping, root: str, matches: Mapping
-) -> Found:
-    found = Found(
+    directory: Path, paths: list[str], layout: Mapping, root: str, matches: dict[str, list]
+) -> DatasetFiles:
+    found = DatasetFiles(
         layout, directory / root, {role: {} for role in (*matches, "reference", "labels")}
     )
     found.coco = [directory / match.string for match in matches.pop("coco", [])]
@@ -179,7 +181,7 @@ def _collect(
             name = spelled.setdefault(match["name"].lower(), match["name"])
             path = directory / match.string
             if name in found.files[role]:
-                found.doubled.append(
+                found.conflicts.append(
                     f"{path}: expected one file, {role} of {name}, found also"
                     f" {found.files[role][name]}"
                 )
@@ -195,6 +197,7 @@ def _collect(
                     (directory / match.string).read_text(encoding="utf-8", errors="replace").split()
                 )
                 found.splits[split] = [
-                    spelled.get(found.bare(line).lower(), found.bare(line)) for line in lines
+                    spelled.get(found.canonical_name(line).lower(), found.canonical_name(line))
+                    for line in lines
                 ]
     return found

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,8 @@ import numpy as np
 from scipy import ndimage
 
 from .. import images
+from .infrared_visible import KEPT_BYTES, Pair, Pairs
+from .labels import Annotation
 from .street import FAR, Street, cloud, layout
 from .street_objects import CLIMATES
 
@@ -100,16 +102,13 @@ def scene(seed: int, size: tuple[int, int] = (96, 128), condition: str | None = 
     boxes, labels = [], []
     seen = np.bincount(street.owner.ravel() + 1, minlength=len(objects) + 1)[1:]
     for number, extent in enumerate(ndimage.find_objects(street.owner + 1, len(objects))):
-        if (
-            objects[number].label is None
-            or extent is None
-            or seen[number] < VISIBLE_SHARE * areas[number]
-        ):
+        label = objects[number].label
+        if label is None or extent is None or seen[number] < VISIBLE_SHARE * areas[number]:
             continue
         (y, x), (h, w) = (e.start for e in extent), (e.stop - e.start for e in extent)
         if min(w, h) >= SMALLEST:
             boxes.append((x, y, w, h))
-            labels.append(objects[number].label)
+            labels.append(label)
     return Scene(
         street.infrared(rng, smoke),
         street.visible(rng, lamps, smoke),
@@ -117,6 +116,35 @@ def scene(seed: int, size: tuple[int, int] = (96, 128), condition: str | None = 
         labels,
         condition,
     )
+
+
+class Scenes(Pairs):
+    """Generated scenes as pairs ``scene-SEED``, rendered when asked for.
+
+    Parameters
+    ----------
+    seeds : iterable of int
+        One scene each.
+    size : (int, int)
+        Height and width in pixels.
+    classes : sequence of str, optional
+        Keep boxes of these classes alone; all by default.
+    """
+
+    def __init__(
+        self, seeds: Iterable[int], size: tuple[int, int], classes: Sequence[str] | None = None
+    ):
+        self.size = None  # they are drawn at theirs
+        self.folder, self.drawn_size, self.classes = Path("generated scenes"), size, classes
+        self.seeds = {f"scene-{seed:02d}": seed for seed in seeds}
+        self.names, self.record = list(self.seeds), {}
+        self._kept, self._room = {}, KEPT_BYTES
+
+    def _read(self, name: str) -> Pair:
+        made = scene(self.seeds[name], self.drawn_size)
+        seen = Annotation(made.boxes.tolist(), made.labels).only(self.classes)
+        boxes = np.array(seen.boxes, np.float64).reshape(-1, 4)
+        return Pair(name, made.infrared, made.visible, boxes, seen.labels)
 
 
 def write_scenes(

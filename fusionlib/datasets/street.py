@@ -43,7 +43,9 @@ def _pyramid(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.concatenate([level.ravel() for level in levels]), offsets, sizes
 
 
-def texture(name: str, u: np.ndarray, v: np.ndarray, footprint: np.ndarray) -> np.ndarray:
+def texture(
+    name: str, u: np.ndarray, v: np.ndarray, footprint: np.ndarray | np.floating
+) -> np.ndarray:
     """Sample a photograph at u, v (in its widths, repeated), averaged over ``footprint`` widths."""
     flat, offsets, sizes = _pyramid(name)
     level = np.clip(np.log2(footprint * np.float32(sizes[0])), 0, len(sizes) - 1).astype(np.int32)
@@ -143,7 +145,7 @@ def layout(rng: np.random.Generator, climate: Climate, view: float) -> list[Plac
             3.0,
             2.15 if view_of == "side" else 0.92,
             1.5,
-            lambda view_of=view_of: [("car", car(rng, climate, view_of))],
+            functools.partial(lambda view: [("car", car(rng, climate, view))], view_of),
             lane,
         )
     for _ in range(rng.integers(0, 3)):
@@ -223,7 +225,7 @@ class Street:
         paint |= (np.abs(z - crossing) < 1.5) & (self.x % 1.1 < 0.55) & (across < 3.1)
         road, paved = across < 3.6, across < 6
         gray = np.select(
-            [paint, road, across < 3.8], np.float32([0.62, 0.13, 0.42]), np.float32(0.27)
+            [paint, road, across < 3.8], np.array([0.62, 0.13, 0.42], np.float32), np.float32(0.27)
         )
         gray *= np.where(road, 0.55 + 0.45 * stone, slabs**1.4)
         albedo = np.where(paved, gray, grass * colour((0.11, 0.17, 0.04)))
@@ -234,8 +236,9 @@ class Street:
         )
 
         # Houses with windows; some are lit after dark.
-        plaster = np.float32(
-            [(0.42, 0.20, 0.13), (0.60, 0.54, 0.44), (0.50, 0.36, 0.22), (0.38, 0.38, 0.40)]
+        plaster = np.array(
+            [(0.42, 0.20, 0.13), (0.60, 0.54, 0.44), (0.50, 0.36, 0.22), (0.38, 0.38, 0.40)],
+            np.float32,
         )
         face = plaster.T[:, rng.integers(0, 4, (2, 7))[side, house]] * (0.3 + 0.7 * slabs)
         window = (

@@ -108,7 +108,7 @@ class Part(NamedTuple):
     """
 
     shape: tuple
-    colour: tuple[float, float, float]  # reflected share
+    colour: tuple[float, ...]  # reflected share of red, green and blue
     warmth: float  # degrees Celsius
     # light of its own, before the lamps' strength
     glow: tuple[float, float, float] = (0.0, 0.0, 0.0)

@@ -285,7 +285,10 @@ def score(
         [names[name] for name in frame["method"]], columns=["variant", "seed"], index=frame.index
     )
     frame = pd.concat([keys, frame[["image", "metric", "convention", "value", "reason"]]], axis=1)
-    return frame, [f"{name}: {said}" for name, said in status.items() if said] + problems
+    return frame, [f"{name}: {said}" for name, said in status.items() if said] + [
+        *sources.problems,
+        *problems,
+    ]
 
 
 def differences(scores: pd.DataFrame, baseline: str, level: float = 0.05) -> pd.DataFrame:

@@ -9,83 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-from torch.utils.data import Subset
 
 from fusionlib import methods, scoring
-from fusionlib.datasets import catalog
-from fusionlib.datasets.infrared_visible import InfraredVisible, Pair
-from fusionlib.datasets.scenes import scene
+from fusionlib.datasets import Pair, catalog
 from fusionlib.experiments import protocol
 from fusionlib.experiments.protocol import Sources
 from fusionlib.methods.learned import MOE_FUSION
 from fusionlib.networks import COMPARED
-from fusionlib.training.config import HELD_OUT_SEED
 
 TRIVIAL = ("infrared", "visible", "average", "maximum")
-TRAINED_ON = {name: network.trained_on for name, network in COMPARED.items()}
-# By the first letters of a data set's name, lower case. RoadScene is made of FLIR's frames.
-FAMILIES = {
-    "m3fd": "M3FD",
-    "flir": "FLIR",
-    "roadscene": "FLIR",
-    "llvip": "LLVIP",
-    "msrs": "MSRS",
-    "tno": "TNO",
-    "kaist": "KAIST",
-}
 GENERATED = "generated scenes"
-# the parts that MoE-Fusion is evaluated on, by the published lists
-EVALUATED = {("FLIR-aligned", "test"), ("LLVIP", "test")}
-
-
-def pairs(
-    data: str = "",
-    limit: int = 0,
-    split: str = "",
-    dataset: str = "",
-    size: tuple[int, int] = (96, 128),
-) -> Iterable[Pair]:
-    """Return the first ``limit`` pairs of a folder (0: all), read when asked for, again at each
-    pass.
-
-    Parameters
-    ----------
-    data : path
-        In the layout that the catalogue knows for ``dataset``, else ``{ir,vi}/NAME``. "" for
-        generated scenes that no training here has seen, of ``size``, 8 of them where ``limit`` is
-        0.
-    split : str
-        "" for all.
-    """
-    if not data:
-        made = [
-            (seed, scene(seed, size)) for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + (limit or 8))
-        ]
-        return [
-            Pair(f"scene-{seed}", one.infrared, one.visible, one.boxes, one.labels)
-            for seed, one in made
-        ]
-
-    def opened(**options):
-        if catalog.known(dataset):
-            return catalog.open_pairs(dataset, data, split or None, **options)
-        return InfraredVisible(data, split or None, **options)
-
-    return opened(names=opened().names[:limit]) if limit else opened()
-
-
-def readable(pairs: Sequence[Pair]) -> tuple[Sequence[Pair], list[str]]:
-    """Return the pairs that can be read, still read when asked for, and a sentence for each that
-    cannot.
-    """
-    good, problems = [], []
-    for number in range(len(pairs)):
-        try:
-            pairs[number]
-            good.append(number)
-        except (OSError, ValueError) as error:
-            problems.append(str(error))
-    return Subset(pairs, good) if problems else pairs, problems
 
 
 def split_of(dataset: str, split: str) -> str:
@@ -94,12 +27,21 @@ def split_of(dataset: str, split: str) -> str:
 
     The 300 pairs of M3FD were never published, so no part of it carries the name.
     """
-    return "evaluation" if (dataset, split) in EVALUATED else split
+    return "evaluation" if split and catalog.evaluation_split(dataset) == split else split
 
 
 def get(name: str, weights: str = "", checkpoint: str = "", device: str = "auto") -> methods.Method:
-    """Return a method with the weights that are meant for it: the official ones, or a training of
-    MoE-Fusion.
+    """Return a method with the weights that are meant for it.
+
+    Parameters
+    ----------
+    name : str
+    weights : path
+        Folder of official weights, for a compared network; "" for the user's cache.
+    checkpoint : path
+        Folder of a training, for MoE-Fusion; "" for the small one of the suite.
+    device : str
+        "auto", "cpu" or "cuda".
     """
     meant = {MOE_FUSION: checkpoint or None, **dict.fromkeys(COMPARED, weights or None)}
     return methods.get(name, checkpoint=meant.get(name), device=device)
@@ -107,7 +49,7 @@ def get(name: str, weights: str = "", checkpoint: str = "", device: str = "auto"
 
 def fuse(
     chosen: Mapping[str, methods.Method],
-    pairs: Iterable[Pair],
+    pairs: Sequence[Pair],
     sources: Sources,
     folder: str | Path,
     resolution: str = "native",
@@ -115,6 +57,15 @@ def fuse(
 ) -> dict[str, str]:
     """Fuse by every method into ``folder/METHOD``; images that are there already and the same are
     kept.
+
+    Parameters
+    ----------
+    chosen : {name: Method}
+    pairs, sources, resolution
+        As for :func:`fusionlib.experiments.protocol.fuse`.
+    folder : path
+    progress : bool
+        Show a bar for each method.
 
     Returns
     -------
@@ -161,6 +112,18 @@ def score(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Score the gray images of ``folder/METHOD``.
 
+    Parameters
+    ----------
+    names : iterable of str
+        Of the methods.
+    sources : Sources
+        What they were fused from.
+    folder : path
+    metrics, conventions : iterable of str
+    processes : int
+    progress : bool
+        Show a bar for each method.
+
     Returns
     -------
     DataFrame, list of str
@@ -198,27 +161,20 @@ def trained_on(method: methods.Method) -> str:
     if method.name == MOE_FUSION:
         data = method.function.network.settings.data
         return f"{Path(data.folder).name} ({data.split or 'all'})" if data.folder else GENERATED
-    return TRAINED_ON.get(method.name, "nothing")
+    return COMPARED[method.name].trained_on if method.name in COMPARED else "nothing"
 
 
 def weights_of(method: methods.Method) -> str:
-    """Say whose weights a method has, for the column ``checkpoint`` of results; "" where it needs
-    none.
+    """Return whose weights a method has, for the column ``checkpoint`` of results; "" where it
+    needs none.
     """
     if method.name in COMPARED:
         return "official"
     return f"trained here on {trained_on(method)}" if method.name == MOE_FUSION else ""
 
 
-def family(dataset: str) -> str:
-    """Return the data set that images belong to by the name of theirs: "FLIR" for "roadscene"; ""
-    if unknown.
-    """
-    return next((name for start, name in FAMILIES.items() if dataset.lower().startswith(start)), "")
-
-
 def overlap(chosen: Mapping[str, methods.Method], dataset: str) -> pd.DataFrame:
-    """Say which methods were trained on images of the data set that they are compared on.
+    """Return which methods were trained on images of the data set that they are compared on.
 
     Returns
     -------
@@ -229,9 +185,9 @@ def overlap(chosen: Mapping[str, methods.Method], dataset: str) -> pd.DataFrame:
     rows = []
     for name, method in chosen.items():
         source = trained_on(method)
-        same = bool(family(dataset)) and family(dataset) in {
-            family(part) for part in source.split(", ")
-        }
-        said = "same data set" if same else "none known" if source else "not known"
-        rows.append({"method": name, "trained_on": source or "not said", "overlap": said})
+        origins = {catalog.family(part) for part in source.split(", ")}
+        same = catalog.family(dataset) in origins
+        verdict = "none known" if source else "not known"
+        verdict = "same data set" if same else verdict
+        rows.append({"method": name, "trained_on": source or "not said", "overlap": verdict})
     return pd.DataFrame(rows, columns=["method", "trained_on", "overlap"]).set_index("method")

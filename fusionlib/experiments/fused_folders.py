@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fusionlib import images
-from fusionlib.datasets.infrared_visible import Pair
+from fusionlib.datasets import Pair
 from fusionlib.experiments import comparison, protocol
 
 Folders = dict[str, dict[str, Path]]
@@ -80,7 +80,6 @@ def gather(
     {method: {name: path}}, {method: reason}
         The second: what could not be fused, and why.
     """
-    pairs = list(pairs)
     names = [pair.name for pair in pairs]
     found = given(nodes, names)
     chosen = {

@@ -5,7 +5,6 @@ average, maximum.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,9 @@ import pandas as pd
 import torch
 
 from fusionlib import images, losses, methods, metrics, results
-from fusionlib.datasets import infrared_visible
-from fusionlib.datasets.infrared_visible import Pair
-from fusionlib.training.config import TrainingConfig, open_pairs
+from fusionlib.datasets import Pair, open_pairs
+from fusionlib.training.config import TrainingConfig
+from fusionlib.training.config import open_pairs as training_pairs
 from fusionlib.training.model import Model
 
 UNLEARNT = ("average", "maximum", "infrared", "visible")
@@ -25,32 +24,40 @@ BETTER = dict.fromkeys(METRICS, "higher") | dict.fromkeys((GRADIENT, DISTANCE), 
 
 
 def pairs(
-    settings: TrainingConfig, data: str = "", limit: int = 0, size: tuple[int, int] | None = None
-) -> list[Pair]:
+    settings: TrainingConfig,
+    data: str = "",
+    dataset: str = "",
+    limit: int = 0,
+    scene_size: tuple[int, int] | None = None,
+) -> Sequence[Pair]:
     """Return pairs that a training with ``settings`` has not seen.
 
     Parameters
     ----------
+    settings : TrainingConfig
     data : path
         Another folder of pairs to take instead; whether the training saw those is the caller's
         business.
+    dataset : str
+        What lies there, as for :func:`fusionlib.datasets.open_pairs`.
     limit : int
         How many, taken evenly; 0: all, or of generated scenes as many as the settings hold out.
-    size : (int, int), optional
+    scene_size : (int, int), optional
         Of generated scenes, where not that of the settings.
+
+    Raises
+    ------
+    ValueError
+        The training held nothing out, or as :func:`fusionlib.datasets.open_pairs`.
     """
-    if data and (
-        not settings.data.folder or Path(data).resolve() != Path(settings.data.folder).resolve()
-    ):
-        found = infrared_visible.InfraredVisible(data)
-    else:
-        if not settings.data.folder:
-            count, own_size = settings.data.scenes[1], settings.data.size
-            scenes = replace(settings.data, scenes=(1, limit or count), size=size or own_size)
-            settings = replace(settings, data=scenes)
-        found = open_pairs(settings, held_out=True)
-    count = min(limit or len(found), len(found))
-    return [found[int(number)] for number in np.linspace(0, len(found), count, endpoint=False)]
+    own = settings.data
+    if data and (not own.folder or Path(data).resolve() != Path(own.folder).resolve()):
+        return open_pairs(data, dataset, limit=limit, evenly=True)
+    size = own.size if own.folder else scene_size or own.size
+    pairs = training_pairs(settings, held_out=True, limit=limit, evenly=True, size=size)
+    if not len(pairs):
+        raise ValueError("data: the training held out no pairs; name a folder of others")
+    return pairs
 
 
 def inside(pair: Pair) -> np.ndarray | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
@@ -18,9 +18,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from PIL import Image
+from tqdm.auto import tqdm
 
 from fusionlib import images, metrics, scoring
-from fusionlib.datasets.infrared_visible import Pair
+from fusionlib.datasets import Pair
 from fusionlib.methods import Method, fuse_pairs
 from fusionlib.published import decimals, half_unit
 
@@ -43,43 +44,72 @@ def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 class Sources(NamedTuple):
-    """The gray sources on disk as they are scored: two folders, the names, and a checksum of all
-    their pixels.
+    """The gray sources on disk as they are scored.
+
+    Attributes
+    ----------
+    infrared, visible : path
+        Their folders.
+    names : tuple of str
+    checksum : str
+        Of all their pixels.
+    numbers : tuple of int
+        Which of the pairs they are.
+    problems : tuple of str
+        A sentence for each pair that could not be read.
     """
 
     infrared: Path
     visible: Path
     names: tuple[str, ...]
     checksum: str
+    numbers: tuple[int, ...]
+    problems: tuple[str, ...]
 
 
-def write_sources(pairs: Iterable[Pair], folder: str | Path, resolution: str = "native") -> Sources:
+def write_sources(pairs: Sequence[Pair], folder: str | Path, resolution: str = "native") -> Sources:
     """Write ``folder/{infrared,visible}/NAME.png``, the luma of each source at the size that is
-    scored.
+    scored; pairs that cannot be read are left out and named.
+
+    Parameters
+    ----------
+    pairs : sequence of Pair
+        Read when asked for, as :func:`fusionlib.datasets.open_pairs` gives them, or in memory.
+    folder : path
+    resolution : str
+        One of :data:`RESOLUTIONS`.
 
     Raises
     ------
     ValueError
-        Unknown resolution, or no pair.
+        Unknown resolution, no pair, or none that can be read.
     """
-    _known(resolution)
-    folder, names, checksum = Path(folder), [], hashlib.sha256()
+    _check_resolution(resolution)
+    folder, checksum = Path(folder), hashlib.sha256()
+    names, numbers, problems = [], [], []
     _empty(folder, "infrared", "visible")
-    for pair in pairs:
+    for number in range(len(pairs)):
+        try:
+            pair = pairs[number]
+        except (OSError, ValueError) as error:
+            problems.append(str(error))
+            continue
         names.append(pair.name)
+        numbers.append(number)
         for kind, image in zip(("infrared", "visible"), _gray(pair, resolution), strict=True):
-            checksum.update(
-                f"{pair.name} {image.shape}".encode() + np.ascontiguousarray(image).tobytes()
-            )
+            checksum.update(f"{pair.name} {image.shape}".encode())
+            checksum.update(np.ascontiguousarray(image).tobytes())
             images.write(folder / kind / f"{pair.name}.png", image)
     if not names:
-        raise ValueError(f"{folder}: expected at least one pair to fuse, got none")
-    return Sources(folder / "infrared", folder / "visible", tuple(names), checksum.hexdigest())
+        why = f": {problems[0]}" if problems else ""
+        raise ValueError(f"{folder}: expected at least one pair to fuse, got none{why}")
+    parts = tuple(names), checksum.hexdigest(), tuple(numbers), tuple(problems)
+    return Sources(folder / "infrared", folder / "visible", *parts)
 
 
 def fuse(
     method: Method,
-    pairs: Iterable[Pair],
+    pairs: Sequence[Pair],
     sources: Sources,
     folder: str | Path,
     resolution: str = "native",
@@ -93,8 +123,15 @@ def fuse(
 
     Parameters
     ----------
-    pairs : iterable of Pair
+    method : Method
+    pairs : sequence of Pair
         Those that ``sources`` were written from, at the same resolution.
+    sources : Sources
+    folder : path
+    resolution : str
+        One of :data:`RESOLUTIONS`.
+    progress : bool
+        Show a bar.
 
     Returns
     -------
@@ -102,55 +139,45 @@ def fuse(
         False where nothing had to be done: method, variant, weights, pixels, resolution and library
         are the same.
     """
-    _known(resolution)
+    _check_resolution(resolution)
     folder, identity = Path(folder), _identity(method, sources, resolution)
     record = folder / "made_from.json"
     if record.is_file() and record.read_text(encoding="utf-8") == identity:
         return False
     record.unlink(missing_ok=True)
     _empty(folder, "gray", "color")
-    runner = method
-    if resolution == "resize-back":
-        runner = _ThereAndBack(**{one.name: getattr(method, one.name) for one in fields(method)})
-    fuse_pairs(runner, _Grays(pairs, len(sources.names), folder, resolution), folder, progress)
+    values = {field.name: getattr(method, field.name) for field in fields(method)}
+    runner = ResizedMethod(**values, resolution=resolution)
+    readable = (pairs[number] for number in sources.numbers)
+    named = ((pair.name, pair.infrared, pair.visible) for pair in readable)
+    count = len(sources.numbers)
+    bar = tqdm(named, method.name, count, disable=not progress, mininterval=2)
+    fuse_pairs(runner, bar, folder, progress=False)
     images.write_text(record, identity)
     return True
 
 
-@dataclass
-class _Grays:
-    """The lumas of pairs as :func:`fuse_pairs` takes them; it has written a pair before it asks for
-    the next, and then the image that is shown gets its colours.
+@dataclass(frozen=True)
+class ResizedMethod(Method):
+    """A method on the lumas of a pair at one of the :data:`RESOLUTIONS`; what is shown gets the
+    chroma of the visible image.
     """
 
-    pairs: Iterable[Pair]
-    length: int
-    folder: Path
-    resolution: str
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[tuple]:
-        for pair in self.pairs:
-            yield pair.name, *_gray(pair, self.resolution)
-            if images.is_colour(pair.visible):
-                gray = images.read(self.folder / "gray" / f"{pair.name}.png")
-                chroma = images.chroma(resized(pair.visible, gray.shape))
-                images.write(
-                    self.folder / "color" / f"{pair.name}.png", images.with_chroma(gray, chroma)
-                )
-
-
-@dataclass(frozen=True)
-class _ThereAndBack(Method):
-    """A method that works at :data:`SIZE` and gives images of the sources' size."""
+    resolution: str = "native"
 
     def fuse_both(
         self, a: np.ndarray, b: np.ndarray, **parameters
     ) -> tuple[np.ndarray, np.ndarray, dict]:
-        gray, shown, info = super().fuse_both(resized(a, SIZE), resized(b, SIZE), **parameters)
-        return resized(gray, a.shape[:2]), resized(shown, a.shape[:2]), info
+        grays = images.luma(a), images.luma(b)
+        if self.resolution != "native":
+            grays = resized(grays[0], SIZE), resized(grays[1], SIZE)
+        gray, _, info = super().fuse_both(*grays, **parameters)
+        if self.resolution == "resize-back":
+            gray = resized(gray, a.shape[:2])
+        if not images.is_colour(b):
+            return gray, gray, info
+        chroma = images.chroma(resized(b, gray.shape))
+        return gray, images.with_chroma(gray, chroma), info
 
 
 def _empty(folder: Path, *below: str) -> None:
@@ -159,7 +186,7 @@ def _empty(folder: Path, *below: str) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def _known(resolution: str) -> None:
+def _check_resolution(resolution: str) -> None:
     if resolution not in RESOLUTIONS:
         raise ValueError(
             f"resolution: expected one of {', '.join(RESOLUTIONS)}, got {resolution!r}"
@@ -171,7 +198,9 @@ def _gray(pair: Pair, resolution: str) -> tuple[np.ndarray, np.ndarray]:
     gray images do.
     """
     grays = images.luma(pair.infrared), images.luma(pair.visible)
-    return tuple(resized(gray, SIZE) for gray in grays) if resolution == "640x480" else grays
+    if resolution != "640x480":
+        return grays
+    return resized(grays[0], SIZE), resized(grays[1], SIZE)
 
 
 def _identity(method: Method, sources: Sources, resolution: str) -> str:
@@ -228,6 +257,8 @@ def candidates(
     made = []
     for resolution in resolutions:
         sources = write_sources(pairs, Path(folder) / resolution / "sources", resolution)
+        if sources.problems:
+            raise ValueError(sources.problems[0])
         for method in methods:
             home = Path(folder) / resolution / f"{method.name} {method.variant}".strip()
             fuse(method, pairs, sources, home, resolution, progress)
@@ -389,7 +420,7 @@ def _fit(printed: pd.DataFrame, means: pd.DataFrame) -> dict:
             continue
         met += abs(round(float(value), decimals(row.printed)) - row.value) < half_unit(row.printed)
         gaps[row.metric] = abs(value - row.value) / max(abs(row.value), half_unit(row.printed))
-    worst = max(gaps, key=gaps.get, default="")
+    worst = max(gaps, key=lambda name: gaps[name], default="")
     return {
         "n_images": int(means["n_images"].max()) if len(means) else 0,
         "values": len(printed),

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from fusionlib.datasets.infrared_visible import Pair
+from fusionlib.datasets import Pair
 from fusionlib.datasets.survey import contrast
 from fusionlib.metrics.gradient import average_gradient
 
@@ -201,7 +201,9 @@ def _inside(values: np.ndarray, body: Sequence[float]) -> float:
     )
 
 
-def _meets(shape: tuple[int, int], other: Sequence[float], height: int, width: int) -> np.ndarray:
+def _meets(
+    shape: tuple[int, int], other: Sequence[float] | np.ndarray, height: int, width: int
+) -> np.ndarray:
     """Tell for every window, by its upper left corner, whether it meets another box."""
     y, x = np.mgrid[: shape[0], : shape[1]]
     left, top, w, h = other
@@ -239,9 +241,10 @@ def measure(
     within = ((middle >= red[:2]) & (middle < np.add(red[:2], red[2:]))).all(axis=1) & (
         objects[:, 2:] >= 2
     ).all(axis=1)
-    body = (
-        objects[within][[np.argmax(objects[within][:, 2:].prod(axis=1))]] if within.any() else [red]
-    )
+    body = np.array([red], np.float64)
+    if within.any():
+        largest = np.argmax(objects[within][:, 2:].prod(axis=1))
+        body = objects[within][[largest]]
     return pd.DataFrame(
         {
             name: {

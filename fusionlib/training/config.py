@@ -10,19 +10,15 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, cast
+from typing import Any
 
-from fusionlib import losses
-from fusionlib.datasets import catalog
-from fusionlib.datasets.infrared_visible import InfraredVisible, Pair
-from fusionlib.datasets.scenes import scene
+from fusionlib import datasets, losses
+from fusionlib.datasets import HELD_OUT_SEED, Pair, catalog
 from fusionlib.detectors import KINDS
 from fusionlib.networks.configuration import MoEFusionConfig
-
-HELD_OUT_SEED = 1000  # scenes from this seed on are never trained on
-
 
 # ---- checks --------------------------------------------------------------------------------------
 
@@ -335,38 +331,35 @@ SMOKE = TrainingConfig(
 # ---- pairs ---------------------------------------------------------------------------------------
 
 
-def catalogued(dataset: str) -> dict:
+def catalogued(dataset: str, directory: str | os.PathLike = "") -> dict:
     """Return the settings that come with a data set of the catalogue, its name and its classes; {}
-    for any other.
+    for any other. ``directory`` as for :func:`fusionlib.datasets.catalog.entries`.
     """
-    name = catalog.known(dataset)
-    return {"data.dataset": name, "data.classes": catalog.classes(name)} if name else {}
+    name = catalog.known(dataset, directory=directory)
+    if not name:
+        return {}
+    return {"data.dataset": name, "data.classes": catalog.classes(name, directory)}
 
 
-def open_pairs(settings: TrainingConfig, held_out: bool = False) -> Sequence[Pair]:
-    """Return the pairs to train on, or those held out (none where no split is named)."""
+def open_pairs(settings: TrainingConfig, held_out: bool = False, **options) -> Sequence[Pair]:
+    """Return the pairs to train on, or those held out (none where no split is named).
+
+    Parameters
+    ----------
+    settings : TrainingConfig
+    held_out : bool
+    **options
+        Of :func:`fusionlib.datasets.open_pairs`, in place of what the settings say.
+    """
     data = settings.data
+    options = {"classes": data.classes, "size": data.size} | options
     if data.folder:
         split = data.held_out if held_out else data.split
-        if held_out and not split:
-            return []
-        if data.dataset:
-            pairs = catalog.open_pairs(
-                data.dataset, data.folder, split, classes=data.classes, size=data.size
-            )
-        else:
-            pairs = InfraredVisible(
-                data.folder,
-                split,
-                annotations=data.annotations,
-                classes=data.classes,
-                size=data.size,
-            )
-        return cast(Sequence[Pair], pairs)
-    start = HELD_OUT_SEED if held_out else 0
-    streets = []
-    for seed in range(start, start + data.scenes[held_out]):
-        street = scene(seed, data.size or (96, 128))
-        parts = street.infrared, street.visible, street.boxes, street.labels
-        streets.append(Pair(f"scene-{seed:04d}", *parts))
-    return streets
+        options |= {"dataset": data.dataset or "", "split": split or ""}
+        options |= {"annotations": data.annotations}
+        none = held_out and not split
+    else:
+        count = options.get("limit") or data.scenes[held_out]
+        options |= {"seed": HELD_OUT_SEED if held_out else 0, "limit": count}
+        none = count == 0
+    return [] if none else datasets.open_pairs(data.folder or "", **options)

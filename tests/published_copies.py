@@ -1,0 +1,83 @@
+"""Small copies of published data sets: generated scenes in the folders, names and label files that
+their authors give. ``dataset.yaml`` says how many pairs a copy has; all else is the catalogue's.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from fusionlib import images
+from fusionlib.datasets.scenes import scene
+
+SIZE = (64, 80)  # height, width; the smallest that every metric is defined on
+SPELLINGS = {  # the classes of the scenes, as each data set spells them
+    "M3FD": {"person": "People", "car": "Car"},
+    "FLIR-aligned": {"person": "person", "bicycle": "bicycle", "car": "car"},
+    "LLVIP": {"person": "person"},
+}
+TRAIN, TEST = 2, 3  # pairs; the notebooks look at the third of those not trained on
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def voc(boxes: np.ndarray, labels: list[str], spellings: dict[str, str]) -> str:
+    objects = ""
+    for (x, y, w, h), label in zip(boxes, labels, strict=True):
+        if label in spellings:
+            corners = zip(("xmin", "ymin", "xmax", "ymax"), (x, y, x + w, y + h), strict=True)
+            box = "".join(f"<{name}>{int(value)}</{name}>" for name, value in corners)
+            objects += f"<object><name>{spellings[label]}</name><bndbox>{box}</bndbox></object>"
+    size = f"<size><width>{SIZE[1]}</width><height>{SIZE[0]}</height><depth>3</depth></size>"
+    return f"<annotation>{size}{objects}</annotation>"
+
+
+def m3fd(folder: Path, number: int, split: str) -> tuple[str, str, str]:
+    return tuple(
+        f"M3FD_Detection/{kind}/{number:05d}.{suffix}"
+        for kind, suffix in (("Ir", "png"), ("Vis", "png"), ("Annotation", "xml"))
+    )
+
+
+def flir(folder: Path, number: int, split: str) -> tuple[str, str, str]:
+    stem = f"FLIR_{number:05d}"
+    members = folder / f"align/align_{'train' if split == 'train' else 'validation'}.txt"
+    members.parent.mkdir(parents=True, exist_ok=True)
+    with members.open("a") as stream:
+        stream.write(f"{stem}_PreviewData\n")
+    return (
+        f"align/JPEGImages/{stem}_PreviewData.jpeg",
+        f"align/JPEGImages/{stem}_RGB.jpg",
+        f"align/Annotations/{stem}_PreviewData.xml",
+    )
+
+
+def llvip(folder: Path, number: int, split: str) -> tuple[str, str, str]:
+    stem = f"{number:06d}"
+    return (
+        f"LLVIP/infrared/{split}/{stem}.jpg",
+        f"LLVIP/visible/{split}/{stem}.jpg",
+        f"LLVIP/Annotations/{stem}.xml",
+    )
+
+
+LAYOUTS = {"M3FD": m3fd, "FLIR-aligned": flir, "LLVIP": llvip}
+
+
+def copy(folder: Path, dataset: str) -> Path:
+    """Write a copy of a published data set, and return its folder."""
+    for number in range(TRAIN + TEST):
+        split = "train" if number < TRAIN else "test"
+        names = LAYOUTS[dataset](folder, number, split)
+        made = scene(number, SIZE)
+        for name, image in zip(names, (made.infrared, made.visible), strict=False):
+            images.write(folder / name, image)
+        write(folder, names[2], voc(made.boxes, made.labels, SPELLINGS[dataset]))
+    facts = {"pairs": TRAIN + TEST, "size": list(SIZE)}
+    facts["drawn" if dataset == "M3FD" else "splits"] = {"train": TRAIN, "test": TEST}
+    write(folder, "dataset.yaml", yaml.safe_dump({dataset: facts}))
+    return folder
