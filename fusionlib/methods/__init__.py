@@ -12,8 +12,7 @@ import importlib
 import json
 import pkgutil
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from tqdm.auto import tqdm
 
 from fusionlib import images
 from fusionlib.methods.learned import ARTEFACT, OWN_LUMA, ComparedNetwork, MoEFusionMethod
-from fusionlib.methods.registry import METHODS, MOE_FUSION, Decision, Plane, load_plugins, register
+from fusionlib.methods.method import Decision, Method, mixed_chroma
+from fusionlib.methods.registry import METHODS, MOE_FUSION, load_plugins, register
 from fusionlib.networks import COMPARED
 
 __all__ = [
@@ -38,162 +38,13 @@ __all__ = [
     "import_fused_folder",
     "load_plugins",
     "missing_weights",
+    "mixed_chroma",
     "names",
     "register",
     "variants_of",
 ]
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
-
-
-@dataclass(frozen=True)
-class Method:
-    """A fusion method ready to use.
-
-    Attributes
-    ----------
-    name, variant : str
-    function : callable
-        Called with the two luma planes, (H, W), and the parameters; gives the fused plane or a
-        :class:`Decision`.
-    variants : tuple of str
-        All variants of the method, default first; ("",) where there is only one.
-    parameters : dict
-        The parameters that :meth:`fuse` accepts, with the values used by default.
-    checkpoint : str
-        Folder of the weights, "" where there are none or it is the user's cache.
-    summary : str
-        What it does, in a line.
-    plugin : str
-        SHA-256 of the file outside the package that registered it, else "".
-    dtype : type
-        Of the planes that ``function`` is called with: float64, or uint8 (networks), all 0..255.
-    fuse_colour : callable, optional
-        Called instead with a gray infrared and a coloured visible image, as they are.
-    """
-
-    name: str
-    function: Callable = field(repr=False)
-    variant: str = ""
-    variants: tuple[str, ...] = ("",)
-    parameters: dict = field(default_factory=dict)
-    checkpoint: str = ""
-    summary: str = ""
-    plugin: str = ""
-    dtype: type = np.float64
-    fuse_colour: Callable | None = field(default=None, repr=False)
-
-    def fuse(
-        self,
-        a: np.ndarray | None = None,
-        b: np.ndarray | None = None,
-        *,
-        infrared: np.ndarray | None = None,
-        visible: np.ndarray | None = None,
-        **parameters,
-    ) -> np.ndarray:
-        """Fuse two images: infrared first, visible second (``infrared=``, ``visible=`` name them).
-
-        Parameters
-        ----------
-        a, b : (H, W) or (H, W, 3) uint8
-            One size. Exactly one coloured: its Y is fused and its Cb, Cr are kept. Both coloured:
-            one weight and one selection from Y, applied to all channels.
-        **parameters
-            See :attr:`parameters`.
-
-        Returns
-        -------
-        (H, W) uint8, or (H, W, 3) if a source is coloured
-
-        Raises
-        ------
-        TypeError, ValueError
-            An image is missing, is given twice or breaks the contract of :mod:`fusionlib.images`, sizes differ,
-            an unknown parameter, a function that returns no plane.
-        """
-        a, b = _given("infrared", a, infrared), _given("visible", b, visible)
-        return self.fuse_with_info(a, b, **parameters)[0]
-
-    def fuse_with_info(self, a: np.ndarray, b: np.ndarray, **parameters) -> tuple[np.ndarray, dict]:
-        """Like :meth:`fuse`, with what the method found out (such as the weight) as a second
-        value.
-        """
-        _, shown, info = self.fuse_both(a, b, **parameters)
-        return shown, info
-
-    def fuse_both(
-        self, a: np.ndarray, b: np.ndarray, **parameters
-    ) -> tuple[np.ndarray, np.ndarray, dict]:
-        """Return the fused image twice, gray as it is scored and in colour as it is shown, and what
-        was found out.
-
-        Where exactly one source is coloured the gray one is what was fused, before chroma is put
-        back: that clips.
-        """
-        unknown = sorted(set(parameters) - set(self.parameters))
-        if unknown:
-            raise ValueError(
-                f"{self.name}: no parameter named {', '.join(unknown)}; "
-                f"there are {', '.join(self.parameters) or 'none'}"
-            )
-        a, b = images.check_pair(a, b)
-        coloured = [images.is_colour(image) for image in (a, b)]
-        if self.fuse_colour is not None and coloured == [False, True]:
-            shown = self.fuse_colour(a, b)
-            return images.luma(shown), shown, {}
-        # a network's copies in double precision would be wasted
-        ya: Plane = images.luma(a).astype(self.dtype, copy=False)
-        yb: Plane = images.luma(b).astype(self.dtype, copy=False)
-        decision = self._decide(ya, yb, {**self.parameters, **parameters})
-        if all(coloured) and decision.apply is not None:
-            channels = [
-                decision.apply(a[..., c].astype(np.float64), b[..., c].astype(np.float64))
-                for c in range(3)
-            ]
-            shown = images.to_uint8(np.stack(channels, axis=-1), self.name)
-            return images.luma(shown), shown, dict(decision.info)
-        gray = images.to_uint8(decision.fused, self.name)
-        shown = images.with_chroma(gray, mixed_chroma(a, b)) if any(coloured) else gray
-        return gray, shown, dict(decision.info)
-
-    def _decide(self, a: Plane, b: Plane, parameters: dict) -> Decision:
-        """Call the function; ValueError where it gives no plane of numbers."""
-        result = self.function(a, b, **parameters)
-        decision = result if isinstance(result, Decision) else Decision(result)
-        fused = decision.fused
-        if not isinstance(fused, np.ndarray) or fused.dtype.kind not in "iuf":
-            raise ValueError(
-                f"{self.name}: expected its function to return an array of numbers, got"
-                f" {images.describe(fused)}"
-            )
-        if fused.shape != a.shape:
-            raise ValueError(
-                f"{self.name}: expected its function to return a plane of shape {a.shape}, got"
-                f" {fused.shape}"
-            )
-        return decision
-
-
-def _given(name: str, by_place: np.ndarray | None, by_name: np.ndarray | None) -> np.ndarray:
-    """Return an image that is given once, by its place or by its name."""
-    if by_place is not None and by_name is None:
-        return by_place
-    if by_name is not None and by_place is None:
-        return by_name
-    raise TypeError(f"{name}: expected one image, got {'none' if by_place is None else 'two'}")
-
-
-def mixed_chroma(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the chroma of the fused image: that of the coloured source.
-
-    ASSUMPTION: where both sources are coloured and a method fuses the luma alone (networks), each
-    chroma value is the mean of both, weighted by their distance from gray.
-    """
-    chroma_a, chroma_b = images.chroma(a), images.chroma(b)
-    weight_a, weight_b = np.abs(chroma_a), np.abs(chroma_b)
-    total = weight_a + weight_b
-    return (chroma_a * weight_a + chroma_b * weight_b) / np.where(total > 0, total, 1)
 
 
 def names() -> list[str]:
@@ -258,9 +109,7 @@ def get(
             checkpoint=str(checkpoint or ""),
             summary=network.summary,
             dtype=np.uint8,
-            fuse_colour=(
-                (lambda a, b: network.network.fuse(a, b)) if chosen.endswith(OWN_LUMA) else None
-            ),
+            fuse_colour=network if chosen.endswith(OWN_LUMA) else None,
         )
     if name == MOE_FUSION:
         return Method(
@@ -275,23 +124,13 @@ def get(
         )
     if checkpoint:
         raise ValueError(f"{name}: has no weights, got the checkpoint {checkpoint!r}")
-    entry = METHODS[name]
-    parameters = {**entry.parameters, **entry.variants[chosen]}
-    return Method(
-        name,
-        entry.function,
-        chosen,
-        variants,
-        parameters,
-        summary=entry.summary,
-        plugin=entry.plugin,
-    )
+    return METHODS[name][chosen]
 
 
 def variants_of(name: str) -> tuple[str, ...]:
     """Return the names of a method's variants, the default first."""
     if name in METHODS:
-        return tuple(METHODS[name].variants)
+        return tuple(METHODS[name])
     if name not in COMPARED:
         return ("",)
     network = COMPARED[name]

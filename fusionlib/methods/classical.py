@@ -13,7 +13,8 @@ from functools import cache
 
 import numpy as np
 
-from fusionlib.methods.registry import Decision, Plane, defaults, register
+from fusionlib.methods.method import Decision, Plane
+from fusionlib.methods.registry import defaults, register
 from fusionlib.optimizers import LowPassObjective, bat, particle_swarm, sweep
 from fusionlib.transforms import Bands, Curvelet, LaplacianPyramid, rules
 from fusionlib.transforms.wrapping import default_scales

@@ -5,52 +5,17 @@ file of one's own that :func:`load_plugins` runs.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-
+from fusionlib.methods.method import Method
 from fusionlib.networks import COMPARED
 
 MOE_FUSION = "MoE-Fusion"
-Plane = np.ndarray  # (H, W) gray levels 0..255
-
-
-class Decision(NamedTuple):
-    """The fused luma, with what colour images need beside it.
-
-    Attributes
-    ----------
-    fused : (H, W) array
-        Gray levels 0..255, not rounded.
-    apply : callable, optional
-        Fuses another pair of planes, a colour channel, as was decided on the luma. None: two
-        coloured images get the chroma of both.
-    info : dict
-        What the method found out, such as the weight.
-    """
-
-    fused: Plane
-    apply: Callable[[Plane, Plane], Plane] | None = None
-    info: Mapping[str, object] = {}
-
-
-class Registered(NamedTuple):
-    """An entry of :data:`METHODS`; see :func:`register`."""
-
-    function: Callable
-    parameters: Mapping[str, object]
-    variants: Mapping[str, Mapping[str, object]]
-    summary: str
-    plugin: str = ""  # SHA-256 of the file that registered it, "" within the package
-
-
-METHODS: dict[str, Registered] = {}
-_PLUGINS: dict[Path, set[str]] = {}  # the names that each file registered
+METHODS: dict[str, dict[str, Method]] = {}  # of each name the variants, the default first
 
 
 def register(
@@ -66,7 +31,7 @@ def register(
             return weight * a + (1 - weight) * b
 
     The function gets the lumas of infrared and visible image, (H, W) float64 on 0..255, and returns
-    the fused plane alike, or a :class:`Decision`.
+    the fused plane alike, or a :class:`~fusionlib.methods.Decision`.
 
     Parameters
     ----------
@@ -105,7 +70,13 @@ def register(
                 f" defaults: {error}"
             ) from None
         line = summary or next(iter((inspect.getdoc(function) or "").splitlines()), "")
-        METHODS[name] = Registered(function, options, {"": {}, **(variants or {})}, line)
+        changes = {"": {}, **(variants or {})}
+        METHODS[name] = {
+            variant: Method(
+                name, function, variant, tuple(changes), {**options, **change}, summary=line
+            )
+            for variant, change in changes.items()
+        }
         return function
 
     return add
@@ -134,30 +105,23 @@ def load_plugins(files: str | Path | Iterable[str | Path]) -> None:
         methods are as before.
     """
     for file in [files] if isinstance(files, (str, Path)) else files:
-        path = Path(file).expanduser().resolve()
+        path, before = Path(file).expanduser().resolve(), dict(METHODS)
         if not path.is_file():
             raise FileNotFoundError(f"{file}: expected a Python file with methods, found nothing")
-        before = dict(METHODS)
-        for name in _PLUGINS.get(path, ()):
-            del METHODS[name]
-        others = set(METHODS)
+        sys.path.append(str(path.parent))
+        for name, variants in before.items():
+            if variants[""].plugin.startswith(f"{path} "):
+                del METHODS[name]
+        others, code = set(METHODS), path.read_bytes()
         try:
-            _run(path)
+            exec(compile(code, path, "exec"), {"__name__": path.stem, "__file__": str(path)})
             if METHODS.keys() == others:
                 raise ValueError('expected at least one function under @register("name"), got none')
         except Exception as error:
             METHODS.clear()
             METHODS.update(before)
             raise ValueError(f"{file}: {type(error).__name__}: {error}") from error
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        _PLUGINS[path] = METHODS.keys() - others
-        METHODS.update({name: METHODS[name]._replace(plugin=digest) for name in _PLUGINS[path]})
-
-
-def _run(path: Path) -> None:
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ValueError("expected a file named *.py")
-    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+        plugin = f"{path} {hashlib.sha256(code).hexdigest()}"
+        for name in METHODS.keys() - others:
+            for variant, method in METHODS[name].items():
+                METHODS[name][variant] = replace(method, plugin=plugin)
