@@ -19,7 +19,8 @@ from fusionlib.methods import (
     names,
     register,
 )
-from fusionlib.networks import COMPARED
+from fusionlib.networks import COMPARED, save_checkpoint
+from fusionlib.networks.compared import Compared, Variant
 
 CLASSICAL = ["average", "maximum", "LP", "CvT", "LP+PSO", "LP+BA", "LP+exact", "CvT+exact"]
 
@@ -337,3 +338,18 @@ def test_what_a_function_returns_is_checked(plugin, returned, sentence):
     register("wrong")(lambda a, b: returned)
     with pytest.raises(ValueError, match=f"wrong: .*{sentence}"):
         get("wrong").fuse(*pair((8, 9)))
+
+
+def test_a_compared_network_is_its_file_and_its_entry(tmp_path, monkeypatch):
+    """Weights in the suite's own format lie in the folder that is named."""
+    entry = Compared("Mine", "ifcnn:IFCNN", "", {"": Variant("mine.safetensors", "a test")})
+    network = entry.build(seed=3)
+    monkeypatch.setitem(COMPARED, "Mine", entry)
+    save_checkpoint(tmp_path / "mine.safetensors", network.state_dict(), {})
+    a, b = pair((40, 50))
+    fused = get("Mine", checkpoint=tmp_path, device="cpu").fuse(a, b)
+    assert np.array_equal(fused, network.fuse(a, b)) and "Mine" in methods.expand(["compared"])
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    reason = methods.missing_weights(get("Mine", checkpoint=empty))
+    assert "empty/mine.safetensors: expected a checkpoint" in reason
