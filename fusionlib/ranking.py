@@ -16,8 +16,12 @@ from scipy import stats
 from fusionlib.metrics import CONVENTIONS
 from fusionlib.results import paired
 
-# Columns of tables that are no metrics: None where neither direction is better.
-OTHER_COLUMNS = {"seconds": False, "w1": None, "w2": None}
+# Columns of tables that are no metrics are at the front: None where neither direction is better.
+DIRECTIONS = {"seconds": False, "w1": None, "w2": None} | {
+    name: metric.larger_is_better
+    for metrics in CONVENTIONS.values()
+    for name, metric in metrics.items()
+}
 MARKS = ("¹", "²", "³")
 
 
@@ -27,10 +31,7 @@ def larger_is_better(column: str) -> bool | None:
     A metric of :data:`fusionlib.metrics.CONVENTIONS` says it itself, in the same way in each
     convention; any other number, such as an average precision, is better when larger.
     """
-    for metrics in CONVENTIONS.values():
-        if column in metrics:
-            return metrics[column].larger_is_better
-    return OTHER_COLUMNS.get(column, True)
+    return DIRECTIONS.get(column, True)
 
 
 def ranks(means: pd.DataFrame, decimals: int = 4) -> pd.DataFrame:

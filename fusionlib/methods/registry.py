@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from fusionlib.methods.method import Method
 from fusionlib.networks import COMPARED
@@ -82,7 +83,7 @@ def register(
     return add
 
 
-def defaults(function: Callable) -> dict[str, object]:
+def defaults(function: Callable) -> dict[str, Any]:
     """Return ``{name: default}`` of the parameters of ``function`` that have one."""
     return {
         key: parameter.default
