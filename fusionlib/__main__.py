@@ -67,14 +67,19 @@ def doctor() -> None:
     typer.echo("all is well")
 
 
+PLUGIN_HELP = "a Python file whose functions stand under @register; may be repeated"
+Plugins = Annotated[list[Path] | None, typer.Option(help=PLUGIN_HELP)]
+
+
 @app.command()
-def methods() -> None:
+def methods(plugin: Plugins = None) -> None:
     """List the fusion methods with their variants and parameters."""
     from fusionlib import methods as library
 
+    library.load_plugins(plugin or [])
     for name in library.names():
         method = library.get(name)
-        typer.echo(f"{name:12} {(method.function.__doc__ or '').splitlines()[0]}")
+        typer.echo(f"{name:12} {method.summary}")
         if len(method.variants) > 1:
             typer.echo(
                 f"{'':12} variants:"
@@ -113,12 +118,14 @@ def fuse(
     set: Annotated[
         list[str] | None, typer.Option(help="a parameter, name=value; may be repeated")
     ] = None,
+    plugin: Plugins = None,
 ) -> None:
     """Fuse two files into a file, or two folders into OUT/gray and OUT/color. Infrared first,
     visible second.
     """
     from fusionlib import methods as library
 
+    library.load_plugins(plugin or [])
     chosen = library.get(method, variant, str(checkpoint) if checkpoint else None, device)
     parameters = _parameters(set or [])
     if a.is_dir() != b.is_dir():

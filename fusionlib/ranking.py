@@ -1,8 +1,7 @@
-"""Which method is ahead, and by how much more than chance: places, Friedman ranks, tests after
-them, rank correlation.
+"""Ranks of methods and their significance: ranks of means, Friedman's test with Nemenyi's and
+Wilcoxon's after it, rank correlation.
 
-Frames are methods x metrics (means) or images x methods (values of one metric). Larger is better
-but for the metrics in :data:`SMALLER`.
+Frames are methods x metrics (means) or images x methods (values of one metric).
 """
 
 from __future__ import annotations
@@ -14,45 +13,62 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from fusionlib.metrics import CONVENTIONS
 from fusionlib.results import paired
 
-SMALLER = frozenset({"MSE", "RMSE", "seconds"})
+# Columns of tables that are no metrics are at the front: None where neither direction is better.
+DIRECTIONS = {"seconds": False, "w1": None, "w2": None} | {
+    name: metric.larger_is_better
+    for metrics in CONVENTIONS.values()
+    for name, metric in metrics.items()
+}
 MARKS = ("¹", "²", "³")
 
 
-def places(means: pd.DataFrame, decimals: int = 4) -> pd.DataFrame:
-    """Return the place of each method in each column, 1 the best; equal numbers share the better
-    place.
+def larger_is_better(column: str) -> bool | None:
+    """Return whether larger is better in a column of a table; None where neither is.
+
+    A metric of :data:`fusionlib.metrics.CONVENTIONS` says it itself, in the same way in each
+    convention; any other number, such as an average precision, is better when larger.
+    """
+    return DIRECTIONS.get(column, True)
+
+
+def ranks(means: pd.DataFrame, decimals: int = 4) -> pd.DataFrame:
+    """Return the rank of each method in each column, 1 the best; equal numbers share the better
+    rank.
 
     Parameters
     ----------
     means : DataFrame, methods x metrics
-        NaN takes no place.
+        NaN gets no rank.
     decimals : int
         Numbers are compared as a table would print them.
     """
-    goodness = means.round(decimals) * [-1 if metric in SMALLER else 1 for metric in means]
+    goodness = means.round(decimals) * [
+        -1 if larger_is_better(metric) is False else 1 for metric in means
+    ]
     return goodness.rank(ascending=False, method="min").astype("Int64")
 
 
-def marked(means: pd.DataFrame, decimals: int = 4) -> pd.DataFrame:
-    """Return the numbers as text, the best three of each column marked ¹ ² ³; a dash where there is
-    none.
+def format_with_ranks(means: pd.DataFrame, decimals: int = 4) -> pd.DataFrame:
+    """Return the numbers as text, the best three of each column marked ¹ ² ³, NaN as a dash.
+
+    Parameters are those of :func:`ranks`.
     """
-    place, text = places(means, decimals), pd.DataFrame("–", means.index, means.columns)
+    rank, text = ranks(means, decimals), pd.DataFrame("–", means.index, means.columns)
     for metric in means:
         for method, value in means[metric].dropna().items():
-            rank = place.loc[method, metric]
-            text.loc[method, metric] = (
-                f"{value:.{decimals}f}{MARKS[rank - 1] if rank <= len(MARKS) else ''}"
-            )
+            number = rank.loc[method, metric]
+            mark = MARKS[number - 1] if number <= len(MARKS) else ""
+            text.loc[method, metric] = f"{value:.{decimals}f}{mark}"
     return text
 
 
 # ---- Friedman ranks ------------------------------------------------------------------------------
 
 
-class Ranks(NamedTuple):
+class FriedmanResult(NamedTuple):
     """Friedman's test over images.
 
     ``mean`` holds the mean rank of each method, best first; ``n`` images; ``statistic`` (chi
@@ -69,7 +85,7 @@ class Ranks(NamedTuple):
     groups: list[tuple[str, ...]]
 
 
-def ranks(values: pd.DataFrame, smaller: bool = False) -> pd.DataFrame:
+def ranks_per_image(values: pd.DataFrame, smaller: bool = False) -> pd.DataFrame:
     """Rank the methods on each image, 1 the best, ties averaged.
 
     ASSUMPTION: a metric without value for an image (SCD of a copied source) ranks last there: a
@@ -79,14 +95,14 @@ def ranks(values: pd.DataFrame, smaller: bool = False) -> pd.DataFrame:
     return goodness.fillna(-np.inf).rank(axis=1, ascending=False, method="average")
 
 
-def friedman(values: pd.DataFrame, smaller: bool = False, level: float = 0.05) -> Ranks:
+def friedman(values: pd.DataFrame, smaller: bool = False, level: float = 0.05) -> FriedmanResult:
     """Test whether methods differ over images, and which (Friedman 1937; Nemenyi 1963; as in
     Demsar, JMLR 7, 2006).
 
     Parameters
     ----------
     values : DataFrame, images x methods
-        One metric; NaN ranks last, see :func:`ranks`.
+        One metric; NaN ranks last, see :func:`ranks_per_image`.
     smaller : bool
         Whether a smaller value is better.
     level : float
@@ -102,7 +118,7 @@ def friedman(values: pd.DataFrame, smaller: bool = False, level: float = 0.05) -
         raise ValueError(
             f"values: expected at least one image and one method, got {n} images and {k} methods"
         )
-    rank = ranks(values, smaller)
+    rank = ranks_per_image(values, smaller)
     mean = rank.mean().sort_values(kind="stable")
     # chi² = 12 n / (k (k + 1)) Σ (R_j - (k + 1) / 2)², divided by 1 - Σ (t³ - t) / (n (k³ - k))
     # over groups of t ties
@@ -117,7 +133,7 @@ def friedman(values: pd.DataFrame, smaller: bool = False, level: float = 0.05) -
         statistic = 12 * n / (k * (k + 1)) * float(((mean - (k + 1) / 2) ** 2).sum()) / correction
     p = float(stats.chi2.sf(statistic, k - 1)) if k > 1 else 1.0
     difference = critical_difference(k, n, level)
-    return Ranks(mean, n, statistic, p, difference, groups(mean, difference))
+    return FriedmanResult(mean, n, statistic, p, difference, groups(mean, difference))
 
 
 def critical_difference(methods: int, images: int, level: float = 0.05) -> float:
@@ -132,13 +148,13 @@ def groups(mean: pd.Series, difference: float) -> list[tuple[str, ...]]:
     """Return the largest runs of two and more methods whose mean ranks lie within ``difference``,
     best first.
     """
-    ordered, found, reached = mean.sort_values(kind="stable"), [], 0
+    ordered, runs, reached = mean.sort_values(kind="stable"), [], 0
     for start in range(len(ordered)):
         stop = int((ordered.iloc[start:] - ordered.iloc[start] <= difference).sum()) + start
         if stop > max(reached, start + 1):
-            found.append(tuple(ordered.index[start:stop]))
+            runs.append(tuple(ordered.index[start:stop]))
             reached = stop
-    return found
+    return runs
 
 
 def over_metrics(frame: pd.DataFrame) -> pd.DataFrame:
@@ -153,88 +169,97 @@ def over_metrics(frame: pd.DataFrame) -> pd.DataFrame:
     frame : DataFrame
         Rows with image, method, metric, value.
     """
-    ranked = [
-        ranks(part.pivot(index="image", columns="method", values="value"), metric in SMALLER)
-        for metric, part in frame.groupby("metric", sort=False)
-    ]
-    return sum(ranked) / len(ranked)
+    total = 0
+    metrics = frame.groupby("metric", sort=False)
+    for metric, part in metrics:
+        values = part.pivot(index="image", columns="method", values="value")
+        total = ranks_per_image(values, larger_is_better(metric) is False) + total
+    return total / metrics.ngroups
 
 
-def standing(means: pd.DataFrame, method: str) -> str:
-    """Say which mean rank over the metrics a method has, and whether it is first or by how much
-    not.
+def rank_summary(means: pd.DataFrame, method: str) -> str:
+    """Describe a method's mean rank over the metrics and its gap to the best.
 
     Parameters
     ----------
     means : DataFrame, methods x metrics
         Larger is better in all. A method that lacks a metric is not ranked.
+    method : str
 
     Returns
     -------
     str
-        A sentence; "" if ``method`` or any other is not there to be ranked.
+        A sentence; "" if ``method`` or all others cannot be ranked.
     """
     complete = means.dropna()
     if method not in complete.index or len(complete) < 2:
         return ""
-    mean = ranks(complete.T).mean().sort_values(kind="stable")
-    ahead = mean[mean < mean[method]]
-    place = (
-        "first"
-        if ahead.empty
-        else f"{mean[method] - ahead.iloc[0]:.2f} behind {ahead.index[0]} ({ahead.iloc[0]:.2f})"
-    )
+    mean = ranks_per_image(complete.T).mean().sort_values(kind="stable")
+    gap = f"{mean[method] - mean.iloc[0]:.2f} behind {mean.index[0]} ({mean.iloc[0]:.2f})"
+    gap = gap if mean.iloc[0] < mean[method] else "first"
     return (
         f"{method}: mean rank {mean[method]:.2f} over {means.shape[1]} metrics among {len(mean)}"
-        f" methods, {place}."
+        f" methods, {gap}."
     )
 
 
-# ---- one method against the others ---------------------------------------------------------------
+# ---- a baseline and the others -------------------------------------------------------------------
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
     """Return p values adjusted for their number by Holm's step-down method (Holm 1979)."""
-    p = np.asarray(p, dtype=np.float64)
-    order = np.argsort(p, kind="stable")
-    adjusted = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1.0)
+    values = np.asarray(p, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    adjusted = np.maximum.accumulate(values[order] * np.arange(len(p), 0, -1)).clip(max=1.0)
     back = np.empty_like(adjusted)
     back[order] = adjusted
     return back
 
 
-def against(
-    values: pd.DataFrame, control: str, smaller: bool = False, level: float = 0.05
+def compare_to_baseline(
+    values: pd.DataFrame, baseline: str, smaller: bool = False, level: float = 0.05
 ) -> pd.DataFrame:
-    """Compare one method with every other over the same images: Wilcoxon's signed-rank test,
-    adjusted by Holm.
+    """Compare the baseline with every other method over the same images: Wilcoxon's signed-rank
+    test, adjusted by Holm.
 
     Parameters
     ----------
     values : DataFrame, images x methods
-    control : str
-        The method held against the others.
+        One metric.
+    baseline : str
+        The method that all others are compared with.
+    smaller : bool
+        Whether a smaller value is better.
+    level : float
+        Of significance, for p_holm.
 
     Returns
     -------
     DataFrame indexed by method
-        difference (control minus method), low and high (bootstrap interval), p, p_holm, images
-        (pairs with both values), verdict ("better", "worse" or "not shown", of the control; "–"
+        difference (baseline minus method), low and high (bootstrap interval), p, p_holm, images
+        (pairs with both values), verdict ("better", "worse" or "not shown", of the baseline; "–"
         where no image has both values).
+
+    Raises
+    ------
+    ValueError
+        ``values`` has no such method.
     """
-    if control not in values:
-        raise ValueError(f"control: expected one of {', '.join(map(str, values))}, got {control!r}")
+    if baseline not in values:
+        raise ValueError(
+            f"baseline: expected one of {', '.join(map(str, values))}, got {baseline!r}"
+        )
     rows = []
-    for method in values.columns.drop(control):
-        found = paired(values[control], values[method])
+    for method in values.columns.drop(baseline):
+        test = paired(values[baseline], values[method])
         rows.append(
             {
                 "method": method,
-                "difference": found.difference,
-                "low": found.interval[0],
-                "high": found.interval[1],
-                "p": found.p,
-                "images": found.n,
+                "difference": test.difference,
+                "low": test.interval[0],
+                "high": test.interval[1],
+                "p": test.p,
+                "images": test.n,
             }
         )
     table = pd.DataFrame(
@@ -251,12 +276,12 @@ def against(
 # ---- orders --------------------------------------------------------------------------------------
 
 
-def agreement(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
-    """Compare the order of methods in two tables, metric by metric.
+def agreement(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Rank correlation of the methods in two tables, metric by metric.
 
     Parameters
     ----------
-    one, other : DataFrame, methods x metrics
+    first, second : DataFrame, methods x metrics
 
     Returns
     -------
@@ -265,8 +290,8 @@ def agreement(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
         order at all.
     """
     rows = []
-    for metric in one.columns.intersection(other.columns, sort=False):
-        both = pd.concat([one[metric], other[metric]], axis=1, join="inner").dropna()
+    for metric in first.columns.intersection(second.columns, sort=False):
+        both = pd.concat([first[metric], second[metric]], axis=1, join="inner").dropna()
         x, y = both.iloc[:, 0], both.iloc[:, 1]
         ordered = len(both) >= 3 and x.nunique() > 1 and y.nunique() > 1
         rows.append(
@@ -282,21 +307,27 @@ def agreement(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def gamed(means: pd.DataFrame, trivial: Iterable[str]) -> pd.DataFrame:
-    """Say for each metric how far a row that needs no method comes.
+def trivial_baseline_ranks(means: pd.DataFrame, trivial: Iterable[str]) -> pd.DataFrame:
+    """Return for each metric the best rank that a trivial baseline reaches.
+
+    Parameters
+    ----------
+    means : DataFrame, methods x metrics
+    trivial : iterable of str
+        Rows that need no method, such as the average of both images.
 
     Returns
     -------
     DataFrame indexed by metric
-        row (the best trivial one), value, place among all, ahead_of (how many of the methods it
+        row (the best trivial one), value, rank among all, ahead_of (how many of the methods it
         beats), methods.
     """
-    place, rows = places(means), []
-    trivial = [name for name in trivial if name in means.index]
+    rank, rows = ranks(means), []
+    baselines = means.index.intersection(list(trivial))
     for metric in means:
-        column = place[metric].dropna()
-        ours = column[column.index.isin(trivial)]
-        others = column[~column.index.isin(trivial)]
+        column = rank[metric].dropna()
+        ours = column[column.index.isin(baselines)]
+        others = column[~column.index.isin(baselines)]
         if len(ours):
             best = ours.idxmin()
             rows.append(
@@ -304,11 +335,11 @@ def gamed(means: pd.DataFrame, trivial: Iterable[str]) -> pd.DataFrame:
                     "metric": metric,
                     "row": best,
                     "value": means.loc[best, metric],
-                    "place": int(ours[best]),
+                    "rank": int(ours[best]),
                     "ahead_of": int((others > ours[best]).sum()),
                     "methods": len(others),
                 }
             )
     return pd.DataFrame(
-        rows, columns=["metric", "row", "value", "place", "ahead_of", "methods"]
+        rows, columns=["metric", "row", "value", "rank", "ahead_of", "methods"]
     ).set_index("metric")

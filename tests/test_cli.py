@@ -69,6 +69,33 @@ def test_fuse_two_files(pairs):
     assert images.read(pairs / "f.png").shape == (40, 50)
 
 
+def test_a_method_from_a_file_of_ones_own(pairs):
+    mine = pairs / "my_method.py"
+    mine.write_text(
+        "from fusionlib.methods import register\n"
+        "import helper\n"
+        "@register('mine')\n"
+        "def mine(a, b):\n"
+        '    """The infrared image upside down."""\n'
+        "    return helper.flip(a)\n"
+    )
+    (pairs / "helper.py").write_text("def flip(a):\n    return a[::-1]\n")
+    assert "The infrared image upside down." in fusionlib("methods", "--plugin", mine).stdout
+    a, b, out = pairs / "a/one.png", pairs / "b/one.png", pairs / "f.png"
+    done = fusionlib("fuse", "--plugin", mine, "--method", "mine", a, b, out)
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(images.read(out), images.read(a)[::-1])
+    refuses(fusionlib("fuse", "--method", "mine", a, b, out), "method: expected one of", "'mine'")
+    mine.write_text(mine.read_text().replace("helper.flip(a)", "a[1:]"))
+    refuses(
+        fusionlib("fuse", "--plugin", mine, "--method", "mine", a, b, out),
+        "mine: expected its function to return a plane of numbers of shape (40, 50), got an array",
+    )
+    mine.write_text(mine.read_text().replace("'mine'", "'average'"))
+    refuses(fusionlib("methods", "--plugin", mine), "my_method.py", "got 'average', which another")
+    refuses(fusionlib("methods", "--plugin", pairs / "no.py"), "no.py", "found nothing")
+
+
 def test_one_sentence_each(pairs):
     a, b, out = pairs / "a/one.png", pairs / "b/one.png", pairs / "f.png"
     refuses(fusionlib("fuse", "--method", "XX", a, b, out), "method: expected one of", "'XX'")

@@ -9,7 +9,7 @@ import torch
 
 from fusionlib import images, methods
 from fusionlib.datasets.scenes import scene
-from fusionlib.methods import get, missing
+from fusionlib.methods import get, missing_weights
 from fusionlib.methods.learned import MOE_FUSION
 from fusionlib.networks import COMPARED
 from fusionlib.runs import root
@@ -32,7 +32,7 @@ def gray(seed: int = 3, size=(97, 131)):
 def test_methods_fuse_to_the_same_gray_values(name, variant, request):
     weights = None if name == MOE_FUSION else str(request.getfixturevalue("fusion_weights"))
     on = {device: get(name, variant, weights, device) for device in ("cpu", "cuda")}
-    if said := missing(on["cpu"]):
+    if said := missing_weights(on["cpu"]):
         pytest.skip(said)
     a, b = gray()
     difference = np.abs(on["cuda"].fuse(a, b).astype(int) - on["cpu"].fuse(a, b))

@@ -10,8 +10,17 @@ import pytest
 
 from fusionlib import images, methods, metrics, published
 from fusionlib.datasets.multi_focus import BuiltIn, MultiFocus
-from fusionlib.methods import fuse_pairs, get, names
-from fusionlib.networks import COMPARED
+from fusionlib.methods import (
+    Decision,
+    fuse_pairs,
+    get,
+    import_fused_folder,
+    load_plugins,
+    names,
+    register,
+)
+from fusionlib.networks import COMPARED, save_checkpoint
+from fusionlib.networks.compared import Compared, Variant
 
 CLASSICAL = ["average", "maximum", "LP", "CvT", "LP+PSO", "LP+BA", "LP+exact", "CvT+exact"]
 
@@ -200,3 +209,147 @@ def test_memory_changes_nothing_but_the_way():
     assert difference.max() <= 1 and (difference > 0).mean() < 1e-3
     with pytest.raises(ValueError, match="memory: expected a positive number of GB, got -1"):
         method.fuse(a, b, memory=-1)
+
+
+def test_an_image_is_given_once():
+    a, b = pair((8, 9))
+    fuse = get("average").fuse
+    with pytest.raises(TypeError, match="multiple values for argument 'infrared'"):
+        fuse(a, b, infrared=b)
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'infrared'"):
+        fuse(visible=b)
+    assert np.array_equal(fuse(a, visible=b), fuse(a, b))
+
+
+def test_fused_images_of_somebody_are_imported_by_name(tmp_path):
+    colour = pair((12, 10, 3))[0]
+    images.write(tmp_path / "theirs" / "x.png", colour)
+    import_fused_folder("Theirs", tmp_path / "theirs", ["x"], tmp_path / "out")
+    assert np.array_equal(images.read(tmp_path / "out" / "color" / "x.png"), colour)
+    assert np.array_equal(images.read(tmp_path / "out" / "gray" / "x.png"), images.luma(colour))
+    with pytest.raises(ValueError, match="an image for each pair of Theirs, missing: y"):
+        import_fused_folder("Theirs", tmp_path / "theirs", ["x", "y"], tmp_path / "out")
+
+
+# ---- methods from outside the package ------------------------------------------------------------
+
+MINE = """from fusionlib.methods import Decision, register
+
+@register("mine", variants={"light": {"weight": 0.25}})
+def mine(a, b, weight=0.5):
+    \"\"\"A weighted mean.\"\"\"
+    return weight * a + (1 - weight) * b
+
+@register("darker")
+def darker(a, b):
+    first = a < b
+    select = lambda a, b: a * first + b * ~first
+    return Decision(select(a, b), select, {"share": first.mean()})
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    """Return a function that loads a file with a text; its methods go after the test."""
+    before = dict(methods.METHODS)
+
+    def load(text, name="my_method.py"):
+        (tmp_path / name).write_text(text)
+        load_plugins([tmp_path / name])
+
+    yield load
+    methods.METHODS.clear()
+    methods.METHODS.update(before)
+
+
+def test_a_file_outside_the_package_adds_methods(plugin, tmp_path):
+    plugin(MINE)
+    a, b = pair((20, 30))
+    assert {"mine", "darker"} <= set(names())
+    assert np.array_equal(get("mine").fuse(a, b), get("average").fuse(a, b))
+    light = get("mine", "light")
+    assert np.array_equal(light.fuse(a, b), images.to_uint8(0.25 * a + 0.75 * b))
+    assert np.array_equal(light.fuse(a, b, weight=1), a) and light.variants == ("", "light")
+    assert get("mine").summary == "A weighted mean." and get("darker").summary == ""
+    fuse_pairs(get("mine"), [("x", a, b)], tmp_path / "out", progress=False)
+    assert get("mine").plugin in (tmp_path / "out" / "run.json").read_text()
+
+
+def test_colour_by_the_decision_or_by_chroma(plugin):
+    plugin(MINE)
+    a, b = pair((20, 30, 3))
+    first = (images.luma(a) < images.luma(b))[..., None]
+    fused, info = get("darker").fuse_with_info(a, b)
+    assert np.array_equal(fused, np.where(first, a, b)) and info == {"share": first.mean()}
+    gray, shown, _ = get("mine").fuse_both(a, b)
+    assert np.array_equal(gray, get("average").fuse(images.luma(a), images.luma(b)))
+    assert np.array_equal(shown, images.with_chroma(gray, methods.mixed_chroma(a, b)))
+
+
+def test_a_file_loaded_again_replaces_its_methods_and_a_broken_one_changes_nothing(plugin):
+    plugin(MINE)
+    first = get("mine").plugin
+    plugin(MINE.replace("weight=0.5", "weight=0.75"))
+    assert get("mine").parameters == {"weight": 0.75} and get("mine").plugin != first
+    with pytest.raises(ValueError, match="my_method.py: NameError: name 'oops' is not defined"):
+        plugin(MINE.replace("weight=0.5", "weight=1") + "oops")
+    assert get("mine").parameters == {"weight": 0.75} and "darker" in names()
+    plugin(MINE.partition('@register("darker")')[0])
+    assert "mine" in names() and "darker" not in names()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (MINE.replace('"mine"', '"LP"'), "a new name, got 'LP', which another method has"),
+        (MINE.replace('"mine"', '"DenseFuse"'), "got 'DenseFuse', which another method has"),
+        (MINE.replace('"mine"', '"compared"'), "got 'compared', which another method has"),
+        (MINE.replace('"mine"', '"a/b"'), "expected a name, without"),
+        (MINE + "register('other')(5)", "expected a function for 'other', got 5"),
+        (MINE + "@register\ndef other(a, b): return a", "expected a name"),
+        (MINE + "@register('other')\ndef other(a): return a", "expected a function .a, b."),
+        ("x = 1", "expected at least one function under @register"),
+        ("def", "SyntaxError"),
+    ],
+)
+def test_a_plugin_that_cannot_be_used_says_why(plugin, text, sentence):
+    before = names()
+    with pytest.raises(ValueError, match=f"my_method.py: .*{sentence}"):
+        plugin(text)
+    assert names() == before
+    with pytest.raises(FileNotFoundError, match="none.py: expected a Python file with methods"):
+        load_plugins("none.py")
+
+
+@pytest.mark.parametrize(
+    ("returned", "sentence"),
+    [
+        (
+            None,
+            "expected its function to return a plane of numbers of shape .8, 9., got NoneType None",
+        ),
+        (np.zeros((8, 9), complex), "got an array of shape .8, 9. and type complex128"),
+        (np.zeros((9, 8)), r"of shape .8, 9., got an array of shape .9, 8."),
+        (Decision(np.zeros((8, 9, 3))), r"of shape .8, 9., got an array of shape .8, 9, 3."),
+        (np.full((8, 9), np.nan), "expected finite gray levels, got 72 NaN"),
+    ],
+)
+def test_what_a_function_returns_is_checked(plugin, returned, sentence):
+    register("wrong")(lambda a, b: returned)
+    with pytest.raises(ValueError, match=f"wrong: .*{sentence}"):
+        get("wrong").fuse(*pair((8, 9)))
+
+
+def test_a_compared_network_is_its_file_and_its_entry(tmp_path, monkeypatch):
+    """Weights in the suite's own format lie in the folder that is named."""
+    entry = Compared("Mine", "ifcnn:IFCNN", "", {"": Variant("mine.safetensors", "a test")})
+    network = entry.build(seed=3)
+    monkeypatch.setitem(COMPARED, "Mine", entry)
+    save_checkpoint(tmp_path / "mine.safetensors", network.state_dict(), {})
+    a, b = pair((40, 50))
+    fused = get("Mine", checkpoint=tmp_path, device="cpu").fuse(a, b)
+    assert np.array_equal(fused, network.fuse(a, b)) and "Mine" in methods.expand(["compared"])
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    reason = methods.missing_weights(get("Mine", checkpoint=empty))
+    assert "empty/mine.safetensors: expected a checkpoint" in reason

@@ -311,8 +311,8 @@ def test_weights_count_by_their_content(tmp_path, pairs):
         def __init__(self, network):
             self.network = network
 
-        def __call__(self, ya, yb, planes):
-            return [ya], {}
+        def __call__(self, a, b):
+            return a
 
     network = Network(1, 1)
     sources = protocol.write_sources(pairs, tmp_path / "sources")

@@ -1,4 +1,4 @@
-"""Places, Friedman ranks and what follows them, rank correlation; the comparison of many methods
+"""Ranks, Friedman's test and what follows it, rank correlation; the comparison of many methods
 around them.
 """
 
@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from fusionlib import methods, published, ranking
+from fusionlib import methods, metrics, published, ranking
 from fusionlib.datasets import catalog, open_pairs
 from fusionlib.experiments import comparison, protocol
 from fusionlib.figures import ranking as figures_ranking
+from fusionlib.report.layout import ARROWS
 
 
 def values(rng, images=12, names="abcd", shift=0.0, ties=False):
@@ -20,31 +21,31 @@ def values(rng, images=12, names="abcd", shift=0.0, ties=False):
     return pd.DataFrame(table.round(0) if ties else table, columns=list(names))
 
 
-# ---- places --------------------------------------------------------------------------------------
+# ---- ranks of means ------------------------------------------------------------------------------
 
 
-def test_equal_numbers_as_printed_share_the_better_place():
+def test_equal_numbers_as_printed_share_the_better_rank():
     means = pd.DataFrame(
         {"EN": [7.00004, 7.00001, 6.5, 6.0, np.nan], "MSE": [3.0, 1.0, 2.0, 4.0, 1.0]},
         index=list("abcde"),
     )
-    place = ranking.places(means)
-    assert list(place["EN"].iloc[:4]) == [1, 1, 3, 4] and place["EN"].isna().iloc[4]
-    assert list(place["MSE"]) == [4, 1, 3, 5, 1]  # the smaller the better
-    text = ranking.marked(means)
+    rank = ranking.ranks(means)
+    assert list(rank["EN"].iloc[:4]) == [1, 1, 3, 4] and rank["EN"].isna().iloc[4]
+    assert list(rank["MSE"]) == [4, 1, 3, 5, 1]  # the smaller the better
+    text = ranking.format_with_ranks(means)
     assert list(text["EN"]) == ["7.0000¹", "7.0000¹", "6.5000³", "6.0000", "–"]
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([-3.0, 0.5, 2.0]))
-def test_places_do_not_depend_on_scale_or_order(seed, factor):
+def test_ranks_do_not_depend_on_scale_or_order(seed, factor):
     rng = np.random.default_rng(seed)
     means = pd.DataFrame({"EN": rng.permutation(6) * 1.0}, index=list("abcdef"))
-    place = ranking.places(means)["EN"]
-    assert sorted(place) == [1, 2, 3, 4, 5, 6]
-    scaled = ranking.places(means * factor)["EN"]
-    assert (scaled == (place if factor > 0 else 7 - place)).all()
-    shuffled = ranking.places(means.iloc[rng.permutation(6)])["EN"]
-    assert (shuffled.reindex(place.index) == place).all()
+    rank = ranking.ranks(means)["EN"]
+    assert sorted(rank) == [1, 2, 3, 4, 5, 6]
+    scaled = ranking.ranks(means * factor)["EN"]
+    assert (scaled == (rank if factor > 0 else 7 - rank)).all()
+    shuffled = ranking.ranks(means.iloc[rng.permutation(6)])["EN"]
+    assert (shuffled.reindex(rank.index) == rank).all()
 
 
 def test_standing_says_by_how_much_a_method_is_not_first():
@@ -53,12 +54,32 @@ def test_standing_says_by_how_much_a_method_is_not_first():
         index=["A", "B", "C", "lacking"],
     )
     assert (
-        ranking.standing(means, "A") == "A: mean rank 1.00 over 2 metrics among 3 methods, first."
+        ranking.rank_summary(means, "A")
+        == "A: mean rank 1.00 over 2 metrics among 3 methods, first."
     )
-    assert ranking.standing(means, "C").endswith(
+    assert ranking.rank_summary(means, "C").endswith(
         "2.50 over 2 metrics among 3 methods, 1.50 behind A (1.00)."
     )
-    assert ranking.standing(means, "lacking") == "" == ranking.standing(means.loc[["A"]], "A")
+    assert (
+        ranking.rank_summary(means, "lacking") == "" == ranking.rank_summary(means.loc[["A"]], "A")
+    )
+
+
+def test_each_metric_says_itself_which_way_is_better():
+    smaller = {"MSE", "RMSE"}
+    for convention in metrics.CONVENTIONS.values():
+        for name, metric in convention.items():
+            assert (
+                metric.larger_is_better is (name not in smaller) is ranking.larger_is_better(name)
+            )
+            assert str(metric) == metric and "larger_is_better" not in metric.options
+    others = [ranking.larger_is_better(column) for column in ("seconds", "w1", "mAP")]
+    assert others == [False, None, True]
+
+
+def test_the_report_points_the_way_of_each_column():
+    columns = ["EN", "MSE", "RMSE", "seconds", "w1"]
+    assert [ARROWS[ranking.larger_is_better(column)] for column in columns] == list("↑↓↓↓") + [""]
 
 
 # ---- Friedman and Nemenyi ------------------------------------------------------------------------
@@ -161,19 +182,23 @@ def test_holm_keeps_the_order_between_p_and_bonferroni(p):
     assert (np.diff(adjusted[np.argsort(p, kind="stable")]) >= -1e-12).all()
 
 
-def test_against_the_control():
+def test_comparison_with_the_baseline():
     rng = np.random.default_rng(3)
     table = pd.DataFrame(
         {"ours": rng.normal(size=20) + 3, "worse": rng.normal(size=20), "equal": 0.0}
     )
     table["equal"] = table["ours"] + rng.permutation([1e-3, -1e-3] * 10)
-    found = ranking.against(table, "ours")
+    found = ranking.compare_to_baseline(table, "ours")
     assert found["verdict"].to_dict() == {"worse": "better", "equal": "not shown"}
     assert found.loc["worse", "low"] > 0 and (found["p_holm"] >= found["p"]).all()
-    assert ranking.against(table, "ours", smaller=True).loc["worse", "verdict"] == "worse"
-    assert ranking.against(table.assign(copy=np.nan), "ours").loc["copy", "verdict"] == "–"
+    assert (
+        ranking.compare_to_baseline(table, "ours", smaller=True).loc["worse", "verdict"] == "worse"
+    )
+    assert (
+        ranking.compare_to_baseline(table.assign(copy=np.nan), "ours").loc["copy", "verdict"] == "–"
+    )
     with pytest.raises(ValueError, match="expected one of ours, worse, equal, got 'x'"):
-        ranking.against(table, "x")
+        ranking.compare_to_baseline(table, "x")
 
 
 def test_agreement_of_orders():
@@ -190,16 +215,16 @@ def test_agreement_of_orders():
     assert np.isnan(ranking.agreement(one, one.loc[["a", "b"]])["kendall"]).all()
 
 
-def test_gamed_names_the_best_trivial_row():
+def test_trivial_baseline_ranks_name_the_best_trivial_row():
     means = pd.DataFrame(
         {"EN": [5.0, 6.0, 7.0, 4.0], "SCD": [np.nan, np.nan, 1.0, 2.0]},
         index=["infrared", "average", "DenseFuse", "AUIF"],
     )
-    found = ranking.gamed(means, comparison.TRIVIAL)
+    found = ranking.trivial_baseline_ranks(means, comparison.TRIVIAL)
     assert found.loc["EN"].to_dict() == {
         "row": "average",
         "value": 6.0,
-        "place": 2,
+        "rank": 2,
         "ahead_of": 1,
         "methods": 2,
     }
@@ -228,11 +253,11 @@ class Broken:
     def __init__(self):
         self.calls = 0
 
-    def __call__(self, ya, yb, planes):
+    def __call__(self, a, b):
         self.calls += 1
         if self.calls == 2:
             raise RuntimeError("out of memory")
-        return [ya], {}
+        return a
 
 
 def test_one_method_fails_and_the_others_go_on(tmp_path):

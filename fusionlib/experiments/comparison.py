@@ -76,7 +76,7 @@ def fuse(
     status = {}
     for name, method in chosen.items():
         try:
-            reason = methods.missing(method)
+            reason = methods.missing_weights(method)
             if not reason:
                 protocol.fuse(method, pairs, sources, Path(folder) / name, resolution, progress)
             status[name] = f"no weights: {reason}" if reason else ""
@@ -85,7 +85,7 @@ def fuse(
     return status
 
 
-def stand_in(
+def import_fused_folders(
     folders: Mapping[str, str | Path], sources: Sources, folder: str | Path
 ) -> dict[str, str]:
     """Take somebody's fused images, one named as each pair, as the rows ``{name: their folder}``;
@@ -94,7 +94,7 @@ def stand_in(
     status = {}
     for name, source in folders.items():
         try:
-            methods.stand_in(name, source, sources.names, Path(folder) / name)
+            methods.import_fused_folder(name, source, sources.names, Path(folder) / name)
             status[name] = ""
         except (OSError, ValueError) as error:
             status[name] = f"failed: {error}"

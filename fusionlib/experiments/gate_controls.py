@@ -137,9 +137,9 @@ class _Controlled:
     def __init__(self, network: Model, decided: Mapping[bytes, Gates], device: str):
         self.network, self.decided, self.device = network, decided, device
 
-    def __call__(self, ya: np.ndarray, yb: np.ndarray, planes, **options):
+    def __call__(self, ya: np.ndarray, yb: np.ndarray, **options) -> np.ndarray:
         with fixed_gates(self.network.fusion, self.decided[_pixels(ya, yb)]):
-            return [self.network.fuse(ya.astype(np.uint8), yb.astype(np.uint8), **options)], {}
+            return self.network.fuse(ya.astype(np.uint8), yb.astype(np.uint8), **options)
 
 
 def controlled(full: Method, pairs: Sequence[Pair], own: Mapping[str, Gates]) -> dict[str, Method]:

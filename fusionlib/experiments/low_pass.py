@@ -14,6 +14,7 @@ from fusionlib import images, published
 from fusionlib.datasets.multi_focus import Pair
 from fusionlib.methods import classical
 from fusionlib.optimizers import LowPassObjective, sweep
+from fusionlib.optimizers.objective import normalized_weight
 
 TERMS = ("CC", "EN", "1/RMSE")
 
@@ -59,11 +60,7 @@ def objective(transform: str, a: np.ndarray, b: np.ndarray, **changes) -> LowPas
 def ratio(x: float | np.ndarray) -> np.ndarray:
     """Return w for candidates (..., 1) or (..., 2) of a search, w or (w1, w2): (...)."""
     x = np.atleast_1d(x)
-    if x.shape[-1] == 1:
-        return x[..., 0]
-    total = x.sum(axis=-1)
-    # Eq. (13), Abas and Baykan 2021: w = w1 / (w1 + w2)
-    return np.divide(x[..., 0], total, out=np.full(total.shape, 0.5), where=total > 0)
+    return x[..., 0] if x.shape[-1] == 1 else normalized_weight(x)
 
 
 def terms(objective: LowPassObjective, w: np.ndarray) -> pd.DataFrame:

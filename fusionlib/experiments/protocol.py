@@ -219,6 +219,7 @@ def _identity(method: Method, sources: Sources, resolution: str) -> str:
             "method": method.name,
             "variant": method.variant,
             "parameters": method.parameters,
+            "plugin": method.plugin,
             "weights": weights.hexdigest(),
             "device": str(getattr(method.function, "device", "cpu")),
             "sources": sources.checksum,

@@ -11,18 +11,20 @@ import numpy as np
 import pandas as pd
 
 from fusionlib.figures import COLOURS
-from fusionlib.ranking import Ranks
+from fusionlib.ranking import FriedmanResult
 
 GRAY = "0.45"  # of rows that need no method
 
 
-def critical_difference(ranks: Ranks, plain: Collection[str] = (), title: str = "") -> plt.Figure:
+def critical_difference(
+    ranks: FriedmanResult, plain: Collection[str] = (), title: str = ""
+) -> plt.Figure:
     """Draw mean ranks on a line, and a bar over each group of methods that Nemenyi's test does not
     tell apart.
 
     Parameters
     ----------
-    ranks : Ranks
+    ranks : FriedmanResult
         From :func:`fusionlib.ranking.friedman`.
     plain : collection of str
         Methods drawn in gray.

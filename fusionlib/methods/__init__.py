@@ -1,178 +1,50 @@
 """Every fusion method under one name and one call: ``get(name).fuse(a, b) -> fused``.
 
-A method is a function ``(ya, yb, planes, **parameters) -> (fused planes, info)``: it decides on the
-luma pair ``ya, yb`` and applies the decision to each pair of ``planes``. Gray images have one
-plane, the luma itself.
+A method is a function of two luma planes under :func:`register`; it returns the fused plane, or a
+:class:`Decision` that also says how colour channels are fused. Every module of this package is
+imported, so that a file of one's own needs no other line.
 """
 
 from __future__ import annotations
 
 import difflib
+import importlib
 import json
+import pkgutil
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from fusionlib import images
-from fusionlib.methods.classical import (
-    SEARCHES,
-    TRANSFORMS,
-    Planes,
-    Searched,
-    average,
-    curvelet,
-    defaults,
-    infrared,
-    laplacian_pyramid,
-    maximum,
-    visible,
-)
-from fusionlib.methods.learned import (
-    ARTEFACT,
-    COMPARED,
-    MOE_FUSION,
-    OWN_LUMA,
-    Learned,
-    Trained,
-    compared,
-)
+from fusionlib.methods.learned import ARTEFACT, OWN_LUMA, ComparedNetwork, MoEFusionMethod
+from fusionlib.methods.method import Decision, Method, mixed_chroma
+from fusionlib.methods.registry import METHODS, MOE_FUSION, load_plugins, register
+from fusionlib.networks import COMPARED
 
-
-@dataclass(frozen=True)
-class Method:
-    """A fusion method ready to use.
-
-    Attributes
-    ----------
-    name, variant : str
-    variants : tuple of str
-        All variants of the method, default first; ("",) where there is only one.
-    parameters : dict
-        The parameters that :meth:`fuse` accepts, with the values used by default.
-    """
-
-    name: str
-    function: Callable = field(repr=False)
-    variant: str = ""
-    variants: tuple[str, ...] = ("",)
-    parameters: dict = field(default_factory=dict)
-    checkpoint: str = ""
-
-    def fuse(
-        self,
-        a: np.ndarray = None,
-        b: np.ndarray = None,
-        *,
-        infrared: np.ndarray = None,
-        visible: np.ndarray = None,
-        **parameters,
-    ) -> np.ndarray:
-        """Fuse two images: infrared first, visible second (``infrared=``, ``visible=`` name them).
-
-        Parameters
-        ----------
-        a, b : (H, W) or (H, W, 3) uint8
-            One size. Exactly one coloured: its Y is fused and its Cb, Cr are kept. Both coloured:
-            one weight and one selection from Y, applied to all channels.
-        **parameters
-            See :attr:`parameters`.
-
-        Returns
-        -------
-        (H, W) uint8, or (H, W, 3) if a source is coloured
-
-        Raises
-        ------
-        TypeError, ValueError
-            An image breaks the contract of :mod:`fusionlib.images`, sizes differ, an unknown
-            parameter.
-        """
-        a = infrared if a is None else a
-        b = visible if b is None else b
-        return self.fuse_with_info(a, b, **parameters)[0]
-
-    def fuse_with_info(self, a: np.ndarray, b: np.ndarray, **parameters) -> tuple[np.ndarray, dict]:
-        """Like :meth:`fuse`, with what the method found out (such as the weight) as a second
-        value.
-        """
-        _, shown, info = self.fuse_both(a, b, **parameters)
-        return shown, info
-
-    def fuse_both(
-        self, a: np.ndarray, b: np.ndarray, **parameters
-    ) -> tuple[np.ndarray, np.ndarray, dict]:
-        """Return the fused image twice, gray as it is scored and in colour as it is shown, and what
-        was found out.
-
-        Where exactly one source is coloured the gray one is what was fused, before chroma is put
-        back: that clips.
-        """
-        unknown = sorted(set(parameters) - set(self.parameters))
-        if unknown:
-            raise ValueError(
-                f"{self.name}: no parameter named {', '.join(unknown)}; "
-                f"there are {', '.join(self.parameters) or 'none'}"
-            )
-        a, b = images.check_pair(a, b)
-        ya, yb = images.luma(a), images.luma(b)
-        # a network's copies in double precision would be wasted
-        if not getattr(self.function, "takes_uint8", False):
-            ya, yb = ya.astype(np.float64), yb.astype(np.float64)
-        coloured = [images.is_colour(image) for image in (a, b)]
-        planes: Planes = [(ya, yb)]
-        if all(coloured):
-            planes = [
-                (a[..., c].astype(np.float64), b[..., c].astype(np.float64)) for c in range(3)
-            ]
-        if coloured == [False, True] and getattr(self.function, "takes_colour", False):
-            shown = self.function.network.fuse(a, b)
-            return images.luma(shown), shown, {}
-        fused, info = self.function(ya, yb, planes, **{**self.parameters, **parameters})
-        if len(fused) == 3:
-            shown = images.to_uint8(np.stack(fused, axis=-1), self.name)
-            return images.luma(shown), shown, info
-        gray = images.to_uint8(fused[0], self.name)
-        return gray, images.with_chroma(gray, mixed_chroma(a, b)) if any(coloured) else gray, info
-
-
-def mixed_chroma(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the chroma of the fused image: that of the coloured source.
-
-    ASSUMPTION: where both sources are coloured and a method fuses the luma alone (networks), each
-    chroma value is the mean of both, weighted by their distance from gray.
-    """
-    chroma_a, chroma_b = images.chroma(a), images.chroma(b)
-    weight_a, weight_b = np.abs(chroma_a), np.abs(chroma_b)
-    total = weight_a + weight_b
-    return (chroma_a * weight_a + chroma_b * weight_b) / np.where(total > 0, total, 1)
-
-
-# name -> {variant: (function, parameters that differ from the function's own)}
-METHODS: dict[str, dict[str, tuple[Callable, dict]]] = {
-    "infrared": {"": (infrared, {})},
-    "visible": {"": (visible, {})},
-    "average": {"": (average, {})},
-    "maximum": {"": (maximum, {})},
-    "LP": {
-        "": (laplacian_pyramid, {}),
-        "region-gradient": (laplacian_pyramid, {"base": "gradient"}),
-        "clean-border": (laplacian_pyramid, {"border": "reflect"}),
-    },
-    "CvT": {
-        "": (curvelet, {}),
-        "region-gradient": (curvelet, {"base": "gradient"}),
-        "wavelets": (curvelet, {"finest": "wavelets"}),
-    },
-    **{
-        f"{transform}+{search}": {"": (Searched(transform, search), {})}
-        for transform in TRANSFORMS
-        for search in SEARCHES
-    },
-}
+__all__ = [
+    "ARTEFACT",
+    "COMPARED",
+    "METHODS",
+    "Decision",
+    "Method",
+    "count_parameters_and_flops",
+    "expand",
+    "fuse_pairs",
+    "get",
+    "import_fused_folder",
+    "load_plugins",
+    "missing_weights",
+    "mixed_chroma",
+    "names",
+    "register",
+    "variants_of",
+]
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
 
 
 def names() -> list[str]:
@@ -184,10 +56,10 @@ def expand(chosen: Iterable[str]) -> list[str]:
     """Return names of methods, those of the whole table :data:`fusionlib.networks.COMPARED` for
     "compared".
     """
-    found = []
+    expanded: list[str] = []
     for name in chosen:
-        found += COMPARED if name == "compared" else [name]
-    return found
+        expanded += COMPARED if name == "compared" else [name]
+    return expanded
 
 
 def get(
@@ -228,40 +100,49 @@ def get(
             f" {variant!r}"
         )
     if name in COMPARED:
+        network = ComparedNetwork(name, chosen, checkpoint, device)
         return Method(
             name,
-            Learned(name, chosen, checkpoint, device),
+            network,
             chosen,
             variants,
-            {},
-            str(checkpoint or ""),
+            checkpoint=str(checkpoint or ""),
+            summary=network.summary,
+            dtype=np.uint8,
+            fuse_colour=network if chosen.endswith(OWN_LUMA) else None,
         )
     if name == MOE_FUSION:
-        function = Trained(checkpoint, device)
         return Method(
-            name, function, chosen, variants, {"memory": None}, str(checkpoint or ARTEFACT)
+            name,
+            MoEFusionMethod(checkpoint, device),
+            chosen,
+            variants,
+            {"memory": None},
+            str(checkpoint or ARTEFACT),
+            MoEFusionMethod.summary,
+            dtype=np.uint8,
         )
     if checkpoint:
         raise ValueError(f"{name}: has no weights, got the checkpoint {checkpoint!r}")
-    function, changed = METHODS[name][chosen]
-    own = function.defaults() if isinstance(function, Searched) else defaults(function)
-    return Method(name, function, chosen, variants, {**own, **changed})
+    return METHODS[name][chosen]
 
 
 def variants_of(name: str) -> tuple[str, ...]:
     """Return the names of a method's variants, the default first."""
+    if name in METHODS:
+        return tuple(METHODS[name])
     if name not in COMPARED:
-        return tuple(METHODS.get(name, ("",)))
-    network = compared(name)
+        return ("",)
+    network = COMPARED[name]
     return (
         *network.variants,
         *(f"{variant}{OWN_LUMA}" for variant in network.variants if network.colour),
     )
 
 
-def missing(method: Method) -> str:
-    """Say why a method cannot run here (its weights are not there), "" if it can."""
-    if isinstance(method.function, (Learned, Trained)):
+def missing_weights(method: Method) -> str:
+    """Return why a method cannot run here (its weights were not found), "" if it can."""
+    if isinstance(method.function, (ComparedNetwork, MoEFusionMethod)):
         try:
             _ = method.function.network
         except FileNotFoundError as error:
@@ -269,16 +150,29 @@ def missing(method: Method) -> str:
     return ""
 
 
-def cost(
+def count_parameters_and_flops(
     name: str, variant: str | None = None, size: tuple[int, int] = (480, 640)
 ) -> dict[str, float]:
-    """Return parameters and multiply-adds (in 1e9) of a compared network on one pair of ``size``;
-    no weights needed.
+    """Return parameters and multiply-adds of a compared network with random weights.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`fusionlib.networks.COMPARED`.
+    variant : str, optional
+        The first where None.
+    size : (int, int)
+        Height and width of the pair.
+
+    Returns
+    -------
+    dict
+        "parameters" and "multiply-adds (1e9)".
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    network = compared(name).build(variant)
+    network: Any = COMPARED[name].build(variant)  # a Module declares no ``fuse``
     image = np.random.default_rng(0).integers(0, 256, size).astype(np.uint8)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         network.fuse(image, image)
@@ -296,8 +190,14 @@ def fuse_pairs(
 
     Parameters
     ----------
+    method : Method
     pairs : iterable of (name, a, b)
+        A pair is written before the next is asked for.
     folder : path
+    progress : bool
+        Show a bar.
+    **parameters
+        Of the method.
 
     Returns
     -------
@@ -307,14 +207,15 @@ def fuse_pairs(
     folder, info = Path(folder), {}
     for name, a, b in tqdm(pairs, desc=method.name, disable=not progress, mininterval=2):
         started = time.perf_counter()
-        gray, shown, found = method.fuse_both(a, b, **parameters)
-        info[name] = {**found, "seconds": time.perf_counter() - started}
+        gray, shown, facts = method.fuse_both(a, b, **parameters)
+        info[name] = {**facts, "seconds": time.perf_counter() - started}
         images.write(folder / "gray" / f"{name}.png", gray)
         images.write(folder / "color" / f"{name}.png", shown)
     record = {
         "method": method.name,
         "variant": method.variant,
         "checkpoint": method.checkpoint,
+        "plugin": method.plugin,
         "parameters": {**method.parameters, **parameters},
         "images": info,
     }
@@ -322,15 +223,21 @@ def fuse_pairs(
     return info
 
 
-def stand_in(name: str, source: str | Path, pairs: Iterable[str], folder: str | Path) -> None:
-    """Let a folder of somebody's fused images stand for a method: its row says "images".
+def import_fused_folder(
+    name: str, source: str | Path, pairs: Iterable[str], folder: str | Path
+) -> None:
+    """Copy somebody's fused images as those of a method whose variant is "images".
 
     Parameters
     ----------
+    name : str
+        Of the method.
     source : path
-        Images named as the pairs.
+        Folder of images named as the pairs.
     pairs : iterable of str
-        The names wanted.
+        The names of the pairs.
+    folder : path
+        Gets ``gray/NAME.png``, ``color/NAME.png`` and ``run.json``.
 
     Raises
     ------

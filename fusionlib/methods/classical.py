@@ -1,57 +1,61 @@
 """Methods that need no training: trivial ones, and those of Abas and Baykan 2021 on pyramid and
 curvelets.
 
-Each is a function ``(ya, yb, planes, **parameters) -> (fused planes, info)``, see
-:mod:`fusionlib.methods`.
+Each is a function ``(a, b, **parameters)`` of two luma planes, see
+:func:`fusionlib.methods.register`.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
+from fusionlib.methods.method import Decision, Plane
+from fusionlib.methods.registry import defaults, register
 from fusionlib.optimizers import LowPassObjective, bat, particle_swarm, sweep
 from fusionlib.transforms import Bands, Curvelet, LaplacianPyramid, rules
 from fusionlib.transforms.wrapping import default_scales
 
-Planes = list[tuple[np.ndarray, np.ndarray]]
 
-
-def average(ya: np.ndarray, yb: np.ndarray, planes: Planes):
-    """Mean of both images: the least a method has to beat."""
-    return [(a + b) / 2 for a, b in planes], {}
-
-
-def maximum(ya: np.ndarray, yb: np.ndarray, planes: Planes):
-    """The brighter of both images at each pixel."""
-    first = ya > yb
-    return [np.where(first, a, b) for a, b in planes], {}
-
-
-def infrared(ya: np.ndarray, yb: np.ndarray, planes: Planes):
+@register("infrared")
+def infrared(a: Plane, b: Plane) -> Decision:
     """The first image as it is: shows which metrics reward doing nothing."""
-    return [a for a, _ in planes], {}
+    return Decision(a, lambda a, b: a)
 
 
-def visible(ya: np.ndarray, yb: np.ndarray, planes: Planes):
+@register("visible")
+def visible(a: Plane, b: Plane) -> Decision:
     """The second image as it is: shows which metrics reward doing nothing."""
-    return [b for _, b in planes], {}
+    return Decision(b, lambda a, b: b)
 
 
+@register("average")
+def average(a: Plane, b: Plane) -> Decision:
+    """Mean of both images: the least a method has to beat."""
+    return Decision((a + b) / 2, lambda a, b: (a + b) / 2)
+
+
+@register("maximum")
+def maximum(a: Plane, b: Plane) -> Decision:
+    """The brighter of both images at each pixel."""
+    brighter = a > b
+    return Decision(np.where(brighter, a, b), lambda a, b: np.where(brighter, a, b))
+
+
+@register("LP", {"region-gradient": {"base": "gradient"}, "clean-border": {"border": "reflect"}})
 def laplacian_pyramid(
-    ya: np.ndarray,
-    yb: np.ndarray,
-    planes: Planes,
+    a: Plane,
+    b: Plane,
     levels: int = 4,
     border: str = "toolbox",
     rule: int | str = 3,
     area: int = 3,
     base: str = "weighted",
     weight: float = 0.5,
-):
+) -> Decision:
     """LP of Abas and Baykan 2021, section 2.1: a rule for the high bands, eq. (13) for the base.
 
     Parameters
@@ -59,14 +63,14 @@ def laplacian_pyramid(
     weight : float in [0, 1]
         w1 of eq. (13), for the first image; 0.5 is eq. (12).
     """
-    transform = LaplacianPyramid(levels, border)
-    return fuse_bands(transform, ya, yb, planes, rule, area, base, weight), {"weight": weight}
+    bands = BandFusion(LaplacianPyramid(levels, border), a, b, rule, area, base, weight)
+    return Decision(bands.mix(*bands.luma), bands, {"weight": weight})
 
 
+@register("CvT", {"region-gradient": {"base": "gradient"}, "wavelets": {"finest": "wavelets"}})
 def curvelet(
-    ya: np.ndarray,
-    yb: np.ndarray,
-    planes: Planes,
+    a: Plane,
+    b: Plane,
     scales: int = 5,
     angles: int = 16,
     finest: str = "curvelets",
@@ -74,7 +78,7 @@ def curvelet(
     area: int = 3,
     base: str = "weighted",
     weight: float = 0.5,
-):
+) -> Decision:
     """CvT of Abas and Baykan 2021, section 2.2: the larger coefficient in the high bands, eq. (13)
     for the base.
 
@@ -83,23 +87,77 @@ def curvelet(
     scales : int
         At most as many as the size of the images allows.
     """
-    transform = _curvelet(ya.shape, scales, angles, finest)
-    return fuse_bands(transform, ya, yb, planes, rule, area, base, weight), {"weight": weight}
+    height, width = a.shape
+    transform = _curvelet((height, width), scales, angles, finest)
+    bands = BandFusion(transform, a, b, rule, area, base, weight)
+    return Decision(bands.mix(*bands.luma), bands, {"weight": weight})
 
 
 def _curvelet(shape: tuple[int, int], scales: int, angles: int, finest: str) -> Curvelet:
     return Curvelet(shape, min(scales, default_scales(shape)), angles, finest)
 
 
-TRANSFORMS = {
+class BandFusion:
+    """Selections made on the bands of the luma pair, applied to any pair of planes.
+
+    Parameters
+    ----------
+    transform : LaplacianPyramid or Curvelet
+    a, b : (H, W) float64
+        The luma pair, gray levels 0..255.
+    rule, area, base
+        See :mod:`fusionlib.transforms.rules`.
+    weight : float in [0, 1]
+        w1 of eq. (13), for the first image.
+
+    Raises
+    ------
+    ValueError
+        A weight outside [0, 1], an unknown rule or base.
+    """
+
+    def __init__(
+        self,
+        transform: LaplacianPyramid | Curvelet,
+        a: Plane,
+        b: Plane,
+        rule: int | str,
+        area: int,
+        base: str,
+        weight: float,
+    ):
+        if not 0 <= weight <= 1:
+            raise ValueError(f"weight: expected a number in [0, 1], got {weight!r}")
+        self.transform = transform
+        self.luma = transform.forward(a), transform.forward(b)
+        self.selection = self.luma[0].map(
+            lambda a, b: rules.select(a, b, rule, area),
+            self.luma[1],
+            low=lambda a, b: rules.base_weight(a, b, base, weight),
+        )
+
+    def mix(self, a: Bands, b: Bands) -> Plane:
+        """Return the plane, (H, W) float64, with the selected bands of ``a`` and ``b``."""
+        mixed = self.selection.map(rules.mix, a, b)
+        return self.transform.inverse(Bands(mixed.low, mixed.high, a.shape))
+
+    def __call__(self, a: Plane, b: Plane) -> Plane:
+        return self.mix(self.transform.forward(a), self.transform.forward(b))
+
+
+TRANSFORMS: dict[str, tuple[Callable[..., Decision], Callable]] = {
     "LP": (laplacian_pyramid, lambda shape, levels, border: LaplacianPyramid(levels, border)),
     "CvT": (curvelet, _curvelet),
 }
-SEARCHES = {"PSO": particle_swarm, "BA": bat, "exact": sweep}
+SEARCHES: dict[str, tuple[Callable, str]] = {
+    "PSO": (particle_swarm, "particle swarm"),
+    "BA": (bat, "bat algorithm"),
+    "exact": (sweep, "exact sweep"),
+}
 
 
 @dataclass(frozen=True)
-class Searched:
+class OptimisedWeight:
     """A transform whose low-pass weight maximises eq. (17): algorithms 3 and 4 of Abas and Baykan
     2021.
 
@@ -111,79 +169,47 @@ class Searched:
     transform: str
     search: str
 
-    @property
-    def __doc__(self) -> str:
-        what = {"PSO": "particle swarm", "BA": "bat algorithm", "exact": "exact sweep"}[self.search]
-        return (
-            f"{self.transform} with the low-pass weight that maximises eq. (17), found by {what}."
-        )
-
-    def defaults(self) -> dict:
+    def defaults(self) -> dict[str, object]:
         """Return the parameters with the values used by default."""
-        method = {
+        parameters = defaults(TRANSFORMS[self.transform][0])
+        parameters |= {"alphas": (0.25, 0.25, 0.5), **defaults(SEARCHES[self.search][0])}
+        return {
             key: value
-            for key, value in defaults(TRANSFORMS[self.transform][0]).items()
-            if key not in ("base", "weight")
+            for key, value in parameters.items()
+            if key not in ("base", "weight", "bounds")
         }
-        search = {
-            key: value for key, value in defaults(SEARCHES[self.search]).items() if key != "bounds"
-        }
-        return {**method, "alphas": (0.25, 0.25, 0.5), **search}
 
     def __call__(
-        self, ya: np.ndarray, yb: np.ndarray, planes: Planes, rule, area, alphas, **parameters
-    ):
-        make, search = TRANSFORMS[self.transform][1], SEARCHES[self.search]
+        self,
+        a: Plane,
+        b: Plane,
+        rule: int | str,
+        area: int,
+        alphas: tuple[float, float, float],
+        **parameters,
+    ) -> Decision:
+        make, search = TRANSFORMS[self.transform][1], SEARCHES[self.search][0]
         options = {key: parameters.pop(key) for key in defaults(search) if key in parameters}
-        transform = make(ya.shape, **parameters)
+        transform = make(a.shape, **parameters)
         objective = LowPassObjective(
-            ya.astype(np.uint8), yb.astype(np.uint8), transform, rule, area, alphas
+            a.astype(np.uint8), b.astype(np.uint8), transform, rule, area, alphas
         )
         if "form" in options:  # as printed, two numbers w1 and w2 are searched
             options["bounds"] = ((0, 1),) if options["form"] == "repaired" else ((0, 1), (0, 1))
         result = search(objective, **options)
         weight = objective.weight(result.x)
+        # P + w D is the fused luma already; only two coloured images need the bands.
+        bands = cache(lambda: BandFusion(transform, a, b, rule, area, "weighted", weight))
         info = {"weight": weight, "objective": result.value, "evaluations": result.evaluations}
-        if planes[0][0] is ya:
-            return [objective.image(weight)], info
-        return fuse_bands(transform, ya, yb, planes, rule, area, "weighted", weight), info
+        return Decision(objective.image(weight), lambda a, b: bands()(a, b), info)
 
 
-def defaults(function: Callable) -> dict:
-    """Return ``{name: default}`` of the parameters of ``function`` that have one."""
-    return {
-        key: parameter.default
-        for key, parameter in inspect.signature(function).parameters.items()
-        if parameter.default is not inspect.Parameter.empty
-    }
-
-
-def fuse_bands(
-    transform,
-    ya: np.ndarray,
-    yb: np.ndarray,
-    planes: Planes,
-    rule: int | str,
-    area: int,
-    base: str,
-    weight: float,
-) -> list[np.ndarray]:
-    """Take the selections from the bands of the luma pair and apply them to the bands of every
-    plane.
-    """
-    if not 0 <= weight <= 1:
-        raise ValueError(f"weight: expected a number in [0, 1], got {weight!r}")
-    luma_a, luma_b = transform.forward(ya), transform.forward(yb)
-    selection = luma_a.map(
-        lambda a, b: rules.select(a, b, rule, area),
-        luma_b,
-        low=lambda a, b: rules.base_weight(a, b, base, weight),
-    )
-    fused = []
-    for a, b in planes:
-        bands_a, bands_b = (
-            (luma_a, luma_b) if a is ya else (transform.forward(a), transform.forward(b))
-        )
-        mixed: Bands = selection.map(rules.mix, bands_a, bands_b)
-        fused.append(transform.inverse(Bands(mixed.low, mixed.high, luma_a.shape)))
-    return fused
+for _transform in TRANSFORMS:
+    for _search, (_, _words) in SEARCHES.items():
+        _method = OptimisedWeight(_transform, _search)
+        register(
+            f"{_transform}+{_search}",
+            parameters=_method.defaults(),
+            summary=f"{_transform} with the low-pass weight that maximises eq. (17), found by"
+            f" {_words}.",
+        )(_method)

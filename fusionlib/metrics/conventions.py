@@ -5,6 +5,7 @@ every name::
 
     CONVENTIONS["moe-fusion"]["SD"]             # a sentence (a string)
     CONVENTIONS["moe-fusion"]["SD"].function    # standard_deviation
+    CONVENTIONS["moe-fusion"]["SD"].larger_is_better
     CONVENTIONS["moe-fusion"]["SD"].options     # {"arithmetic": "uint8"}
 
 The conventions
@@ -85,18 +86,27 @@ class Metric(str):
     images : str
         What it is computed from beside the fused image: "none", "sources", "reference", or "either"
         of the last two.
+    larger_is_better : bool
+        Whether a larger value means a better image, by those who use the metric.
     options : mapping
     """
 
     function: Callable[..., float]
     images: str
+    larger_is_better: bool
     options: Mapping[str, object]
 
     def __new__(
-        cls, sentence: str, function: Callable[..., float], images: str, **options: object
+        cls,
+        sentence: str,
+        function: Callable[..., float],
+        images: str,
+        larger_is_better: bool = True,
+        **options: object,
     ) -> Metric:
         metric = super().__new__(cls, sentence)
-        metric.function, metric.images, metric.options = function, images, MappingProxyType(options)
+        metric.function, metric.images = function, images
+        metric.larger_is_better, metric.options = larger_is_better, MappingProxyType(options)
         return metric
 
     def __call__(self, fused, *images) -> float:
@@ -198,6 +208,7 @@ CONVENTIONS: dict[str, dict[str, Metric]] = {
             "Mean squared difference on [0, 1], averaged over both sources.",
             mse,
             "sources",
+            larger_is_better=False,
             white=1.0,
         ),
         "PSNR": Metric(
@@ -232,6 +243,7 @@ CONVENTIONS: dict[str, dict[str, Metric]] = {
             " 0..255.",
             mse,
             "either",
+            larger_is_better=False,
         ),
         # ASSUMPTION: over two sources the standard RMSE and PSNR come from the mean MSE, so that
         # the three agree.
@@ -239,6 +251,7 @@ CONVENTIONS: dict[str, dict[str, Metric]] = {
             "Root of the MSE (over two sources: of their mean MSE), gray levels 0..255.",
             rmse,
             "either",
+            larger_is_better=False,
         ),
         "PSNR": Metric(
             "10 log10(255^2 / MSE) in dB (over two sources: of their mean MSE).", psnr, "either"
@@ -276,12 +289,14 @@ CONVENTIONS: dict[str, dict[str, Metric]] = {
             "Mean squared difference from the reference on 0..255, the square of eq. (18).",
             mse,
             "reference",
+            larger_is_better=False,
         ),
         "RMSE": Metric(
             "Root mean squared difference from the reference, eq. (18), or the mean of its values"
             " for both sources as in the objective, eq. (16) with both roots, gray levels 0..255.",
             rmse,
             "either",
+            larger_is_better=False,
             average="roots",
         ),
         # ASSUMPTION: eq. (20) of the multi-focus paper is read with log10 and L = 256; its PSNR
@@ -326,6 +341,7 @@ CONVENTIONS: dict[str, dict[str, Metric]] = {
             "Mean squared difference, averaged over both sources, gray levels 0..255.",
             mse,
             "sources",
+            larger_is_better=False,
         ),
         "PSNR": Metric(
             "10 log10(max(F)^2 / MSE) in dB, the peak being the fused image's largest gray level.",
@@ -371,6 +387,7 @@ CONVENTIONS: dict[str, dict[str, Metric]] = {
             " averaged over both sources.",
             rmse,
             "sources",
+            larger_is_better=False,
             error="root",
         ),
         "PSNR": Metric(

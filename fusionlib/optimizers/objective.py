@@ -97,8 +97,8 @@ class LowPassObjective:
         Parameters
         ----------
         w : float, (n,) or (n, 2) array
-            Weights in [0, 1]; pairs (w1, w2) mean w1 / (w1 + w2). ASSUMPTION: eq. (13) divides 0 by
-            0 where both weights are 0; both sources then count the same, w = 0.5.
+            Weights in [0, 1]; pairs (w1, w2) mean w1 / (w1 + w2), see
+            :func:`normalized_weight`.
 
         Returns
         -------
@@ -227,11 +227,21 @@ def _correlation(covariance, variance, other, flat: float) -> np.ndarray:
     return np.where(constant, 0, covariance / np.sqrt(np.where(constant, 1, variance * other)))
 
 
+def normalized_weight(pairs: np.ndarray) -> np.ndarray:
+    """Return w = w1 / (w1 + w2) of pairs (w1, w2), (..., 2) -> (...).
+
+    ASSUMPTION: eq. (13) divides 0 by 0 where both weights are 0; both sources then count the same,
+    w = 0.5.
+    """
+    total = pairs.sum(axis=-1)
+    # Eq. (13), Abas and Baykan 2021: w = w1 / (w1 + w2)
+    return np.divide(pairs[..., 0], total, out=np.full(total.shape, 0.5), where=total != 0)
+
+
 def _weights(w: float | np.ndarray) -> np.ndarray:
     w = np.asarray(w, dtype=np.float64)
     if w.ndim == 2 and w.shape[1] == 2:
-        total = w.sum(axis=1)
-        w = np.divide(w[:, 0], total, out=np.full(len(w), 0.5), where=total != 0)  # Eq. (13)
+        w = normalized_weight(w)
     if w.ndim > 1:
         raise ValueError(
             "w: expected a weight, an array (n,) of weights or (n, 2) of pairs, got shape"

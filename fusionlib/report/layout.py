@@ -15,7 +15,7 @@ import pandas as pd
 from fusionlib import published, ranking, results
 
 PAPERS = {"multi-focus": "Abas & Baykan 2021", "moe-fusion": "Cao et al. 2023"}
-ARROWS = {"RMSE": "↓", "seconds": "", "w1": "", "w2": ""}  # of all other metrics more is better
+ARROWS = {True: "↑", False: "↓", None: ""}
 OURS = "MoE-Fusion"
 BEST = 3  # numbers marked per column, as the paper does
 
@@ -134,7 +134,9 @@ def table(key: str, frame: pd.DataFrame) -> dict:
             }
         )
     return entry | {
-        "metrics": [f"{metric} {ARROWS.get(metric, '↑')}".strip() for metric in metrics],
+        "metrics": [
+            f"{metric} {ARROWS[ranking.larger_is_better(metric)]}".strip() for metric in metrics
+        ],
         "lines": lines,
     }
 
@@ -184,7 +186,7 @@ def _printed_grid(part: pd.DataFrame, row: str, names: list[str], metrics: list[
             }
             for name in names
         ],
-        ranking.standing(values, OURS),
+        ranking.rank_summary(values, OURS),
     )
 
 
@@ -215,7 +217,7 @@ def _our_grid(
         f"{part['dataset'].iloc[0]}, {part['n_images'].max()} pairs",
         False,
         metrics,
-        standing=ranking.standing(compared, OURS),
+        standing=ranking.rank_summary(compared, OURS),
     )
     for name in [*names, *key[extra].unique()]:
         labels = list(key.index[key == name])
@@ -280,7 +282,7 @@ def places(wide: pd.DataFrame) -> pd.DataFrame:
     """Return 1, 2, 3 for the largest three of each column, 0 for the rest; equal numbers share a
     place.
     """
-    place = ranking.places(wide, decimals=15)
+    place = ranking.ranks(wide, decimals=15)
     return place.where(place <= BEST, 0).fillna(0).astype(int)
 
 

@@ -110,7 +110,8 @@ def _assemble(
     matrix.
     """
     wedges.sort(key=lambda wedge: wedge[0])
-    groups, start = [], 0
+    groups: list[Group] = []
+    start = 0
     # no wedges: base and wavelets only
     rows, columns, data = [np.empty(0, int)], [np.empty(0, int)], [np.empty(0)]
     for shape, place, position, weight in wedges:

@@ -39,7 +39,7 @@ def load_checkpoint(
     ----------
     name : str or path
         A method, a name in :data:`.official.CHECKPOINTS`, or the path of a .safetensors file of our
-        own.
+        own, below ``folder`` where it is relative.
     folder : path, optional
         Where official files are looked for first, and in its folders one level down; a renamed file
         is known by its content.
@@ -54,7 +54,7 @@ def load_checkpoint(
         Damaged, truncated, another network's file, code instead of numbers, or an unknown name.
     """
     if isinstance(name, os.PathLike) or str(name).endswith(".safetensors"):
-        return load_own(Path(name))
+        return load_own(Path(folder or "", name))
     key, entry = official(name)
     if folder is not None and not Path(folder).is_dir():
         raise FileNotFoundError(f"{folder}: expected a folder of weights, found none there")

@@ -1,0 +1,155 @@
+"""A fusion method as all others use it: from two images to the fused one, gray or colour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from fusionlib import images
+
+Plane = np.ndarray  # (H, W) gray levels 0..255
+
+
+class Decision(NamedTuple):
+    """The fused luma, with what colour images need beside it.
+
+    Attributes
+    ----------
+    fused : (H, W) array
+        Gray levels 0..255, not rounded.
+    apply : callable, optional
+        Fuses another pair of planes, a colour channel, as was decided on the luma. None: two
+        coloured images get the chroma of both.
+    info : dict
+        What the method found out, such as the weight.
+    """
+
+    fused: Plane
+    apply: Callable[[Plane, Plane], Plane] | None = None
+    info: Mapping[str, object] = {}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A fusion method ready to use.
+
+    Attributes
+    ----------
+    name, variant : str
+    function : callable
+        Called with the two luma planes, (H, W), and the parameters; gives the fused plane or a
+        :class:`Decision`.
+    variants : tuple of str
+        All variants of the method, default first; ("",) where there is only one.
+    parameters : dict
+        The parameters that :meth:`fuse` accepts, with the values used by default.
+    checkpoint : str
+        Folder of the weights, "" where there are none or it is the user's cache.
+    summary : str
+        What it does, in a line.
+    plugin : str
+        Path and SHA-256 of the file outside the package that registered it, else "".
+    dtype : type
+        Of the planes that ``function`` is called with: float64, or uint8 (networks), all 0..255.
+    fuse_colour : callable, optional
+        Called instead with a gray infrared and a coloured visible image, as they are.
+    """
+
+    name: str
+    function: Callable = field(repr=False)
+    variant: str = ""
+    variants: tuple[str, ...] = ("",)
+    parameters: dict = field(default_factory=dict)
+    checkpoint: str = ""
+    summary: str = ""
+    plugin: str = ""
+    dtype: type = np.float64
+    fuse_colour: Callable | None = field(default=None, repr=False)
+
+    def fuse(self, infrared: np.ndarray, visible: np.ndarray, **parameters) -> np.ndarray:
+        """Fuse two images: infrared or a first, visible or b second.
+
+        Parameters
+        ----------
+        infrared, visible : (H, W) or (H, W, 3) uint8
+            One size. Exactly one coloured: its Y is fused and its Cb, Cr are kept. Both coloured:
+            one weight and one selection from Y, applied to all channels.
+        **parameters
+            See :attr:`parameters`.
+
+        Returns
+        -------
+        (H, W) uint8, or (H, W, 3) if a source is coloured
+
+        Raises
+        ------
+        TypeError, ValueError
+            An image is missing, given twice or breaks the contract of :mod:`fusionlib.images`,
+            sizes differ, an unknown parameter, a function that returns no plane.
+        """
+        return self.fuse_with_info(infrared, visible, **parameters)[0]
+
+    def fuse_with_info(self, a: np.ndarray, b: np.ndarray, **parameters) -> tuple[np.ndarray, dict]:
+        """Like :meth:`fuse`, with what the method found out (such as the weight) as a second
+        value.
+        """
+        _, shown, info = self.fuse_both(a, b, **parameters)
+        return shown, info
+
+    def fuse_both(
+        self, a: np.ndarray, b: np.ndarray, **parameters
+    ) -> tuple[np.ndarray, np.ndarray, dict]:
+        """Return the fused image twice, gray as it is scored and in colour as it is shown, and what
+        was found out.
+
+        Where exactly one source is coloured the gray one is what was fused, before chroma is put
+        back: that clips.
+        """
+        unknown = sorted(set(parameters) - set(self.parameters))
+        if unknown:
+            raise ValueError(
+                f"{self.name}: no parameter named {', '.join(unknown)}; "
+                f"there are {', '.join(self.parameters) or 'none'}"
+            )
+        a, b = images.check_pair(a, b)
+        coloured = [images.is_colour(image) for image in (a, b)]
+        if self.fuse_colour is not None and coloured == [False, True]:
+            shown = self.fuse_colour(a, b)
+            return images.luma(shown), shown, {}
+        # a network's copies in double precision would be wasted
+        ya: Plane = images.luma(a).astype(self.dtype, copy=False)
+        yb: Plane = images.luma(b).astype(self.dtype, copy=False)
+        result = self.function(ya, yb, **{**self.parameters, **parameters})
+        decision = result if isinstance(result, Decision) else Decision(result)
+        fused = decision.fused
+        is_plane = isinstance(fused, np.ndarray) and fused.shape == ya.shape
+        if not is_plane or fused.dtype.kind not in "iuf":
+            raise ValueError(
+                f"{self.name}: expected its function to return a plane of numbers of shape"
+                f" {ya.shape}, got {images.describe(fused)}"
+            )
+        if all(coloured) and decision.apply is not None:
+            channels = [
+                decision.apply(a[..., c].astype(np.float64), b[..., c].astype(np.float64))
+                for c in range(3)
+            ]
+            shown = images.to_uint8(np.stack(channels, axis=-1), self.name)
+            return images.luma(shown), shown, dict(decision.info)
+        gray = images.to_uint8(fused, self.name)
+        shown = images.with_chroma(gray, mixed_chroma(a, b)) if any(coloured) else gray
+        return gray, shown, dict(decision.info)
+
+
+def mixed_chroma(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the chroma of the fused image: that of the coloured source.
+
+    ASSUMPTION: where both sources are coloured and a method fuses the luma alone (networks), each
+    chroma value is the mean of both, weighted by their distance from gray.
+    """
+    chroma_a, chroma_b = images.chroma(a), images.chroma(b)
+    weight_a, weight_b = np.abs(chroma_a), np.abs(chroma_b)
+    total = weight_a + weight_b
+    return (chroma_a * weight_a + chroma_b * weight_b) / np.where(total > 0, total, 1)
