@@ -37,7 +37,7 @@ class Learned:
         self.name, self.variant, self.weights, self.device = name, variant, weights, device
         self.__doc__ = (
             "Compared network of MoE-Fusion's tables,"
-            f" {compared(name).variants[self._network_variant].says}."
+            f" {compared(name).variants[self._network_variant].description}."
         )
 
     @property
