@@ -34,7 +34,7 @@ STYLE: dict[str, Any] = {
 
 def style() -> None:
     """Set the project's figure style; notebooks keep pictures as small JPEGs."""
-    matplotlib.rcParams.update(STYLE)
+    plt.style.use(STYLE)
     if "inline" in matplotlib.get_backend():
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 

@@ -19,7 +19,7 @@ def zooms(
     columns: int = 6,
     width: float = 1.75,
 ) -> plt.Figure:
-    """Draw each picture with both boxes, and the details in them below: red left, green right.
+    """Draw each picture with both boxes and, below, the details in them: red left, green right.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def zooms(
     half = (width - GAP / 2) / 2
     below = half * max(box[3] / box[2] for box in (red, green))
     size = columns * (width + GAP) - GAP, rows * (TITLE + tall + GAP / 2 + below + GAP)
-    # Positions are exact here. "none" instead of this engine would be forgotten by the first savefig.
+    # Positions are exact here. "none" instead of this engine is forgotten by the first savefig.
     figure = plt.figure(
         figsize=size, layout=PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True)
     )
