@@ -156,9 +156,7 @@ def luma(image: np.ndarray) -> np.ndarray:
 
 
 def chroma(image: np.ndarray) -> np.ndarray:
-    """Return Cb, Cr of an RGB image as (H, W, 2) float64, zero for gray; range about -127.5 to
-    127.5.
-    """
+    """Return Cb, Cr of an RGB image, (H, W, 2) float64 in about +-127.5, zero for gray."""
     if image.ndim == 2:
         return np.zeros((*image.shape, 2))
     red, green, blue = np.moveaxis(image.astype(np.float64), -1, 0)

@@ -31,7 +31,17 @@ def _bare(axis: plt.Axes) -> None:
 def add_boxes(
     axis: plt.Axes, boxes: Iterable[Sequence[float]] | None, colours: Iterable[str], lw: float
 ) -> None:
-    """Draw boxes (x, y, width, height) in pixels, each in its colour, ``lw`` points wide."""
+    """Draw boxes on an image.
+
+    Parameters
+    ----------
+    boxes : iterable of (x, y, width, height), optional
+        In pixels.
+    colours : iterable of str
+        Of each box.
+    lw : float
+        Width of the lines, in points.
+    """
     for (x, y, w, h), colour in zip(() if boxes is None else boxes, colours, strict=False):
         axis.add_patch(plt.Rectangle((x - 0.5, y - 0.5), w, h, fill=False, ec=colour, lw=lw))
 

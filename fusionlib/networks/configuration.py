@@ -177,7 +177,14 @@ class MoEFusionConfig:
 def check_batch(
     config: MoEFusionConfig, infrared: Tensor, visible: Tensor, attention: Tensor | None
 ) -> None:
-    """Check the types and shapes of a batch; arguments as :meth:`MoEFusion.forward` takes them.
+    """Check the types and shapes of a batch.
+
+    Parameters
+    ----------
+    config : MoEFusionConfig
+        Of the network that is to take the batch.
+    infrared, visible, attention : tensors
+        As :meth:`MoEFusion.forward` takes them.
 
     Raises
     ------

@@ -289,7 +289,14 @@ class _Pair:
         return fusion.largest(self.run("attention", [logits], around, area))
 
     def attended(self, region: str, x_dense: Sequence[Tensor], area: Area) -> list[Tensor]:
-        """Return x_local of a region: x_enc of the visible and of the infrared image, attended."""
+        """Return x_local of a region: x_enc of the visible and of the infrared image, attended.
+
+        Parameters
+        ----------
+        region : "foreground" or "background"
+        x_dense : eight maps (1, C, h, w)
+            Of the area, visible ones first.
+        """
         att = area.of(self.att)
         mask = att if region == "foreground" else 1 - att
         return [x_dense[3] * mask, x_dense[7] * mask]
@@ -311,7 +318,15 @@ class _Pair:
         return x_f
 
     def decide(self, name: str, mixture: MixtureOfExperts, s: Tensor) -> None:
-        """Merge the experts that a gate chooses; s (1, D) is its input."""
+        """Merge the experts that a gate chooses.
+
+        Parameters
+        ----------
+        name : str
+            "foreground", "background" or "global".
+        s : (1, D)
+            Input of the gate.
+        """
         gating = mixture.gate(s)
         self.chains[name] = merge(mixture, gating.chosen[0].tolist(), gating.weights[0])
         self.out.gates[name], self.out.loads[name] = gating.weights, gating.load
@@ -363,6 +378,15 @@ class _Pair:
 
 
 def store(maps: Sequence[Tensor], whole: Sequence[Tensor], area: Area) -> None:
-    """Copy maps of an area into those of the whole image, as far as these are stored."""
+    """Copy maps of an area into those of the whole image, as far as these are stored.
+
+    Parameters
+    ----------
+    maps : sequence of (1, C, h, w)
+    whole : sequence of (1, C, H, W)
+        Of equal length, or empty.
+    area : Area
+        h x w pixels.
+    """
     for x, target in zip(maps, whole, strict=False):
         area.of(target).copy_(x)

@@ -12,8 +12,17 @@ from .encoder import AttentionFusion, DenseEncoder
 from .mixture import Conv3x3, Expert, NoisyTopKGate
 
 
-def initialize(model: nn.Module, seed: int, random_gates: bool) -> None:
-    """Draw every parameter of a network from ``seed``; nothing global is seeded."""
+def initialize(model: nn.Module, seed: int, *, random_gates: bool) -> None:
+    """Draw every parameter of a network; nothing global is seeded.
+
+    Parameters
+    ----------
+    model : Module
+        Changed in place.
+    seed : int
+    random_gates : bool
+        Draw the gates, too; otherwise they stay at zero.
+    """
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.Conv2d):  # PyTorch's own rule, from a generator of ours

@@ -131,8 +131,13 @@ def count_parameters_and_flops(
 ) -> dict[str, tuple[int, int]]:
     """Return ``{part: (parameters, operations)}`` of a network.
 
-    Operations are those of one image of ``height`` x ``width`` pixels in evaluation, an addition or
-    a multiplication each, K of N experts counted; biases, ReLU and resizing left out.
+    Operations are those of one image in evaluation, an addition or a multiplication each, K of N
+    experts counted; biases, ReLU and resizing left out.
+
+    Parameters
+    ----------
+    height, width : int
+        Of the image, in pixels.
     """
     parts: dict[str, nn.Module] = {
         "visible encoder": model.visible_encoder,

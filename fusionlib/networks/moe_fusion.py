@@ -86,7 +86,7 @@ class MoEFusion(nn.Module):
         self.attention_fusion = AttentionFusion(border) if attends else None
         self.local_mixtures = nn.ModuleDict({r: self._local_mixture() for r in config.regions})
         self.decoder = self._decoder()
-        initialization.initialize(self, config.seed, reading.random_gates)
+        initialization.initialize(self, config.seed, random_gates=reading.random_gates)
         if config.start == "average" or (config.start is None and config.reading == "paper"):
             encoders = self.visible_encoder, self.infrared_encoder
             decoders = self.decoder.experts if config.decoder == "moge" else [self.decoder]
@@ -208,14 +208,33 @@ class MoEFusion(nn.Module):
         generator: Noise,
         details: bool,
     ) -> Tensor:
-        """Return y_local (B, C, H, W) of a region's visible and infrared x_local: equation (2)."""
+        """Return y_local (B, C, H, W) of a region: equation (2).
+
+        Parameters
+        ----------
+        region : "foreground" or "background"
+        x_local : list of (B, C, H, W)
+            Of the visible and of the infrared image.
+        out : MoEFusionOutput
+            Notes the gate's decision.
+        generator, details
+            As :meth:`forward` takes them.
+        """
         module = self.local_mixtures[region]
         if not isinstance(module, MixtureOfExperts):  # Att-Local
             return module(torch.cat(x_local, dim=1))
         return self._mix(region, module, x_local, out, generator, details)
 
     def decode(self, x_f: Tensor, out: MoEFusionOutput, generator: Noise, details: bool) -> Tensor:
-        """Return the fused image (B, 1, H, W) of x_f (B, 10C, H, W): equation (4)."""
+        """Return the fused image (B, 1, H, W): equation (4).
+
+        Parameters
+        ----------
+        x_f : (B, 10C, H, W)
+            Dense and local features.
+        out, generator, details
+            As :meth:`mix_local` takes them.
+        """
         # ASSUMPTION: the fused image is the plain sum of equation (4), not clipped nor squashed.
         if not isinstance(self.decoder, MixtureOfExperts):
             return self.decoder(x_f)

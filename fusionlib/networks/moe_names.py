@@ -99,7 +99,16 @@ def current(state_dict: Mapping[str, Any], prefix: str | None = None) -> dict[st
 def accept_former_names(
     module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object
 ) -> None:
-    """Rename, before ``load_state_dict`` reads it, a state dict of a former version in place."""
+    """Rename a state dict of a former version in place, before ``load_state_dict`` reads it.
+
+    Parameters
+    ----------
+    module : Module
+        Not used; hooks get it.
+    state_dict : dict
+    prefix : str
+        Of the module's names in it.
+    """
     renamed = current(state_dict, prefix)
     state_dict.clear()
     state_dict.update(renamed)

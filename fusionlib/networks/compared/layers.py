@@ -183,7 +183,16 @@ def to_windows(x: Tensor, size: int) -> Tensor:
 
 
 def from_windows(tokens: Tensor, size: int, shape: tuple[int, int]) -> Tensor:
-    """Undo :func:`to_windows`: tokens (windows, size * size, C) to (B, C, *shape)."""
+    """Return images (B, C, H, W) from their windows, as :func:`to_windows` cuts them.
+
+    Parameters
+    ----------
+    tokens : (windows, size * size, C)
+    size : int
+        Side of a window, in pixels.
+    shape : (int, int)
+        H and W, multiples of ``size``.
+    """
     h, w = shape
     x = tokens.reshape(-1, h // size, w // size, size, size, tokens.shape[-1])
     return x.permute(0, 5, 1, 3, 2, 4).reshape(-1, tokens.shape[-1], h, w)
@@ -242,7 +251,16 @@ class TransformerBlock(nn.Module):
 
 
 def in_chunks(function: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:
-    """Apply ``function`` to ``size`` rows of ``x`` at a time; exact where rows are independent."""
+    """Apply a function to some rows at a time; exact where rows are independent.
+
+    Parameters
+    ----------
+    function : callable
+        From rows to as many rows.
+    x : (rows, ...)
+    size : int
+        Rows at a time.
+    """
     return torch.cat([function(chunk) for chunk in x.split(size)])
 
 

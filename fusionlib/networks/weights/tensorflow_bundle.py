@@ -79,6 +79,7 @@ class _Reader:
         return taken
 
     def ended(self) -> bool:
+        """Return whether all is read."""
         return self.position >= len(self.content)
 
 
