@@ -209,14 +209,10 @@ ARROW: dict[str, Any] = {"arrowstyle": "-|>", "color": "0.3", "lw": 1.1, "shrink
 class Stage(Protocol):
     """A stage of the network as :func:`fusionlib.networks.inspection.trace` notes it."""
 
-    @property
-    def reads(self) -> Sequence[str]: ...
-    @property
-    def shapes(self) -> Mapping[str, Sequence[int]]: ...
-    @property
-    def weights(self) -> Sequence[float]: ...
-    @property
-    def inputs(self) -> Sequence[str]: ...
+    reads: Sequence[str]
+    shapes: Mapping[str, Sequence[int]]
+    weights: Sequence[float]
+    inputs: Sequence[str]
 
 
 def architecture(stages: Mapping[str, Stage], pictures: Mapping[str, np.ndarray]) -> plt.Figure:

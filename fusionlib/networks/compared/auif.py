@@ -43,10 +43,8 @@ def kernel_and_adjoint_at_once(x: Tensor, kernel: Tensor) -> Tensor:
     once = F.conv2d(F.pad(kernel.transpose(0, 1), (2, 2, 2, 2)), kernel.transpose(0, 1))
     y = F.conv2d(reflected(x, 2), once)
     # Strips of three pixels at each side, for the outermost one.
-    top = apply_kernel_and_adjoint(x[..., :3, :], kernel)
-    bottom = apply_kernel_and_adjoint(x[..., -3:, :], kernel)
-    left = apply_kernel_and_adjoint(x[..., :, :3], kernel)
-    right = apply_kernel_and_adjoint(x[..., :, -3:], kernel)
+    strips = x[..., :3, :], x[..., -3:, :], x[..., :, :3], x[..., :, -3:]
+    top, bottom, left, right = (apply_kernel_and_adjoint(strip, kernel) for strip in strips)
     inner = torch.cat([left[..., :1], y[..., 1:-1], right[..., -1:]], dim=3)
     return torch.cat([top[..., :1, :], inner[..., 1:-1, :], bottom[..., -1:, :]], dim=2)
 
