@@ -86,9 +86,9 @@ class Recorder(TorchFunctionMode):
         for (name, shapes, settings), n in self.calls.items():
             first, second = shapes[:2]
             if name == "attention":  # Q K' and the product with V
-                one = 2 * math.prod(first) * second[-2]
+                operations = 2 * math.prod(first) * second[-2]
             elif name == "linear":
-                one = math.prod(first) * second[0]
+                operations = math.prod(first) * second[0]
             else:
                 stride, padding = (settings + (1, 0))[:2] if settings else (1, 0)
                 (dy, dx), (py, px) = (
@@ -98,8 +98,8 @@ class Recorder(TorchFunctionMode):
                     (first[2] + 2 * py - second[2]) // dy + 1,
                     (first[3] + 2 * px - second[3]) // dx + 1,
                 )
-                one = first[0] * h * w * math.prod(second)
-            total += n * one
+                operations = first[0] * h * w * math.prod(second)
+            total += n * operations
         return total
 
     def bare(self) -> Callable[[], None]:
@@ -130,17 +130,15 @@ class Recorder(TorchFunctionMode):
 
 
 def cpu_seconds(*runs: Callable[[], object], limit: float = 20.0) -> list[float]:
-    """Return the least CPU seconds of each, run in turns up to three times, fewer where they take
-    long.
-    """
-    found: list[list[float]] = []
-    while len(found) < 3 and sum(map(sum, found)) < limit:
-        found.append([])
+    """Return the least CPU seconds of each, three rounds by turns, or ``limit`` seconds."""
+    rounds: list[list[float]] = []
+    while len(rounds) < 3 and sum(map(sum, rounds)) < limit:
+        rounds.append([])
         for run in runs:
             start = time.process_time()
             run()
-            found[-1].append(time.process_time() - start)
-    return [min(times) for times in zip(*found, strict=True)]
+            rounds[-1].append(time.process_time() - start)
+    return [min(times) for times in zip(*rounds, strict=True)]
 
 
 def pair() -> tuple[np.ndarray, np.ndarray]:
@@ -257,10 +255,10 @@ def main() -> int:
                 f"{name}: {ratio:.2f} times its bare stack: {REASONS.get(name, 'no reason known')}"
             )
         if "naive" in row:
-            share = row["seconds"] / row["naive"]
-            failed |= name == "YDTR" and share > MOST_OF_NAIVE
+            ratio_to_naive = row["seconds"] / row["naive"]
+            failed |= name == "YDTR" and ratio_to_naive > MOST_OF_NAIVE
             notes.append(
-                f"{name}: {share:.2f} of its naive form as released ({row['naive']:.2f} s)"
+                f"{name}: {ratio_to_naive:.2f} of its naive form as released ({row['naive']:.2f} s)"
             )
     print("", *notes, sep="\n")
     return int(failed)

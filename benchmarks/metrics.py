@@ -80,15 +80,13 @@ def peer(name: str) -> ModuleType | None:
 def rows(
     fused: np.ndarray, a: np.ndarray
 ) -> list[tuple[str, str, Callable, Callable, float | str]]:
-    """Return (metric, peer, our call, their call, largest difference or what their definition does
-    differently).
-    """
-    found: list[tuple[str, str, Callable, Callable, float | str]] = []
+    """Return (metric, peer, our call, their call, largest difference or the other definition)."""
+    comparisons: list[tuple[str, str, Callable, Callable, float | str]] = []
 
     def add(
         metric: str, library: str, ours: Callable, theirs: Callable, difference: float | str = 1e-9
     ) -> None:
-        found.append((metric, library, ours, theirs, difference))
+        comparisons.append((metric, library, ours, theirs, difference))
 
     def ssim() -> float:
         return metrics.ssim(fused, a)
@@ -186,7 +184,7 @@ def rows(
             lambda: image.visual_information_fidelity(*single),
             "32 bits",
         )
-    return found
+    return comparisons
 
 
 def compare_with_peers(rounds: int) -> None:

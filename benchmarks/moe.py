@@ -106,11 +106,11 @@ def measure(
     torch.set_num_threads(1)
     grids = ((15, 20), (15, 20)) if task == "step" else ((120, 160), (60, 80))
     model = MoEFusion(gate_grid=grids).eval()
-    way = contextlib.nullcontext()
+    context = contextlib.nullcontext()
     if column == "gathered":
-        way = mock.patch("fusionlib.networks.mixture.prefers_gathered", lambda x: True)
+        context = mock.patch("fusionlib.networks.mixture.prefers_gathered", lambda x: True)
     repeats, seconds = 1 if task == "large" else 4, []
-    with way, torch.set_grad_enabled(task == "step"):
+    with context, torch.set_grad_enabled(task == "step"):
         if column == "floor":
             batch, backward = (STEP_BATCH, True) if task == "step" else (1, False)
             layouts = torch.channels_last, torch.contiguous_format
@@ -149,8 +149,8 @@ def in_process(column: str, task: str, size: tuple[int, int], options: argparse.
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])
     }
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    return json.loads(done.stdout)
+    completed = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return json.loads(completed.stdout)
 
 
 def on_gpu() -> None:
@@ -209,28 +209,30 @@ def main() -> int:
         best: dict[str, dict] = {}
         for _ in range(options.rounds):
             for column in columns + extra:
-                found = in_process(column, task, size, options)
-                best[column] = min(best.get(column, found), found, key=lambda one: one["seconds"])
+                measured = in_process(column, task, size, options)
+                best[column] = min(
+                    best.get(column, measured), measured, key=lambda record: record["seconds"]
+                )
         print(f"\n{task}, {size[1]}x{size[0]}, processor seconds on one thread")
-        for column, found in best.items():
+        for column, measured in best.items():
             ratios = (
-                found["seconds"] / best["floor"]["seconds"],
-                found["seconds"] / best.get("beside", found)["seconds"],
+                measured["seconds"] / best["floor"]["seconds"],
+                measured["seconds"] / best.get("beside", measured)["seconds"],
             )
             print(
-                f"  {column:9s}{found['seconds']:8.2f}   {ratios[0]:5.2f} x floor"
-                f"   {ratios[1]:5.2f} x beside   peak {found['peak']:.2f} GB"
+                f"  {column:9s}{measured['seconds']:8.2f}   {ratios[0]:5.2f} x floor"
+                f"   {ratios[1]:5.2f} x beside   peak {measured['peak']:.2f} GB"
             )
             if options.beside and (column, task) in (("quick", "forward"), ("plain", "step")):
                 missed |= ratios[1] > (QUICK_TARGET if task == "forward" else STEP_TARGET)
     print(f"\nquick on larger pairs, memory={options.memory}")
     for text in options.large:
         height, width = map(int, text.split("x"))
-        found = in_process("quick", "large", (height, width), options)
+        measured = in_process("quick", "large", (height, width), options)
         print(
-            f"  {width}x{height}: {found['seconds']:7.1f} s,"
-            f" {found['seconds'] / height / width * 1e6:.1f} us a pixel, peak"
-            f" {found['peak']:.2f} GB"
+            f"  {width}x{height}: {measured['seconds']:7.1f} s,"
+            f" {measured['seconds'] / height / width * 1e6:.1f} us a pixel, peak"
+            f" {measured['peak']:.2f} GB"
         )
     if torch.cuda.is_available():
         on_gpu()

@@ -135,11 +135,13 @@ def bench_search(a: np.ndarray, b: np.ndarray, transform, rounds: int) -> None:
     prepared, grid = objective(), np.linspace(0, 1, 1001)
     name = f"{type(transform).__name__} {a.shape[0]}x{a.shape[1]}"
     print(f"search, {name} ({len(prepared.steps.weights) / a.size:.2f} gray-level changes a pixel)")
-    one = cpu(lambda: paper_style(a, b, transform, 0.37), 3)
-    say("one candidate, the paper's way", one)
+    candidate = cpu(lambda: paper_style(a, b, transform, 0.37), 3)
+    say("one candidate, the paper's way", candidate)
     say("  of which: metrics", cpu(lambda: score(prepared.fused(0.37), a, b), rounds))
     say(
-        "40 x 40 search, the paper's way", one * CANDIDATES, f"{CANDIDATES} x one candidate, scaled"
+        "40 x 40 search, the paper's way",
+        candidate * CANDIDATES,
+        f"{CANDIDATES} x one candidate, scaled",
     )
     for search in (particle_swarm, bat):
         ours = cpu(lambda search=search: search(objective()), rounds)
@@ -148,7 +150,7 @@ def bench_search(a: np.ndarray, b: np.ndarray, transform, rounds: int) -> None:
             ours,
             "ratio "
             + target(
-                f"{name} {search.__name__} speed-up", one * CANDIDATES / ours, 200, least=True
+                f"{name} {search.__name__} speed-up", candidate * CANDIDATES / ours, 200, least=True
             ),
         )
     say("  of which: transforms, inner products", cpu(objective, rounds))
@@ -181,9 +183,9 @@ def bench_curvelet(x: np.ndarray, finest: str, rounds: int) -> None:
 
     def bare() -> None:
         fft.fft2(x)
-        for each in stacks:
-            fft.ifft2(each, overwrite_x=True)
-            fft.fft2(each, overwrite_x=True)
+        for stack in stacks:
+            fft.ifft2(stack, overwrite_x=True)
+            fft.fft2(stack, overwrite_x=True)
         if finest == "wavelets":
             fft.ifft2(spectrum)
             fft.fft2(x)
@@ -237,9 +239,11 @@ def bench_pyramid(x: np.ndarray, rounds: int) -> None:
         return current
 
     levels = forward()
-    theirs = cpu(forward, rounds), cpu(lambda: inverse(levels), rounds)
-    for name, mine, other in zip(("forward", "inverse"), ours, theirs, strict=True):
-        say(f"{name}, OpenCV", other, f"ours / OpenCV {mine / other:.1f}")
+    peer_seconds = cpu(forward, rounds), cpu(lambda: inverse(levels), rounds)
+    for name, our_seconds, opencv_seconds in zip(
+        ("forward", "inverse"), ours, peer_seconds, strict=True
+    ):
+        say(f"{name}, OpenCV", opencv_seconds, f"ours / OpenCV {our_seconds / opencv_seconds:.1f}")
 
 
 def bench_swarms(a: np.ndarray, b: np.ndarray, rounds: int) -> None:

@@ -1,5 +1,4 @@
-"""The image contract: what an image is in this project, and the only place where it is read,
-rounded and written.
+"""The image contract, and the only place where images are read, rounded and written.
 
 An image is a ``uint8`` array, gray ``(H, W)`` or colour ``(H, W, 3)`` in RGB order. Numbers are
 rounded to 8 bits once, in :func:`to_uint8`. Every other module may use this one; this one uses none
@@ -10,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", "
 
 
 def describe(value: object) -> str:
-    """Say in a few words what ``value`` is, for an error sentence."""
+    """Describe ``value`` in a few words, for an error sentence."""
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape} and type {value.dtype}"
     return f"{type(value).__name__} {value!r:.60}"
@@ -48,16 +48,7 @@ def check(image: np.ndarray, name: str = "image") -> np.ndarray:
             f"{name}: expected a uint8 array (H, W) or (H, W, 3), got {describe(image)}"
         )
     if image.dtype != np.uint8:
-        hint = ""
-        if np.issubdtype(image.dtype, np.floating) and image.size:
-            if not np.isfinite(image).all():
-                hint = f"; it holds {int((~np.isfinite(image)).sum())} NaN or infinite values"
-            else:
-                hint = (
-                    f"; its values run from {image.min():g} to {image.max():g}, use images.to_uint8"
-                    " to round 0..255"
-                )
-        raise TypeError(f"{name}: expected uint8, got {describe(image)}{hint}")
+        raise TypeError(f"{name}: expected uint8, got {describe(image)}{_float_hint(image)}")
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or image.size == 0:
         raise ValueError(
             f"{name}: expected shape (H, W) or (H, W, 3), neither side 0, got {describe(image)}"
@@ -67,10 +58,34 @@ def check(image: np.ndarray, name: str = "image") -> np.ndarray:
     return image
 
 
+def _float_hint(image: np.ndarray) -> str:
+    """Return what an error sentence adds on an image of floats; empty for other types."""
+    if not np.issubdtype(image.dtype, np.floating) or not image.size:
+        return ""
+    if not np.isfinite(image).all():
+        return f"; it holds {int((~np.isfinite(image)).sum())} NaN or infinite values"
+    return (
+        f"; its values run from {image.min():g} to {image.max():g}, use images.to_uint8 to round"
+        " 0..255"
+    )
+
+
 def check_pair(
     a: np.ndarray, b: np.ndarray, names: tuple[str, str] = ("a", "b")
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return both images checked; raise ValueError unless height and width agree."""
+    """Return both images checked, of one height and width.
+
+    Parameters
+    ----------
+    a, b : (H, W) or (H, W, 3) uint8
+    names : (str, str)
+        What the caller calls them; errors name them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`check`; sizes differ.
+    """
     a, b = check(a, names[0]), check(b, names[1])
     if a.shape[:2] != b.shape[:2]:
         raise ValueError(
@@ -86,6 +101,8 @@ def to_uint8(values: np.ndarray, name: str = "image") -> np.ndarray:
     Parameters
     ----------
     values : float or integer array on the 0..255 scale
+    name : str
+        What the caller calls the image; errors name it.
 
     Raises
     ------
@@ -125,14 +142,12 @@ def from_unit(values: np.ndarray, name: str = "image") -> np.ndarray:
 
 
 def is_colour(image: np.ndarray) -> bool:
-    """Tell whether ``image`` has three channels that are not all equal."""
+    """Return whether ``image`` has three channels that are not all equal."""
     return image.ndim == 3 and not (image == image[..., :1]).all()
 
 
 def luma(image: np.ndarray) -> np.ndarray:
-    """Return Y = 0.299 R + 0.587 G + 0.114 B rounded to 8 bits; a gray image is returned as it
-    is.
-    """
+    """Return Y = 0.299 R + 0.587 G + 0.114 B rounded to 8 bits; gray images stay as they are."""
     if image.ndim == 2:
         return image
     if not is_colour(image):
@@ -141,9 +156,7 @@ def luma(image: np.ndarray) -> np.ndarray:
 
 
 def chroma(image: np.ndarray) -> np.ndarray:
-    """Return Cb, Cr of an RGB image as (H, W, 2) float64, zero for gray; range about -127.5 to
-    127.5.
-    """
+    """Return Cb, Cr of an RGB image, (H, W, 2) float64 in about +-127.5, zero for gray."""
     if image.ndim == 2:
         return np.zeros((*image.shape, 2))
     red, green, blue = np.moveaxis(image.astype(np.float64), -1, 0)
@@ -152,9 +165,7 @@ def chroma(image: np.ndarray) -> np.ndarray:
 
 
 def with_chroma(y: np.ndarray, cbcr: np.ndarray) -> np.ndarray:
-    """Return the RGB image of luma ``y`` (H, W) and chroma (H, W, 2), clipped and rounded to
-    uint8.
-    """
+    """Return the RGB image, uint8, of luma ``y`` (H, W) and chroma (H, W, 2), clipped, rounded."""
     y = y.astype(np.float64)
     cb, cr = cbcr[..., 0], cbcr[..., 1]
     rgb = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=-1)
@@ -204,7 +215,7 @@ def read(path: str | os.PathLike) -> np.ndarray:
 
 
 def _as_uint8(picture: Image.Image, path: Path) -> np.ndarray:
-    """Bring any Pillow mode to uint8 gray or RGB."""
+    """Convert any Pillow mode to uint8 gray or RGB; ValueError for more than 16 bits a channel."""
     mode = picture.mode
     if mode in ("L", "RGB"):
         return np.array(picture)
@@ -231,7 +242,7 @@ def _as_uint8(picture: Image.Image, path: Path) -> np.ndarray:
 
 
 def write(path: str | os.PathLike, image: np.ndarray) -> Path:
-    """Write a uint8 image so that ``path`` is either the whole file or not there.
+    """Write a uint8 image, whole or not at all.
 
     The format follows the suffix (PNG is the project's own). Raises what :func:`check` raises, and
     OSError with one sentence where the folder cannot be written.
@@ -244,20 +255,21 @@ def write(path: str | os.PathLike, image: np.ndarray) -> Path:
         )
 
     def save(temporary: str) -> None:
-        form = Image.registered_extensions()[path.suffix.lower()]
+        file_format = Image.registered_extensions()[path.suffix.lower()]
         # Level 1 writes a PNG four times as fast as the default, for a tenth more bytes.
-        Image.fromarray(image).save(
-            temporary, format=form, **({"compress_level": 1} if form == "PNG" else {})
-        )
+        options = {"compress_level": 1} if file_format == "PNG" else {}
+        Image.fromarray(image).save(temporary, format=file_format, **options)
 
     return write_atomically(path, save)
 
 
-def write_atomically(path: str | os.PathLike, save) -> Path:
-    """Call ``save(temporary_name)`` beside ``path`` and rename the result to ``path``; nothing
-    half-written stays.
+def write_atomically(path: str | os.PathLike, save: Callable[[str], object]) -> Path:
+    """Call ``save(temporary_name)`` beside ``path`` and rename the result to ``path``.
 
-    Raises OSError naming the folder and the reason (read-only, full disk, a file in the way).
+    Raises
+    ------
+    OSError
+        The reason (read-only, full disk, a file in the way); nothing half-written stays.
     """
     path = Path(path)
     temporary = None
@@ -285,15 +297,14 @@ def _umask() -> int:
 
 
 def write_text(path: str | os.PathLike, text: str) -> Path:
-    """Write text as UTF-8, whole or not at all."""
+    """Write text as UTF-8, whole or not at all; raises as :func:`write_atomically`."""
     return write_atomically(
         path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8")
     )
 
 
 def list_images(folder: str | os.PathLike) -> dict[str, Path]:
-    """Return ``{stem: path}`` of the image files of a folder, sorted by stem, hidden files left
-    out.
+    """Return ``{stem: path}`` of the image files of a folder, sorted, without hidden ones.
 
     Raises
     ------
@@ -308,38 +319,37 @@ def list_images(folder: str | os.PathLike) -> dict[str, Path]:
         raise FileNotFoundError(f"{folder}: expected a folder of images, found nothing there")
     if not folder.is_dir():
         raise ValueError(f"{folder}: expected a folder of images, got a file")
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.suffix.lower() not in SUFFIXES or not path.is_file():
             continue
-        if path.stem in found:
+        if path.stem in paths:
             raise ValueError(
-                f"{folder}: expected one file per name, got {found[path.stem].name} and {path.name}"
+                f"{folder}: expected one file per name, got {paths[path.stem].name} and {path.name}"
             )
-        found[path.stem] = path
-    return dict(sorted(found.items()))
+        paths[path.stem] = path
+    return dict(sorted(paths.items()))
 
 
 def list_pairs(a: str | os.PathLike, b: str | os.PathLike) -> dict[str, tuple[Path, Path]]:
-    """Return ``{stem: (path in a, path in b)}`` of two folders, matched by stem whatever the
-    suffix.
+    """Return ``{stem: (path in a, path in b)}`` of two folders, matched by stem.
 
     Raises
     ------
     FileNotFoundError, ValueError
         A folder is missing, a name has no partner, or there is no pair at all.
     """
-    first, second = list_images(a), list_images(b)
-    alone = sorted(set(first) ^ set(second))
-    if alone:
+    paths_a, paths_b = list_images(a), list_images(b)
+    unmatched = sorted(set(paths_a) ^ set(paths_b))
+    if unmatched:
         raise ValueError(
-            f"{a} and {b}: expected each name in both, without partner: {', '.join(alone)}"
+            f"{a} and {b}: expected each name in both, without partner: {', '.join(unmatched)}"
         )
-    if not first:
+    if not paths_a:
         raise ValueError(f"{a} and {b}: expected image pairs, found none")
-    return {stem: (first[stem], second[stem]) for stem in first}
+    return {stem: (paths_a[stem], paths_b[stem]) for stem in paths_a}
 
 
 def read_pair(a: str | os.PathLike, b: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """Read two images of one size; errors name the files."""
+    """Read two images of one size; raises as :func:`read` and :func:`check_pair`."""
     return check_pair(read(a), read(b), (str(a), str(b)))

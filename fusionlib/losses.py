@@ -1,5 +1,4 @@
-"""The fusion loss of MoE-Fusion: pixels, gradients, and the balance of the experts, in both
-readings.
+"""The fusion loss of MoE-Fusion in both readings: pixels, gradients, balance of the experts.
 
 Sources: equation (5) of Cao et al., ICCV 2023, here "Cao", whose terms stand in a supplement that
 is not available; the importance and load losses of Shazeer et al., ICLR 2017, here "Shazeer"; the
@@ -13,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-import torch.distributed as processes
+import torch.distributed as distributed
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -25,9 +24,7 @@ READINGS = ("paper", "official")
 
 
 class FusionLoss(NamedTuple):
-    """The terms of equation (5), unweighted by alpha but with the gates' weights, and their
-    total.
-    """
+    """The terms of equation (5), with the gates' weights but without alpha, and their total."""
 
     total: Tensor
     pixel: Tensor
@@ -65,15 +62,26 @@ def pixel_loss(
         # ASSUMPTION: L_pixel, whose formula stands in the supplement, is taken as mean |F - max(I,
         # V)|, "more significant pixel intensities originating from the target images".
         return (fused - brighter).abs().mean()
-    inside = box_mask(boxes, fused)
+    in_box = box_mask(boxes, fused)
     # The official code: |F - max(V, I)| inside the boxes and |F - (V + I) / 2| outside, either over
     # all pixels.
-    return (fused - torch.where(inside, brighter, (infrared + visible) / 2)).abs().mean()
+    return (fused - torch.where(in_box, brighter, (infrared + visible) / 2)).abs().mean()
 
 
 def box_mask(boxes: Sequence[Tensor] | None, images: Tensor) -> Tensor:
-    """Return where the boxes lie, (B, 1, H, W) bool; corners cut to whole pixels as the official
-    code does.
+    """Return the mask of boxes, (B, 1, H, W) bool, corners cut to whole pixels as officially.
+
+    Parameters
+    ----------
+    boxes : sequence of (n, 4), optional
+        Of each image, x0, y0, x1, y1 in pixels; None means no objects.
+    images : (B, 1, H, W)
+        Give size and device.
+
+    Raises
+    ------
+    ValueError
+        Another number of box lists than images.
     """
     height, width = images.shape[-2:]
     mask = torch.zeros_like(images, dtype=torch.bool)
@@ -82,8 +90,8 @@ def box_mask(boxes: Sequence[Tensor] | None, images: Tensor) -> Tensor:
     if len(boxes) != len(images):
         raise ValueError(f"boxes: expected one list per image, {len(images)}, got {len(boxes)}")
     for number, corners in enumerate(boxes):
-        whole = torch.as_tensor(corners).reshape(-1, 4).clamp_min(0).long()
-        for x0, y0, x1, y1 in whole.tolist():
+        pixels = torch.as_tensor(corners).reshape(-1, 4).clamp_min(0).long()
+        for x0, y0, x1, y1 in pixels.tolist():
             mask[number, :, min(y0, height) : y1, min(x0, width) : x1] = True
     return mask
 
@@ -91,8 +99,13 @@ def box_mask(boxes: Sequence[Tensor] | None, images: Tensor) -> Tensor:
 def gradient_loss(
     fused: Tensor, infrared: Tensor, visible: Tensor, reading: str = "paper"
 ) -> Tensor:
-    """Return mean | |grad F| - max(|grad I|, |grad V|) |, not yet times alpha; raises as
-    :func:`pixel_loss`.
+    """Return mean | |grad F| - max(|grad I|, |grad V|) |, without alpha.
+
+    Parameters
+    ----------
+    fused, infrared, visible : (B, 1, H, W)
+    reading : "paper" or "official"
+        See :func:`sobel`; raises as :func:`pixel_loss`.
     """
     _check(fused, infrared, visible, reading)
     steeper = torch.maximum(sobel(infrared, reading), sobel(visible, reading))
@@ -114,13 +127,13 @@ def sobel(image: Tensor, reading: str = "paper") -> Tensor:
 
 
 def load_loss(loads: Mapping[str, Tensor], weights: Mapping[str, float] = GATE_WEIGHTS) -> Tensor:
-    """Return the weighted imbalance of the gates' loads; smallest, zero, when all experts of a gate
-    have the same.
+    """Return the weighted imbalance of the gates' loads; zero if a gate's experts have the same.
 
     Parameters
     ----------
     loads : mapping of gate name to (N,)
         Samples each expert receives, over the batch of this process; processes are added up.
+    weights : mapping of gate name to float
 
     Raises
     ------
@@ -143,27 +156,24 @@ def _imbalance(amounts: Mapping[str, Tensor], weights: Mapping[str, float]) -> T
     unknown = sorted(set(amounts) - set(weights))
     if unknown or not amounts:
         raise ValueError(f"loads: expected gates out of {sorted(weights)}, got {unknown or 'none'}")
-    return sum(
-        weights[name] * squared_variation(over_processes(amount))
-        for name, amount in amounts.items()
-    )
+    total = torch.zeros(())
+    for name, amount in amounts.items():
+        total = total + weights[name] * squared_variation(over_processes(amount))
+    return total
 
 
 def squared_variation(amounts: Tensor) -> Tensor:
-    """Return CV^2 = variance / mean^2 of (N,), the variance with N - 1 (as in the official
-    code).
-    """
+    """Return CV^2 = variance / mean^2 of (N,), the variance with N - 1 as in the official code."""
     return amounts.var() / (amounts.mean().square() + 1e-10)
 
 
 def over_processes(amounts: Tensor) -> Tensor:
-    """Sum over the processes of a distributed run, with gradients; ``amounts`` itself in a single
-    process.
+    """Return the sum over the processes of a distributed run, with gradients.
 
     ASSUMPTION: the paper's batch of four is taken as four in all, so the load of a step is counted
     over all processes.
     """
-    if not (processes.is_available() and processes.is_initialized()):
+    if not (distributed.is_available() and distributed.is_initialized()):
         return amounts
     from torch.distributed.nn.functional import all_reduce
 

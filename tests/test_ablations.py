@@ -371,7 +371,7 @@ def test_figure_shows_every_variant_and_metric(scored):
 
 def test_own_gates_change_nothing(methods, pairs):
     model = methods[FULL, 0].function.network
-    own = gate_controls.own_gates(model, pairs)
+    own = gate_controls.gate_decisions(model, pairs)
     for pair in pairs:
         before = model.fuse(pair.infrared, pair.visible)
         with gate_controls.fixed_gates(model.fusion, own[pair.name]):
@@ -398,7 +398,7 @@ def test_other_gates():
             "z": [0.25, 0.75, 0.0, 0.0],
         }.items()
     }
-    other = gate_controls.other_gates(own)
+    other = gate_controls.control_decisions(own)
     assert {key: value["global"].tolist() for key, value in other["swapped gates"].items()} == {
         "x": [0, 0, 1, 0],
         "y": [0.25, 0.75, 0, 0],
@@ -409,7 +409,7 @@ def test_other_gates():
         for gates in other["mean gates"].values()
     )
     assert all((gates["global"] == 0.25).all() for gates in other["uniform gates"].values())
-    spread = gate_controls.spread(own).loc["global"]
+    spread = gate_controls.variation(own).loc["global"]
     assert (
         spread["choices"] == 2
         and spread["most frequent"] == pytest.approx(2 / 3)
@@ -419,7 +419,7 @@ def test_other_gates():
 
 def test_controls_are_methods_that_follow_the_pair(methods, pairs, tmp_path):
     full = methods[FULL, 0]
-    own = gate_controls.own_gates(full.function.network, pairs)
+    own = gate_controls.gate_decisions(full.function.network, pairs)
     controls = gate_controls.controlled(full, pairs, own)
     frame, problems = ablations.score(
         {(name, 0): method for name, method in controls.items()}, pairs, tmp_path, progress=False
@@ -440,7 +440,7 @@ def test_controls_are_methods_that_follow_the_pair(methods, pairs, tmp_path):
 def test_swapping_among_equal_pairs_changes_nothing(methods, pairs):
     full, twins = methods[FULL, 0], [replace(pairs[0], name=name) for name in "ab"]
     swapped = gate_controls.controlled(
-        full, twins, gate_controls.own_gates(full.function.network, twins)
+        full, twins, gate_controls.gate_decisions(full.function.network, twins)
     )["swapped gates"]
     gray = images.luma(pairs[0].visible)
     assert np.array_equal(swapped.fuse(pairs[0].infrared, gray), full.fuse(pairs[0].infrared, gray))

@@ -656,7 +656,7 @@ def test_download_without_an_address(tmp_path):
 
 def test_addresses_of_the_registry():
     for name, entry in CHECKPOINTS.items():
-        for file in (*entry.files, *(f for other in entry.others for f in other)):
+        for file in (*entry.files, *(f for copy in entry.copies for f in copy)):
             assert (
                 file.url is None
                 or file.url.startswith("https://github.com/")

@@ -308,7 +308,7 @@ def test_curves_and_intervals_show_every_row():
         name: found if name != "m3" else nothing
         for name in ("Visible", "Infrared", *(f"m{i}" for i in range(14)), "MoE-Fusion")
     }
-    style = figures_detection.looks(list(rows))
+    style = figures_detection.line_styles(list(rows))
     assert len(set(style.values())) > 12 and style["MoE-Fusion"] == ("black", "-")
     ap = pd.DataFrame({name: {row: 50.0 for row in rows} for name in ("person", "car")})
     figure = figures_detection.curves(detection_table.curves(rows, truth, ("person", "car")), ap)

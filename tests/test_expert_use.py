@@ -37,7 +37,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def use(model, pairs):
-    return expert_use.examine(model, pairs, expert_use.conditions(pairs))
+    return expert_use.measure_usage(model, pairs, expert_use.conditions(pairs))
 
 
 # ---- held-out pairs ------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def test_model_below_a_folder(model, pairs, tmp_path):
 
 def test_before_training_nothing_is_gained(use):
     """A model that has its first weights responds as those do."""
-    table = expert_use.learnt(use.energies)
+    table = expert_use.gain_over_untrained(use.energies)
     gains = table[["gain, dB", "gain low", "gain high"]].dropna()  # a silent expert has no ratio
     assert len(table) == 8 and len(gains) > 4 and (gains == 0).all(axis=None)
     assert expert_use.verdicts(use.energies).loc[
@@ -225,7 +225,7 @@ def test_verdicts(ratios, expected):
     for line, (_, row) in zip(expected, found.iterrows(), strict=True):
         assert line is None or row.tolist() == [line, line]
     if ratios[0] == ratios[1]:
-        assert abs(expert_use.learnt(planted(*ratios))["gain, dB"]).max() < 0.2
+        assert abs(expert_use.gain_over_untrained(planted(*ratios))["gain, dB"]).max() < 0.2
 
 
 # ---- what gates do -------------------------------------------------------------------------------
@@ -289,11 +289,11 @@ def test_conditions(tmp_path, pairs):
 def test_models_without_local_mixtures_are_refused(pairs):
     plain = Model(TrainingConfig.from_dict({"network.local": "none"}, TINY), "uniform").eval()
     with pytest.raises(ValueError, match="expected local mixtures of experts, got local='none'"):
-        expert_use.examine(plain, pairs[:1])
+        expert_use.measure_usage(plain, pairs[:1])
 
 
 def test_pairs_without_boxes_have_gates_but_no_energies(model, pairs):
-    bare = expert_use.examine(model, [Pair("bare", pairs[0].infrared, pairs[0].visible)])
+    bare = expert_use.measure_usage(model, [Pair("bare", pairs[0].infrared, pairs[0].visible)])
     assert len(bare.gates) == 3 and not len(bare.energies)
 
 

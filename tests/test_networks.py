@@ -807,7 +807,7 @@ def test_registry_names_and_defaults():
     assert defaults["DIDFuse"] == defaults["AUIF"] == "sum" and defaults["TarDAL"] == "dt"
     for name, variant in EVERY:
         entry = CHECKPOINTS[REGISTRY[name].variants[variant].checkpoint]
-        assert entry.method == name and REGISTRY[name].variants[variant].says
+        assert entry.method == name and REGISTRY[name].variants[variant].description
     for name, method in REGISTRY.items():
         first = next(key for key, entry in CHECKPOINTS.items() if entry.method == name)
         assert first == method.variants[method.variant()].checkpoint, (

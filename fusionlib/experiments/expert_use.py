@@ -1,17 +1,16 @@
-"""What the experts of a trained MoE-Fusion do, over many pairs: figure 6 of Cao et al., ICCV 2023,
-as numbers.
+"""Usage and responses of experts over many pairs: figure 6 of Cao et al., ICCV 2023, as numbers.
 
 Figure 6 shows that foreground experts respond to the foreground and background experts to the
 background. But their inputs are multiplied by Att and by 1 - Att before: any expert, trained or
 not, is silent where its input is. So each expert's response is also measured on features that no
-mask has touched, and that of the same expert as training found it, on the masked ones.
+mask has touched, and that of the same expert before training, on the masked ones.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -32,8 +31,8 @@ MASKED, UNMASKED, UNTRAINED = "masked, as it runs", "without the mask", "masked,
 MODALITIES = ("visible", "infrared")  # the order in which local experts read
 
 
-class Use(NamedTuple):
-    """What a model did with pairs.
+class ExpertUsage(NamedTuple):
+    """Gate decisions and expert responses of a model over pairs.
 
     Attributes
     ----------
@@ -43,7 +42,7 @@ class Use(NamedTuple):
         experts on visible features; NaN for the global gate, whose experts read both), "one
         modality" (whether only one was served; NaN likewise).
     energies : DataFrame
-        A row for each pair with boxes, local expert and way of asking: image, condition, ground,
+        A row for each pair with boxes, local expert and kind of features: image, condition, ground,
         expert, reads, features, inside, outside (mean squared response per pixel), "ratio, dB" (NaN
         where either is zero).
     """
@@ -53,35 +52,41 @@ class Use(NamedTuple):
 
 
 def conditions(pairs: Sequence[Pair], data: str = "") -> list[str]:
-    """Return day, night and so on for each pair: what its annotation says, else its name, else "not
-    stated".
+    """Return the condition of each pair ("day", "night") by annotation or name, or "not stated".
 
     Parameters
     ----------
+    pairs : sequence of Pair
     data : path
         Folder of the pairs; "" for generated scenes, whose conditions take turns.
     """
     names = [pair.name for pair in pairs]
     stated = survey.conditions(data, names) if data else [survey.UNSTATED] * len(names)
     return [
-        found if found != survey.UNSTATED else _condition_in(name)
-        for name, found in zip(names, stated, strict=True)
+        _condition_in(name) if condition == survey.UNSTATED else condition
+        for name, condition in zip(names, stated, strict=True)
     ]
 
 
 def _condition_in(name: str) -> str:
-    if found := re.fullmatch(r"scene-(\d+)", name):
-        return scenes.CONDITIONS[int(found[1]) % len(scenes.CONDITIONS)]
-    found = re.fullmatch(r"\d+([DN])", name)  # as MSRS names its images
-    return {"D": "day", "N": "night"}[found[1]] if found else survey.UNSTATED
+    if scene := re.fullmatch(r"scene-(\d+)", name):
+        return scenes.CONDITIONS[int(scene[1]) % len(scenes.CONDITIONS)]
+    if msrs := re.fullmatch(r"\d+([DN])", name):
+        return {"D": "day", "N": "night"}[msrs[1]]
+    return survey.UNSTATED
 
 
-def examine(model: Model, pairs: Sequence[Pair], kinds: Sequence[str] | None = None) -> Use:
-    """Run a model over pairs and note what its gates and its local experts do.
+def measure_usage(
+    model: Model, pairs: Sequence[Pair], conditions: Sequence[str] | None = None
+) -> ExpertUsage:
+    """Run a model over pairs; measure gate decisions and responses of the local experts.
 
     Parameters
     ----------
-    kinds : sequence of str, optional
+    model : Model
+    pairs : sequence of Pair
+        Responses are measured where a pair has boxes.
+    conditions : sequence of str, optional
         Condition of each pair.
 
     Raises
@@ -94,13 +99,12 @@ def examine(model: Model, pairs: Sequence[Pair], kinds: Sequence[str] | None = N
             f"model: expected local mixtures of experts, got local={model.fusion.config.local!r}"
         )
     gates, energies = [], []
-    for pair, kind in zip(pairs, kinds or [survey.UNSTATED] * len(pairs), strict=True):
+    conditions = conditions or [survey.UNSTATED] * len(pairs)
+    for pair, condition in zip(pairs, conditions, strict=True):
         fusion, _ = model.predict_pair(pair.infrared, pair.visible)
-        head = {"image": pair.name, "condition": kind}
-        gates += [
-            head | {"luminance": float(images.luma(pair.visible).mean())} | row
-            for row in _gate_rows(fusion)
-        ]
+        head = {"image": pair.name, "condition": condition}
+        luminance = {"luminance": float(images.luma(pair.visible).mean())}
+        gates += [head | luminance | row for row in _gate_rows(fusion)]
         mask = held_out.inside(pair)
         if mask is not None and mask.any() and not mask.all():
             for features, grounds in responses(model, fusion).items():
@@ -109,49 +113,51 @@ def examine(model: Model, pairs: Sequence[Pair], kinds: Sequence[str] | None = N
                         head | {"ground": ground, "features": features} | row
                         for row in _energy_rows(maps, mask)
                     ]
-    return Use(pd.DataFrame(gates), pd.DataFrame(energies))
+    return ExpertUsage(pd.DataFrame(gates), pd.DataFrame(energies))
 
 
 def _mixtures(network: MoEFusion) -> dict[str, MixtureOfExperts]:
     return {
-        name: part
-        for name, part in network.local_mixtures.items()
-        if isinstance(part, MixtureOfExperts)
+        name: module
+        for name, module in network.local_mixtures.items()
+        if isinstance(module, MixtureOfExperts)
     }
 
 
 def _gate_rows(fusion: MoEFusionOutput) -> Iterable[dict]:
-    alone = fusion.single_modality()
+    single = fusion.single_modality()
     for name, gate in fusion.gates.items():
-        weights, local = gate[0].cpu(), name in alone
+        weights, is_local = gate[0].cpu(), name in single
         yield {
             "gate": name,
             **{f"expert {i}": float(w) for i, w in enumerate(weights, 1)},
             "entropy": float(torch.special.entr(weights.double()).sum()),
-            "visible share": float(weights.chunk(2)[0].sum()) if local else np.nan,
-            "one modality": float(alone[name][0]) if local else np.nan,
+            "visible share": float(weights.chunk(2)[0].sum()) if is_local else np.nan,
+            "one modality": float(single[name][0]) if is_local else np.nan,
         }
 
 
 def _energy_rows(maps: np.ndarray, mask: np.ndarray) -> Iterable[dict]:
     for number, response in enumerate(maps.astype(np.float64) ** 2):
-        here, there = float(response[mask].mean()), float(response[~mask].mean())
+        inside, outside = float(response[mask].mean()), float(response[~mask].mean())
+        ratio = np.nan
+        if inside > 0 and outside > 0:
+            ratio = 10 * np.log10(inside / outside)
         yield {
             "expert": number + 1,
             "reads": MODALITIES[2 * number // len(maps)],
-            "inside": here,
-            "outside": there,
-            "ratio, dB": 10 * np.log10(here / there) if here > 0 and there > 0 else np.nan,
+            "inside": inside,
+            "outside": outside,
+            "ratio, dB": ratio,
         }
 
 
 @inference
 def responses(model: Model, fusion: MoEFusionOutput) -> dict[str, dict[str, np.ndarray]]:
-    """Return how strongly each local expert responds at each pixel, asked in three ways.
+    """Return the response of each local expert at each pixel, to three kinds of features.
 
     ASSUMPTION: figure 6 does not say what of an expert's channels it draws. A response is the root
-    mean square over the channels of E(x) - E(0): what an expert says beyond what its biases say of
-    an empty input.
+    mean square over the channels of E(x) - E(0): the output beyond that for an input of zeros.
 
     Parameters
     ----------
@@ -160,32 +166,32 @@ def responses(model: Model, fusion: MoEFusionOutput) -> dict[str, dict[str, np.n
 
     Returns
     -------
-    {way: {"foreground": (N, H, W), "background": (N, H, W)}}
-        Ways are :data:`MASKED`, :data:`UNMASKED` and :data:`UNTRAINED`.
+    {features: {"foreground": (N, H, W), "background": (N, H, W)}}
+        The features are :data:`MASKED`, :data:`UNMASKED` and :data:`UNTRAINED`.
     """
-    trained, start = (
-        _mixtures(model.fusion),
-        _mixtures(Model(model.settings, "uniform").to(fusion.fused.device).fusion),
-    )
+    untrained = Model(model.settings, "uniform").to(fusion.fused.device)
+    initial = _mixtures(untrained.fusion)
     width = model.fusion.config.width
     features = [fusion.dense_features[name][:, -width:] for name in MODALITIES]
-    found: dict[str, dict[str, np.ndarray]] = {MASKED: {}, UNMASKED: {}, UNTRAINED: {}}
-    for ground, mixture in trained.items():
-        mask = fusion.attention if ground == "foreground" else 1 - fusion.attention
+    result: dict[str, dict[str, np.ndarray]] = {MASKED: {}, UNMASKED: {}, UNTRAINED: {}}
+    for ground, mixture in _mixtures(model.fusion).items():
+        mask = cast(Tensor, fusion.attention)  # local mixtures have it
+        if ground == "background":
+            mask = 1 - mask
         masked = [x * mask for x in features]
-        found[MASKED][ground] = _response(mixture, masked)
-        found[UNMASKED][ground] = _response(mixture, features)
-        found[UNTRAINED][ground] = _response(start[ground], masked)
-    return found
+        result[MASKED][ground] = _response(mixture, masked)
+        result[UNMASKED][ground] = _response(mixture, features)
+        result[UNTRAINED][ground] = _response(initial[ground], masked)
+    return result
 
 
 def _response(mixture: MixtureOfExperts, features: Sequence[Tensor]) -> np.ndarray:
     outputs = mixture.every_output(features)
-    outputs_of_nothing = mixture.every_output([torch.zeros_like(x) for x in features])
-    return (outputs - outputs_of_nothing)[0].double().square().mean(dim=1).sqrt().cpu().numpy()
+    outputs_for_zeros = mixture.every_output([torch.zeros_like(x) for x in features])
+    return (outputs - outputs_for_zeros)[0].double().square().mean(dim=1).sqrt().cpu().numpy()
 
 
-# ---- what many pairs say together ----------------------------------------------------------------
+# ---- statistics over pairs -----------------------------------------------------------------------
 
 
 def specialised(energies: pd.DataFrame) -> pd.DataFrame:
@@ -206,9 +212,8 @@ def specialised(energies: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def learnt(energies: pd.DataFrame) -> pd.DataFrame:
-    """Compare each expert with itself before training and, on features without mask, with the other
-    ground's experts.
+def gain_over_untrained(energies: pd.DataFrame) -> pd.DataFrame:
+    """Compare each expert with itself before training and with the other ground's experts.
 
     Returns
     -------
@@ -223,25 +228,24 @@ def learnt(energies: pd.DataFrame) -> pd.DataFrame:
     reads = dict(zip(energies["expert"], energies["reads"], strict=True))
     grounds, rows = list(dict.fromkeys(energies["ground"])), []
     for ground in grounds:
-        for expert, image in reads.items():
+        for expert, modality in reads.items():
             gain = results.paired(wide[MASKED, ground, expert], wide[UNTRAINED, ground, expert])
             row = {
                 "ground": ground,
                 "expert": expert,
-                "reads": image,
+                "reads": modality,
                 "gain, dB": gain.difference,
                 "gain low": gain.interval[0],
                 "gain high": gain.interval[1],
             }
             for other in (name for name in grounds if name != ground):
-                alike = [
-                    wide[UNMASKED, other, number] for number, same in reads.items() if same == image
-                ]
-                more = results.paired(wide[UNMASKED, ground, expert], np.mean(alike, axis=0))
+                peers = [number for number, read in reads.items() if read == modality]
+                ratios = np.mean([wide[UNMASKED, other, number] for number in peers], axis=0)
+                preference = results.paired(wide[UNMASKED, ground, expert], ratios)
                 row |= {
-                    "preference, dB": more.difference,
-                    "preference low": more.interval[0],
-                    "preference high": more.interval[1],
+                    "preference, dB": preference.difference,
+                    "preference low": preference.interval[0],
+                    "preference high": preference.interval[1],
                 }
             rows.append(row)
     return pd.DataFrame(rows)
@@ -255,33 +259,31 @@ def verdicts(energies: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         Indexed by statement; a column a ground, "k of N".
     """
-    ratios, more = specialised(energies), learnt(energies)
-    say = {
+    ratios, gains = specialised(energies), gain_over_untrained(energies)
+    tables = {
         f"energy on its own side: {features}": ratios[ratios["features"] == features]
         for features in (MASKED, UNTRAINED, UNMASKED)
     }
-    say |= {
-        "training moved its energy to its own side": more.rename(
+    tables |= {
+        "training moved its energy to its own side": gains.rename(
             columns={"gain low": "low", "gain high": "high"}
         ),
-        "without the mask, more so than the other ground's experts": more.rename(
+        "without the mask, more so than the other ground's experts": gains.rename(
             columns={"preference low": "low", "preference high": "high"}
         ),
     }
     rows = {}
-    for statement, table in say.items():
+    for statement, table in tables.items():
         holds = (table["low"] > 0).where(table["ground"] == "foreground", table["high"] < 0)
         rows[statement] = {
-            ground: f"{int(part.sum())} of {len(part)}"
-            for ground, part in holds.groupby(table["ground"], sort=False)
+            ground: f"{int(experts.sum())} of {len(experts)}"
+            for ground, experts in holds.groupby(table["ground"], sort=False)
         }
     return pd.DataFrame(rows).T
 
 
 def chosen(gates: pd.DataFrame) -> pd.DataFrame:
-    """Return the share of pairs that each expert serves, by gate and condition, with the number of
-    pairs.
-    """
+    """Return the share of pairs that each expert serves by gate and condition, and their number."""
     experts = [column for column in gates if column.startswith("expert ")]
     served = gates[["gate", "condition"]].join(gates[experts] > 0)
     table = served.groupby(["gate", "condition"], sort=False)[experts].mean()
@@ -291,7 +293,14 @@ def chosen(gates: pd.DataFrame) -> pd.DataFrame:
 def trends(
     gates: pd.DataFrame, columns: Sequence[str] = ("visible share", "entropy")
 ) -> pd.DataFrame:
-    """Say whether what the gates do follows the light.
+    """Test whether the gates' decisions depend on the luminance and on the condition.
+
+    Parameters
+    ----------
+    gates : DataFrame
+        As :class:`ExpertUsage` has it.
+    columns : sequence of str
+        The quantities to test.
 
     Returns
     -------
@@ -300,20 +309,15 @@ def trends(
         (Kruskal-Wallis over the conditions), n; NaN where the values do not vary.
     """
     rows = []
-    for name, part in gates.groupby("gate", sort=False):
-        for what in columns:
-            known = part.dropna(subset=what)
-            if len(known):
-                rows.append(
-                    {
-                        "gate": name,
-                        "what": what,
-                        "lowest": known[what].min(),
-                        "highest": known[what].max(),
-                        **_tests(known[what], known),
-                        "n": len(known),
-                    }
-                )
+    for name, decisions in gates.groupby("gate", sort=False):
+        for column in columns:
+            defined = decisions.dropna(subset=column)
+            if defined.empty:
+                continue
+            row = {"gate": name, "what": column}
+            row |= {"lowest": defined[column].min(), "highest": defined[column].max()}
+            row |= _tests(defined[column], defined)
+            rows.append(row | {"n": len(defined)})
     return pd.DataFrame(rows)
 
 

@@ -1,11 +1,10 @@
-"""Figures: one style, one function a figure, each saved as PNG and PDF with its caption and the
-data that drew it.
-"""
+"""Figures: a common style, a function a figure; saved as PNG, PDF, caption and data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -16,7 +15,7 @@ from fusionlib import images
 
 # Colours that stay apart in every kind of colour blindness (Okabe and Ito 2008).
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
-STYLE = {
+STYLE: dict[str, Any] = {
     "figure.dpi": 90,
     "savefig.dpi": 110,
     "savefig.bbox": "tight",
@@ -34,10 +33,8 @@ STYLE = {
 
 
 def style() -> None:
-    """Use the project's figure style from here on; in a notebook, pictures are kept as small
-    JPEGs.
-    """
-    matplotlib.rcParams.update(STYLE)
+    """Set the project's figure style; notebooks keep pictures as small JPEGs."""
+    plt.style.use(STYLE)
     if "inline" in matplotlib.get_backend():
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
@@ -53,13 +50,14 @@ def save(
     caption: str,
     data: pd.DataFrame | None = None,
 ) -> None:
-    """Write ``figures/NAME.{png,pdf,txt}`` below ``folder``, and ``NAME.csv`` with the numbers
-    shown.
+    """Write ``figures/NAME.{png,pdf,txt}`` below ``folder``, and ``NAME.csv`` with the numbers.
 
     Parameters
     ----------
     caption : str
-        What is seen and how it was made, for the report.
+        Content and origin of the figure, for the report.
+    data : DataFrame, optional
+        The numbers that the figure shows.
     """
     target = Path(folder) / "figures"
     images.write_atomically(
@@ -79,6 +77,10 @@ def sheet(pictures: Mapping[str, np.ndarray], columns: int = 4, width: float = 2
     Parameters
     ----------
     pictures : {title: (H, W) or (H, W, 3) uint8}
+    columns : int
+        At most.
+    width : float
+        Of a picture, in inches.
     """
     height, breadth = next(iter(pictures.values())).shape[:2]
     rows = -(-len(pictures) // columns)
@@ -100,8 +102,12 @@ def sheet(pictures: Mapping[str, np.ndarray], columns: int = 4, width: float = 2
 
 
 def difference(image: np.ndarray, reference: np.ndarray, gain: float) -> np.ndarray:
-    """Return 128 + gain * (image - reference) on the luma, clipped: gray where equal, the gain
-    stated by the caller.
+    """Return 128 + gain * (image - reference) on the luma, clipped; uint8, gray where equal.
+
+    Parameters
+    ----------
+    image, reference : (H, W) or (H, W, 3) uint8
+    gain : float
     """
     delta = images.luma(image).astype(np.float64) - images.luma(reference)
     return images.to_uint8(128 + gain * delta)

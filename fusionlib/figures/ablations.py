@@ -1,6 +1,4 @@
-"""Figures of ablations and sweeps: a panel a metric, each variant's mean beside that of the one it
-is compared with.
-"""
+"""Figures of ablations and sweeps: the mean of each variant beside that of a baseline."""
 
 from __future__ import annotations
 
@@ -14,100 +12,92 @@ import pandas as pd
 from fusionlib.figures import COLOURS
 
 BETTER, WORSE, OPEN = COLOURS[0], COLOURS[1], "0.45"
+COLOUR_OF_VERDICT = {"better": BETTER, "worse": WORSE}
 
 
 def variants(
     table: pd.DataFrame,
-    reference: str,
+    baseline: str,
     order: Sequence[str] = (),
-    places: Sequence[float] = (),
+    positions: Sequence[float] = (),
     xlabel: str = "",
     columns: int = 4,
 ) -> plt.Figure:
     """Draw the means of variants, a panel a metric in its own unit.
 
-    The line is the reference. The bar at a variant is the 95 % interval of its difference to the
-    reference over images, drawn around its mean. Filled: the difference is shown; hollow: it is
-    not.
+    The line is the baseline. The bar at a variant is the 95 % interval of its difference to the
+    baseline over images, drawn around its mean. Filled: the difference is shown; hollow: it is not.
 
     Parameters
     ----------
     table : DataFrame
         From :func:`fusionlib.experiments.ablations.differences`.
+    baseline : str
+        One of the variants.
     order : sequence of str
         Variants from left to right; by default as in the table.
-    places : sequence of float
-        Where each stands on a logarithmic axis that is marked with these numbers; by default side
-        by side under their names.
+    positions : sequence of float
+        Of the variants on a logarithmic axis; by default they stand side by side under their names.
+    xlabel : str
+    columns : int
+        Of panels.
     """
     names = list(order or dict.fromkeys(table["variant"]))
     metrics = list(dict.fromkeys(table["metric"]))
     rows = -(-len(metrics) // columns)
-    where = np.asarray(places, dtype=float) if len(places) else np.arange(len(names))
+    x = np.asarray(positions, dtype=float) if len(positions) else np.arange(len(names))
     figure, axes = plt.subplots(
         rows,
         columns,
-        figsize=(2.4 * columns, 1.75 * rows + (0.3 if len(places) else 0.9)),
+        figsize=(2.4 * columns, 1.75 * rows + (0.3 if len(positions) else 0.9)),
         squeeze=False,
         sharex=True,
     )
     for axis, metric in zip(axes.flat, metrics, strict=False):
-        part = table[table["metric"] == metric].set_index("variant").loc[names]
-        middle = part.loc[reference, "value"]
-        axis.axhline(middle, color="0.7", lw=1, zorder=0)
-        if len(places):
-            axis.plot(where, part["value"], color="0.8", lw=1, zorder=0)
-        for x, (name, row) in zip(where, part.iterrows(), strict=True):
-            colour = (
-                "black"
-                if name == reference
-                else {"better": BETTER, "worse": WORSE}.get(row["verdict"], OPEN)
-            )
-            filled = name == reference or colour != OPEN
-            if name != reference:
-                axis.plot([x, x], [middle + row["low"], middle + row["high"]], color=colour, lw=1.3)
-            axis.plot(
-                x,
-                row["value"],
-                "s" if name == reference else "o",
-                color=colour,
-                ms=4.5,
-                mew=1.3,
-                mfc=colour if filled else "white",
-            )
+        means = table[table["metric"] == metric].set_index("variant").loc[names]
+        _panel(axis, x, means, baseline)
+        if len(positions):
+            axis.plot(x, means["value"], color="0.8", lw=1, zorder=0)
         axis.set_title(metric)
         axis.margins(x=0.08)
         axis.locator_params(axis="y", nbins=4)
         axis.ticklabel_format(axis="y", useOffset=False)
     for axis in axes.flat[len(metrics) :]:
         axis.axis("off")
-    if len(places):
+    if len(positions):
         axes[0, 0].set_xscale("log")
-        axes[0, 0].set_xticks(where, [f"{place:g}" for place in where])
+        axes[0, 0].set_xticks(x, [f"{position:g}" for position in x])
         axes[0, 0].xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
     else:
-        axes[0, 0].set_xticks(where)
+        axes[0, 0].set_xticks(x)
         for axis in axes[-1]:
             axis.set_xticklabels(names, rotation=90)
     if xlabel:
         figure.supxlabel(xlabel, fontsize=9)
-    handles = [
-        plt.Line2D([], [], marker="s", ls="", color="black", label=reference),
-        *(
-            plt.Line2D(
-                [],
-                [],
-                marker="o",
-                color=colour,
-                mfc=colour if colour != OPEN else "white",
-                label=label,
-            )
-            for colour, label in (
-                (BETTER, "better, shown"),
-                (WORSE, "worse, shown"),
-                (OPEN, "difference not shown"),
-            )
-        ),
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=4)
+    figure.legend(handles=_handles(baseline), loc="outside upper center", ncols=4)
     return figure
+
+
+def _panel(axis: plt.Axes, positions: np.ndarray, means: pd.DataFrame, baseline: str) -> None:
+    """Draw the means of one metric; ``means`` has a row for each position."""
+    middle = means.loc[baseline, "value"]
+    axis.axhline(middle, color="0.7", lw=1, zorder=0)
+    for x, (name, row) in zip(positions, means.iterrows(), strict=True):
+        if name == baseline:
+            colour, marker, fill = "black", "s", "black"
+        else:
+            colour, marker = COLOUR_OF_VERDICT.get(row["verdict"], OPEN), "o"
+            fill = "white" if colour == OPEN else colour
+            axis.plot([x, x], [middle + row["low"], middle + row["high"]], color=colour, lw=1.3)
+        axis.plot(x, row["value"], marker, color=colour, ms=4.5, mew=1.3, mfc=fill)
+
+
+def _handles(baseline: str) -> list[plt.Line2D]:
+    handles = [plt.Line2D([], [], marker="s", ls="", color="black", label=baseline)]
+    for label, colour, fill in (
+        ("better, shown", BETTER, BETTER),
+        ("worse, shown", WORSE, WORSE),
+        ("difference not shown", OPEN, "white"),
+    ):
+        handles.append(plt.Line2D([], [], marker="o", color=colour, mfc=fill, label=label))
+    return handles

@@ -1,6 +1,4 @@
-"""Figures of the audit: what the printed tables say of themselves; they get frames and compute
-nothing.
-"""
+"""Figures of the audit: contradictions and leads in the printed tables, from frames."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ AHEAD, BEHIND = COLOURS[0], COLOURS[1]
 
 
 def against_equation(frame: pd.DataFrame, limit: float, limit_name: str) -> plt.Figure:
-    """Draw printed PSNR over those of equation (20), a marker per data set.
+    """Draw printed PSNR values over those of equation (20), a marker per data set.
 
     Parameters
     ----------
@@ -24,24 +22,23 @@ def against_equation(frame: pd.DataFrame, limit: float, limit_name: str) -> plt.
         The largest PSNR that can occur, a line of its own.
     """
     figure, axis = plt.subplots(figsize=(5.6, 3.5))
-    ends = np.array([frame["equation"].min() - 2, frame["equation"].max() + 2])
+    low, high = frame["equation"].min() - 2, frame["equation"].max() + 2
+    ends = (low, high)
     axis.plot(ends, ends, color="black", lw=1)
     axis.annotate(
         "printed = equation (20)",
-        ends[[1, 1]],
+        (high, high),
         xytext=(-4, 7),
         textcoords="offset points",
         ha="right",
     )
     axis.axhline(limit, color=BEHIND, lw=1, ls="--")
-    axis.annotate(
-        limit_name, (ends[0], limit), xytext=(2, 4), textcoords="offset points", color=BEHIND
-    )
-    for (dataset, part), marker, colour in zip(
+    axis.annotate(limit_name, (low, limit), xytext=(2, 4), textcoords="offset points", color=BEHIND)
+    for (dataset, rows), marker, colour in zip(
         frame.groupby("dataset", sort=False), "osd", COLOURS[::2], strict=False
     ):
         axis.plot(
-            part["equation"], part["PSNR"], marker, color=colour, mfc="none", mew=1.4, label=dataset
+            rows["equation"], rows["PSNR"], marker, color=colour, mfc="none", mew=1.4, label=dataset
         )
     axis.set(
         xlabel="PSNR by equation (20) from the printed RMSE, dB",
@@ -54,8 +51,7 @@ def against_equation(frame: pd.DataFrame, limit: float, limit_name: str) -> plt.
 
 
 def leads(frame: pd.DataFrame, name: str) -> plt.Figure:
-    """Draw by how much one method leads the best of the others, a panel per data set, a bar per
-    metric.
+    """Draw the lead of a method over the best other one: a panel per data set, a bar per metric.
 
     Parameters
     ----------
@@ -93,7 +89,7 @@ def leads(frame: pd.DataFrame, name: str) -> plt.Figure:
 
 
 def removals(changes: pd.DataFrame) -> plt.Figure:
-    """Draw what a metric loses when a part is removed, a panel per data set, a marker per part.
+    """Draw the loss of each metric without a part: a panel per data set, a marker per part.
 
     Parameters
     ----------
@@ -111,9 +107,9 @@ def removals(changes: pd.DataFrame) -> plt.Figure:
     )
     metrics = list(changes.index.unique("metric"))
     for axis, dataset in zip(axes.flat, datasets, strict=True):
-        part = 100 * changes.loc[dataset].loc[metrics]
+        percent = 100 * changes.loc[dataset].loc[metrics]
         axis.axvspan(-2, 0, color="0.9")
-        for (name, values), marker, colour in zip(part.items(), "osd", COLOURS, strict=False):
+        for (name, values), marker, colour in zip(percent.items(), "osd", COLOURS, strict=False):
             axis.plot(
                 values,
                 np.arange(len(metrics)),
@@ -137,17 +133,16 @@ def removals(changes: pd.DataFrame) -> plt.Figure:
     return figure
 
 
-def gaps(frame: pd.DataFrame, base: str) -> plt.Figure:
-    """Draw how far each row lies above or below a base row, in points, sorted.
+def gaps(differences: pd.Series, baseline: str) -> plt.Figure:
+    """Draw the difference of each method to a baseline, in points, sorted.
 
     Parameters
     ----------
-    frame : Series indexed by method
-        Differences to the base.
-    base : str
+    differences : Series indexed by method
+    baseline : str
         Its name.
     """
-    values = frame.sort_values()
+    values = differences.sort_values()
     figure, axis = plt.subplots(figsize=(5.6, 2.6))
     axis.barh(
         np.arange(len(values)),
@@ -168,5 +163,5 @@ def gaps(frame: pd.DataFrame, base: str) -> plt.Figure:
     axis.axvline(0, color="0.3", lw=0.8)
     axis.set_yticks(np.arange(len(values)), values.index)
     axis.margins(x=0.12)
-    axis.set(xlabel=f"mAP minus that of {base}, points")
+    axis.set(xlabel=f"mAP minus that of {baseline}, points")
     return figure

@@ -1,4 +1,4 @@
-"""Figures of the metric conventions: where values lie, and which orders they give."""
+"""Figures of the metric conventions: ranges of values, and scatter plots of two conventions."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ def ranges(spans: pd.DataFrame, values: pd.DataFrame) -> plt.Figure:
     conventions = list(dict.fromkeys(values["convention"]))
     for axis, (metric, span) in zip(axes.flat, spans.iterrows(), strict=False):
         axis.axhspan(span["min"], span["max"], color="0.85")
-        for place, (convention, marker, colour) in enumerate(
+        of_metric = values[values["metric"] == metric]
+        for x, (convention, marker, colour) in enumerate(
             zip(conventions, "oxs^d", COLOURS, strict=False)
         ):
-            shown = values[(values["metric"] == metric) & (values["convention"] == convention)][
-                "value"
-            ]
-            axis.plot(np.full(len(shown), place), shown, marker, color=colour, mfc="none", mew=1.3)
+            y = of_metric.loc[of_metric["convention"] == convention, "value"]
+            axis.plot(np.full(len(y), x), y, marker, color=colour, mfc="none", mew=1.3)
         axis.set(title=metric, xlim=(-0.6, len(conventions) - 0.4), xticks=range(len(conventions)))
         axis.set_xticklabels(conventions, fontsize=8)
     for axis in axes.flat[len(spans) :]:
@@ -38,7 +37,13 @@ def ranges(spans: pd.DataFrame, values: pd.DataFrame) -> plt.Figure:
 def pair_of_scatters(
     frame: pd.DataFrame, left: tuple[str, str], right: tuple[str, str]
 ) -> plt.Figure:
-    """Draw two scatter plots of named columns side by side."""
+    """Draw two scatter plots side by side.
+
+    Parameters
+    ----------
+    left, right : (str, str)
+        Columns of ``frame`` for x and y.
+    """
     figure, axes = plt.subplots(1, 2, figsize=(7.4, 2.9))
     for axis, (x, y), colour in zip(axes, (left, right), COLOURS, strict=False):
         axis.plot(frame[x], frame[y], "o", color=colour, mfc="none", ms=5)

@@ -1,11 +1,10 @@
-"""Figures of detection: precision-recall curves, intervals of the mean average precision, images
-with what was found.
-"""
+"""Figures of detection: precision-recall curves, intervals of the mAP, images with detections."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,13 +15,13 @@ from fusionlib.figures.moe import CLASS_COLOURS, INFRARED, VISIBLE
 
 # Lines that mean the same in every figure; the other methods take turns with the rest.
 FIXED = {"Infrared": (INFRARED, "-"), "Visible": (VISIBLE, "-"), "MoE-Fusion": ("black", "-")}
-OTHERS = [(colour, dashes) for dashes in ("-", "--", ":") for colour in COLOURS[2:]]
+CYCLE = [(colour, dashes) for dashes in ("-", "--", ":") for colour in COLOURS[2:]]
 
 
-def looks(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+def line_styles(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Return colour and line style of each row of the table."""
-    others = cycle(OTHERS)
-    return {name: FIXED[name] if name in FIXED else next(others) for name in names}
+    free = cycle(CYCLE)
+    return {name: FIXED[name] if name in FIXED else next(free) for name in names}
 
 
 def curves(
@@ -36,7 +35,7 @@ def curves(
     ap : DataFrame
         AP in percent by row (index) and class (columns), for the legends.
     """
-    style = looks(list(next(iter(panels.values()))))
+    style = line_styles(list(next(iter(panels.values()))))
     figure, axes = plt.subplots(
         1,
         len(panels),
@@ -45,9 +44,8 @@ def curves(
         figsize=(3.0 * len(panels), 2.8 + 0.14 * len(style)),
     )
     for axis, (title, lines) in zip(axes.flat, panels.items(), strict=True):
-        for row in sorted(
-            lines, key=lambda name: -ap.loc[name, title] if np.isfinite(ap.loc[name, title]) else 1
-        ):
+        # The largest area first; a row whose area is undefined (NaN) comes last.
+        for row in ap.loc[list(lines), title].sort_values(ascending=False, kind="stable").index:
             recall, precision = lines[row]
             colour, dashes = style[row]
             width = 1.8 if row in FIXED else 1.1
@@ -86,7 +84,7 @@ def intervals(frame: pd.DataFrame) -> plt.Figure:
     frame : DataFrame with method, value, low, high in percent
     """
     frame = frame.sort_values("value", ignore_index=True)
-    style = looks(list(frame["method"]))
+    style = line_styles(list(frame["method"]))
     figure, axis = plt.subplots(figsize=(5.2, 0.9 + 0.26 * len(frame)))
     for row in frame.itertuples():
         colour = style[row.method][0] if row.method in FIXED else "0.35"
@@ -110,14 +108,17 @@ def intervals(frame: pd.DataFrame) -> plt.Figure:
 
 
 def detections(panels: Mapping[str, tuple], columns: int = 4, width: float = 2.7) -> plt.Figure:
-    """Draw images with detections: boxes coloured by class with their scores, what is there in
-    white dashes.
+    """Draw images with detections: boxes coloured by class, with scores; annotations dashed white.
 
     Parameters
     ----------
-    panels : {title: (picture or None, found, truth) or a sentence}
-        ``found`` and ``truth`` as :class:`fusionlib.detectors.Boxes` (``truth`` or None). A
+    panels : {title: (picture, detected, truth) or a sentence}
+        ``detected`` and ``truth`` as :class:`fusionlib.detectors.Boxes` (``truth`` or None). A
         sentence stands alone in its panel: why there is no image.
+    columns : int
+        At most.
+    width : float
+        Of a panel, in inches.
     """
     columns = min(columns, len(panels))
     shape = next(panel[0].shape for panel in panels.values() if not isinstance(panel, str))
@@ -138,11 +139,12 @@ def detections(panels: Mapping[str, tuple], columns: int = 4, width: float = 2.7
             axis.set(xlim=(0, shape[1]), ylim=(shape[0], 0), aspect="equal", facecolor="0.93")
             axis.text(shape[1] / 2, shape[0] / 2, panel, ha="center", va="center", color="0.35")
             continue
-        picture, found, truth = panel
+        picture, detected, truth = panel
         axis.imshow(picture, vmin=0, vmax=255)
         for corners in () if truth is None else truth.corners:
             _box(axis, corners, ec="white", ls=(0, (2, 2)), lw=0.9)
-        for corners, label, score in zip(found.corners, found.labels, found.scores, strict=True):
+        boxes = zip(detected.corners, detected.labels, detected.scores, strict=True)
+        for corners, label, score in boxes:
             colour = CLASS_COLOURS.get(label, COLOURS[2])
             drawn.add((label, colour))
             _box(axis, corners, ec=colour, lw=1.3)
@@ -155,23 +157,23 @@ def detections(panels: Mapping[str, tuple], columns: int = 4, width: float = 2.7
     return figure
 
 
-def _box(axis: plt.Axes, corners: np.ndarray, **look) -> None:
+def _box(axis: plt.Axes, corners: np.ndarray, **style: Any) -> None:
     x0, y0, x1, y1 = corners
-    axis.add_patch(plt.Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, **look))
+    axis.add_patch(plt.Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, **style))
 
 
 def _score(
     axis: plt.Axes, corners: np.ndarray, score: float, colour: str, shape: tuple[int, ...]
 ) -> None:
-    """Write a score above its box, or inside where the image ends."""
+    """Write a score above its box, or inside where the image of ``shape`` (H, W, ...) ends."""
     x0, y0, _, _ = corners
-    inside = y0 < 0.08 * shape[0]
+    at_top = y0 < 0.08 * shape[0]
     axis.annotate(
         f"{score:.2f}",
         (min(x0, 0.9 * shape[1]) - 0.5, y0 - 0.5),
-        xytext=(0.5, -1 if inside else 1),
+        xytext=(0.5, -1 if at_top else 1),
         textcoords="offset points",
-        va="top" if inside else "bottom",
+        va="top" if at_top else "bottom",
         fontsize=6,
         color="black",
         bbox={"fc": colour, "ec": "none", "pad": 0.4},

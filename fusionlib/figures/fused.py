@@ -1,6 +1,4 @@
-"""Figures 3 to 5 of MoE-Fusion: sources and fused images side by side, each with a red and a green
-part enlarged.
-"""
+"""Figures 3 to 5 of MoE-Fusion: sources and fused images, each with two details enlarged."""
 
 from __future__ import annotations
 
@@ -21,8 +19,7 @@ def zooms(
     columns: int = 6,
     width: float = 1.75,
 ) -> plt.Figure:
-    """Draw each picture with both boxes, and below it what is in them: the red part left, the green
-    part right.
+    """Draw each picture with both boxes and, below, the details in them: red left, green right.
 
     Parameters
     ----------
@@ -40,14 +37,14 @@ def zooms(
     height, breadth = next(iter(pictures.values())).shape[:2]
     tall = width * height / breadth
     half = (width - GAP / 2) / 2
-    below = half * max(part[3] / part[2] for part in (red, green))
+    below = half * max(box[3] / box[2] for box in (red, green))
     size = columns * (width + GAP) - GAP, rows * (TITLE + tall + GAP / 2 + below + GAP)
-    # Places are exact here. "none" instead of this engine would be forgotten by the first savefig.
+    # Positions are exact here. "none" instead of this engine is forgotten by the first savefig.
     figure = plt.figure(
         figsize=size, layout=PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True)
     )
 
-    def place(left: float, top: float, w: float, h: float) -> plt.Axes:
+    def add_axes(left: float, top: float, w: float, h: float) -> plt.Axes:
         axis = figure.add_axes((left / size[0], 1 - (top + h) / size[1], w / size[0], h / size[1]))
         axis.set(xticks=[], yticks=[])
         return axis
@@ -55,13 +52,14 @@ def zooms(
     for number, (title, picture) in enumerate(pictures.items()):
         left = (number % columns) * (width + GAP)
         top = (number // columns) * (size[1] / rows) + TITLE
-        whole = place(left, top, width, tall)
-        whole.imshow(picture, vmin=0, vmax=255, aspect="auto")
-        whole.spines[:].set_visible(False)
-        whole.set_title(title, pad=3)
+        axis = add_axes(left, top, width, tall)
+        axis.imshow(picture, vmin=0, vmax=255, aspect="auto")
+        axis.spines[:].set_visible(False)
+        axis.set_title(title, pad=3)
         for side, ((x, y, w, h), colour) in enumerate(((red, RED), (green, GREEN))):
-            whole.add_patch(plt.Rectangle((x - 0.5, y - 0.5), w, h, fill=False, ec=colour, lw=1.3))
-            part = place(left + side * (half + GAP / 2), top + tall + GAP / 2, half, half * h / w)
-            part.imshow(picture[y : y + h, x : x + w], vmin=0, vmax=255, aspect="auto")
-            part.spines[:].set(visible=True, color=colour, lw=1.6)
+            axis.add_patch(plt.Rectangle((x - 0.5, y - 0.5), w, h, fill=False, ec=colour, lw=1.3))
+            x0, y0 = left + side * (half + GAP / 2), top + tall + GAP / 2
+            detail = add_axes(x0, y0, half, half * h / w)
+            detail.imshow(picture[y : y + h, x : x + w], vmin=0, vmax=255, aspect="auto")
+            detail.spines[:].set(visible=True, color=colour, lw=1.6)
     return figure

@@ -1,10 +1,9 @@
-"""Figures of infrared-visible pairs and of MoE-Fusion; they get arrays and frames and know no
-network.
-"""
+"""Figures of infrared-visible pairs and of MoE-Fusion, from arrays and frames."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -21,9 +20,7 @@ CLASS_COLOURS = {"person": "#E69F00", "car": "#56B4E9", "bicycle": "#CC79A7"}
 
 
 def _bare(axis: plt.Axes) -> None:
-    """Take ticks and frame away; ticks that are only hidden still cost most of the time of
-    drawing.
-    """
+    """Remove ticks and frame; ticks that are only hidden still cost most of the drawing time."""
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
 
@@ -31,17 +28,39 @@ def _bare(axis: plt.Axes) -> None:
 # ---- pairs ---------------------------------------------------------------------------------------
 
 
-def pairs(shown: Mapping[str, tuple], columns: int = 4, width: float = 2.1) -> plt.Figure:
+def add_boxes(
+    axis: plt.Axes, boxes: Iterable[Sequence[float]] | None, colours: Iterable[str], lw: float
+) -> None:
+    """Draw boxes on an image.
+
+    Parameters
+    ----------
+    boxes : iterable of (x, y, width, height), optional
+        In pixels.
+    colours : iterable of str
+        Of each box.
+    lw : float
+        Width of the lines, in points.
+    """
+    for (x, y, w, h), colour in zip(() if boxes is None else boxes, colours, strict=False):
+        axis.add_patch(plt.Rectangle((x - 0.5, y - 0.5), w, h, fill=False, ec=colour, lw=lw))
+
+
+def pairs(pairs: Mapping[str, tuple], columns: int = 4, width: float = 2.1) -> plt.Figure:
     """Draw pairs, the infrared image above the visible one, with the same boxes on both.
 
     Parameters
     ----------
-    shown : {title: (infrared, visible, boxes, labels)}
+    pairs : {title: (infrared, visible, boxes, labels)}
         ``boxes`` (n, 4) as x, y, width, height in pixels of either image, or None.
+    columns : int
+        At most.
+    width : float
+        Of an image, in inches.
     """
-    columns = min(columns, len(shown))
-    rows = -(-len(shown) // columns)
-    shape = np.mean([infrared.shape[0] / infrared.shape[1] for infrared, *_ in shown.values()])
+    columns = min(columns, len(pairs))
+    rows = -(-len(pairs) // columns)
+    shape = np.mean([infrared.shape[0] / infrared.shape[1] for infrared, *_ in pairs.values()])
     figure, axes = plt.subplots(
         2 * rows,
         columns,
@@ -51,16 +70,14 @@ def pairs(shown: Mapping[str, tuple], columns: int = 4, width: float = 2.1) -> p
     for axis in axes.flat:
         _bare(axis)
     drawn = set()
-    for number, (title, (infrared, visible, boxes, labels)) in enumerate(shown.items()):
+    for number, (title, (infrared, visible, boxes, labels)) in enumerate(pairs.items()):
+        colours = [CLASS_COLOURS.get(label, COLOURS[2]) for label in labels]
+        if boxes is not None:
+            drawn |= set(zip(labels, colours, strict=True))
         top, bottom = axes[2 * (number // columns) :, number % columns][:2]
         for axis, picture in ((top, infrared), (bottom, visible)):
             axis.imshow(picture, vmin=0, vmax=255, interpolation="auto")
-            for (x, y, w, h), label in zip(() if boxes is None else boxes, labels, strict=True):
-                colour = CLASS_COLOURS.get(label, COLOURS[2])
-                axis.add_patch(
-                    plt.Rectangle((x - 0.5, y - 0.5), w, h, fill=False, ec=colour, lw=1.2)
-                )
-                drawn.add((label, colour))
+            add_boxes(axis, boxes, colours, lw=1.2)
         top.set_title(title)
     handles = [plt.Line2D([], [], color=colour, label=label) for label, colour in sorted(drawn)]
     if handles:
@@ -69,8 +86,7 @@ def pairs(shown: Mapping[str, tuple], columns: int = 4, width: float = 2.1) -> p
 
 
 def contrasts(frame: pd.DataFrame) -> plt.Figure:
-    """Draw the contrast of objects in the infrared image over that in the visible one, a panel a
-    condition.
+    """Draw the contrast of objects in infrared over that in visible, a panel a condition.
 
     Parameters
     ----------
@@ -116,8 +132,7 @@ def contrasts(frame: pd.DataFrame) -> plt.Figure:
 
 
 def steeper(infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
-    """Colour who has the steeper gradient: orange the infrared image, blue the visible one, white
-    where both are flat.
+    """Colour the steeper gradient: orange for infrared, blue for visible, white where both are 0.
 
     Parameters
     ----------
@@ -139,17 +154,27 @@ def steeper(infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
 def gallery(
     rows: Mapping[str, Sequence[np.ndarray]], titles: Sequence[str], width: float = 1.7
 ) -> plt.Figure:
-    """Draw a row of pictures for each name, gray on 0..255, the titles above the columns."""
+    """Draw a row of pictures for each name, gray on 0..255, the titles above the columns.
+
+    Parameters
+    ----------
+    rows : {name: pictures}
+        (H, W) or (H, W, 3) each.
+    titles : sequence of str
+        Of the columns.
+    width : float
+        Of a picture, in inches.
+    """
     height, breadth = next(iter(rows.values()))[0].shape[:2]
     tall = (width * height / breadth + 0.08) * len(rows) + 0.25
     figure, axes = plt.subplots(
         len(rows), len(titles), squeeze=False, figsize=(width * len(titles) + 0.3, tall)
     )
-    for line, (name, pictures) in zip(axes, rows.items(), strict=True):
-        for axis, picture in zip(line, pictures, strict=True):
+    for row, (name, pictures) in zip(axes, rows.items(), strict=True):
+        for axis, picture in zip(row, pictures, strict=True):
             axis.imshow(picture, vmin=0, vmax=255, interpolation="auto")
             _bare(axis)
-        line[0].set_ylabel(name)
+        row[0].set_ylabel(name)
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title)
     return figure
@@ -158,9 +183,10 @@ def gallery(
 # ---- the network ---------------------------------------------------------------------------------
 
 SOURCE_COLOURS = {"infrared": INFRARED, "visible": VISIBLE, "both": COLOURS[2]}
-# Left, bottom, width, height of each part, as in figure 2 of the paper; a part that a variant lacks
-# stays empty.
-PLACES = {
+# Left, bottom, width, height of each stage, as in figure 2 of the paper; that of a stage which a
+# variant lacks stays empty.
+Box = tuple[float, float, float, float]
+BOXES: dict[str, Box] = {
     "infrared image": (0, 38, 13, 10),
     "attention maps": (0, 20, 13, 10),
     "visible image": (0, 2, 13, 10),
@@ -171,231 +197,203 @@ PLACES = {
     "background": (40, 10, 25, 14),
     "global": (72, 4, 15, 42),
 }
-FUSED = (91, 20, 13, 10)
+FUSED: Box = (91, 20, 13, 10)
 NAMES = {
     "foreground": ("MoLE, foreground", "Att-Local, foreground"),  # with experts, and without
     "background": ("MoLE, background", "Att-Local, background"),
     "global": ("MoGE", "single decoder"),
 }
-ARROW = {"arrowstyle": "-|>", "color": "0.3", "lw": 1.1, "shrinkA": 0, "shrinkB": 0}
+ARROW: dict[str, Any] = {"arrowstyle": "-|>", "color": "0.3", "lw": 1.1, "shrinkA": 0, "shrinkB": 0}
 
 
-def architecture(parts: Mapping[str, object], pictures: Mapping[str, np.ndarray]) -> plt.Figure:
-    """Draw the network as it ran: parts with the shapes that came out, arrows, experts with the
-    weights of their gates.
+class Stage(Protocol):
+    """A stage of the network as :func:`fusionlib.networks.inspection.trace` notes it."""
+
+    reads: Sequence[str]
+    shapes: Mapping[str, Sequence[int]]
+    weights: Sequence[float]
+    inputs: Sequence[str]
+
+
+def architecture(stages: Mapping[str, Stage], pictures: Mapping[str, np.ndarray]) -> plt.Figure:
+    """Draw the network as it ran: stages with shapes, arrows, experts with their gate weights.
 
     Parameters
     ----------
-    parts : {name: part}
-        A part has ``reads`` (names of parts), ``shapes`` ({symbol: shape with the batch first}),
+    stages : {name: stage}
+        A stage has ``reads`` (names of stages), ``shapes`` ({symbol: shape with the batch first}),
         and for a mixture ``weights`` and ``inputs`` ("visible", "infrared" or "both") of its
-        experts; names as in ``PLACES``.
+        experts; names as in ``BOXES``.
     pictures : {name: (h, w) or (h, w, 3) uint8}
-        Shown instead of an empty box, for parts and for "fused".
+        Shown instead of an empty box, for stages and for "fused".
     """
     figure, axis = plt.subplots(figsize=(11.8, 5.9))
     axis.set(xlim=(-1, 105), ylim=(-1, 52), xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
-    for name, part in parts.items():
-        left, bottom, width, height = PLACES[name]
-        lines = [f"{symbol}  {_shape(shape)}" for symbol, shape in part.shapes.items()]
+    for name, stage in stages.items():
         if name in pictures:
-            _picture(axis, pictures[name], PLACES[name])
+            left, bottom, width, _ = BOXES[name]
+            _picture(axis, pictures[name], BOXES[name], name)
+            lines = _shapes(stage)
             axis.text(left + width / 2, bottom - 0.4, lines[-1], ha="center", va="top")
-            axis.text(
-                left + width / 2,
-                bottom + height + 0.3,
-                name,
-                ha="center",
-                va="bottom",
-                weight="bold",
-            )
         else:
-            colour = SOURCE_COLOURS.get(name.split()[0], "0.3")
-            axis.add_patch(
-                matplotlib.patches.FancyBboxPatch(
-                    (left, bottom),
-                    width,
-                    height,
-                    boxstyle="round,pad=0,rounding_size=1",
-                    fc="0.97",
-                    ec=colour,
-                    lw=1.3,
-                )
-            )
-            title = NAMES[name][not part.weights] if name in NAMES else name
-            axis.text(
-                left + width / 2, bottom + height - 0.7, title, ha="center", va="top", weight="bold"
-            )
-            if part.weights:
-                _experts(axis, part, lines, PLACES[name])
-            else:
-                axis.text(
-                    left + width / 2,
-                    bottom + height / 2 - 0.8,
-                    "\n".join(lines),
-                    ha="center",
-                    va="center",
-                )
-        for source in part.reads:
-            _arrow(axis, source, name)
-    left, bottom, width, height = FUSED
-    _picture(axis, pictures["fused"], FUSED)
-    axis.text(
-        left + width / 2,
-        bottom + height + 0.3,
-        "fused image",
-        ha="center",
-        va="bottom",
-        weight="bold",
-    )
+            _stage_box(axis, name, stage)
+        for origin in stage.reads:
+            _arrow(axis, origin, name)
+    left, bottom, _, height = FUSED
+    _picture(axis, pictures["fused"], FUSED, "fused image")
     middle = bottom + height / 2
-    axis.annotate(
-        "", (left, middle), (PLACES["global"][0] + PLACES["global"][2], middle), arrowprops=ARROW
-    )
-    says = {
-        "infrared": "expert on infrared features",
-        "visible": "expert on visible features",
-        "both": "expert on x_f",
-    }
+    right_of_global = BOXES["global"][0] + BOXES["global"][2]
+    axis.annotate("", (left, middle), (right_of_global, middle), arrowprops=ARROW)
+    patch = matplotlib.patches.Patch
     key = [
-        matplotlib.patches.Patch(color=SOURCE_COLOURS[name], label=label)
-        for name, label in says.items()
+        patch(color=SOURCE_COLOURS["infrared"], label="expert on infrared features"),
+        patch(color=SOURCE_COLOURS["visible"], label="expert on visible features"),
+        patch(color=SOURCE_COLOURS["both"], label="expert on x_f"),
+        patch(fc="white", ec="0.5", ls="--", label="not selected, not computed"),
     ]
-    key.append(
-        matplotlib.patches.Patch(fc="white", ec="0.5", ls="--", label="not selected, not computed")
-    )
     figure.legend(handles=key, loc="outside lower center", ncols=4)
     return figure
 
 
-def _shape(shape: Sequence[int]) -> str:
-    return "×".join(map(str, shape[1:]))
+def _shapes(stage: Stage) -> list[str]:
+    """Return a line for each tensor of a stage: its symbol and its shape without the batch."""
+    return [f"{symbol}  {'×'.join(map(str, shape[1:]))}" for symbol, shape in stage.shapes.items()]
 
 
-def _picture(axis: plt.Axes, picture: np.ndarray, place: tuple[float, float, float, float]) -> None:
-    left, bottom, width, height = place
+def _picture(axis: plt.Axes, picture: np.ndarray, box: Box, title: str) -> None:
+    left, bottom, width, height = box
     extent = (left, left + width, bottom, bottom + height)
     axis.imshow(picture, vmin=0, vmax=255, extent=extent, aspect="auto", interpolation="auto")
+    x, y = left + width / 2, bottom + height + 0.3
+    axis.text(x, y, title, ha="center", va="bottom", weight="bold")
 
 
-def _experts(
-    axis: plt.Axes, part: object, lines: Sequence[str], place: tuple[float, float, float, float]
-) -> None:
-    """Draw what a mixture read, its experts with their weights in a row (a tall box: a column), and
-    its output.
-    """
-    left, bottom, width, height = place
-    upright, count = height > width, len(part.weights)
-    digits = 3 if count <= 4 else 2
-    middle = left + width / 2
-    entry = ("\n" if upright else "   ").join(lines[:-1] if upright else lines[:2])
-    axis.text(middle, bottom + height - (4 if upright else 3), entry, ha="center", va="top")
-    axis.text(
-        middle,
-        bottom + 0.8,
-        "   ".join(lines[-1:] if upright else lines[2:]),
-        ha="center",
-        va="bottom",
+def _stage_box(axis: plt.Axes, name: str, stage: Stage) -> None:
+    """Draw a stage without a picture as a box with its title and its shapes or experts."""
+    left, bottom, width, height = BOXES[name]
+    colour = SOURCE_COLOURS.get(name.split()[0], "0.3")
+    rounded = "round,pad=0,rounding_size=1"
+    axis.add_patch(
+        matplotlib.patches.FancyBboxPatch(
+            (left, bottom), width, height, boxstyle=rounded, fc="0.97", ec=colour, lw=1.3
+        )
     )
-    room, low = (height - 16, bottom + 4) if upright else (width - 2, bottom + 3.3)
-    for number, (weight, source) in enumerate(zip(part.weights, part.inputs, strict=True)):
-        if upright:
-            box = (
-                left + 1,
-                low + room * (count - 1 - number) / count,
-                width - 2,
-                0.9 * room / count,
-            )
-        else:
-            box = (left + 1 + room * number / count, low, 0.92 * room / count, height - 9)
-        used = weight > 0
-        look = (
-            {"fc": SOURCE_COLOURS[source], "ec": "none"}
-            if used
-            else {"fc": "white", "ec": "0.5", "ls": "--"}
-        )
-        axis.add_patch(plt.Rectangle(box[:2], *box[2:], **look))
-        axis.text(
-            box[0] + box[2] / 2,
-            box[1] + box[3] / 2,
-            f"E{number + 1}\n" + (f"{weight:.{digits}f}" if used else "0"),
-            ha="center",
-            va="center",
-            color="white" if used else "0.4",
-        )
-
-
-def _arrow(axis: plt.Axes, source: str, target: str) -> None:
-    """Draw what ``target`` reads of ``source``; the dense features pass above and below the local
-    mixtures.
-    """
-    (x0, y0, w0, h0), (x1, y1, _, h1) = PLACES[source], PLACES[target]
-    lane, word = y0 + h0 / 2, ""
-    if target == "global":
-        start = end = y0 + (
-            h0 - 3 if source == "infrared encoder" else 3 if source == "visible encoder" else h0 / 2
-        )
-        word = "x_dense" if "encoder" in source else ""
-    elif target in ("foreground", "background"):
-        shift = {"infrared encoder": 0.75, "attention": 0.5, "visible encoder": 0.25}[source]
-        start, end = (
-            lane + (0 if source == "attention" else -3 if source == "infrared encoder" else 3),
-            y1 + shift * h1,
-        )
-        near = "x_enc" if abs(start - end) < 9 else ""  # said once for each encoder
-        word = near if source != "attention" else "Att" if target == "foreground" else "1 − Att"
+    title = NAMES[name][not stage.weights] if name in NAMES else name
+    x, y = left + width / 2, bottom + height - 0.7
+    axis.text(x, y, title, ha="center", va="top", weight="bold")
+    if stage.weights:
+        _experts(axis, stage, BOXES[name])
     else:
-        start, end = lane, y1 + h1 / 2
-    colour = SOURCE_COLOURS.get(source.split()[0], "0.3")
+        text = "\n".join(_shapes(stage))
+        axis.text(x, bottom + height / 2 - 0.8, text, ha="center", va="center")
+
+
+def _experts(axis: plt.Axes, stage: Stage, box: Box) -> None:
+    """Draw the inputs of a mixture, its experts in a row (a tall box: a column), and its output."""
+    left, bottom, width, height = box
+    lines = _shapes(stage)
+    middle = left + width / 2
+    if height > width:
+        inputs, output, head = "\n".join(lines[:-1]), lines[-1], 4
+    else:
+        inputs, output, head = "   ".join(lines[:2]), "   ".join(lines[2:]), 3
+    axis.text(middle, bottom + height - head, inputs, ha="center", va="top")
+    axis.text(middle, bottom + 0.8, output, ha="center", va="bottom")
+    digits = 3 if len(stage.weights) <= 4 else 2
+    boxes = _expert_boxes(box, len(stage.weights))
+    experts = zip(boxes, stage.weights, stage.inputs, strict=True)
+    for number, ((x, y, w, h), weight, source) in enumerate(experts, 1):
+        fill, edge, dashes, colour = "white", "0.5", "--", "0.4"
+        text = f"E{number}\n0"
+        if weight > 0:
+            fill, edge, dashes, colour = SOURCE_COLOURS[source], "none", "-", "white"
+            text = f"E{number}\n{weight:.{digits}f}"
+        axis.add_patch(plt.Rectangle((x, y), w, h, fc=fill, ec=edge, ls=dashes))
+        axis.text(x + w / 2, y + h / 2, text, ha="center", va="center", color=colour)
+
+
+def _expert_boxes(box: Box, count: int) -> list[Box]:
+    """Return the boxes of ``count`` experts within that of their mixture."""
+    left, bottom, width, height = box
+    if height > width:
+        room, low = height - 16, bottom + 4
+        step = room / count
+        return [
+            (left + 1, low + room * (count - 1 - i) / count, width - 2, 0.9 * step)
+            for i in range(count)
+        ]
+    room = width - 2
+    return [
+        (left + 1 + room * i / count, bottom + 3.3, 0.92 * room / count, height - 9)
+        for i in range(count)
+    ]
+
+
+def _arrow(axis: plt.Axes, origin: str, target: str) -> None:
+    """Draw what ``target`` reads of ``origin``; dense features pass beside the local mixtures."""
+    (x0, y0, w0, h0), (x1, y1, _, h1) = BOXES[origin], BOXES[target]
+    middle, text = y0 + h0 / 2, ""
+    if target == "global":
+        start = {"infrared encoder": y0 + (h0 - 3), "visible encoder": y0 + 3}.get(origin, middle)
+        end = start
+        text = "x_dense" if "encoder" in origin else ""
+    elif target in ("foreground", "background"):
+        offset = {"infrared encoder": -3, "attention": 0, "visible encoder": 3}[origin]
+        share = {"infrared encoder": 0.75, "attention": 0.5, "visible encoder": 0.25}[origin]
+        start, end = middle + offset, y1 + share * h1
+        if origin == "attention":
+            text = "Att" if target == "foreground" else "1 − Att"
+        elif abs(start - end) < 9:  # once for each encoder
+            text = "x_enc"
+    else:
+        start, end = middle, y1 + h1 / 2
+    colour = SOURCE_COLOURS.get(origin.split()[0], "0.3")
     axis.annotate("", (x1, end), (x0 + w0, start), arrowprops=ARROW | {"color": colour})
-    if word:
-        share = 0.3 if source == "attention" else 0.5
-        axis.text(
-            x0 + w0 + share * (x1 - x0 - w0),
-            start + share * (end - start),
-            word,
-            ha="center",
-            va="center",
-            color=colour,
-            bbox={"fc": "white", "ec": "none", "pad": 1},
-        )
+    if text:
+        share = 0.3 if origin == "attention" else 0.5
+        x, y = x0 + w0 + share * (x1 - x0 - w0), start + share * (end - start)
+        background = {"fc": "white", "ec": "none", "pad": 1}
+        axis.text(x, y, text, ha="center", va="center", color=colour, bbox=background)
 
 
 def channels(rows: Mapping[str, np.ndarray], count: int = 8, width: float = 9.5) -> plt.Figure:
-    """Draw the first channels of feature maps behind each other, a row a map, each channel
-    stretched by itself.
+    """Draw the first channels of feature maps in a row, each channel stretched by itself.
 
     Parameters
     ----------
     rows : {title: (C, h, w) float}
+    count : int
+        Channels of each.
+    width : float
+        Of the figure, in inches.
     """
     strips = {}
     for name, maps in rows.items():
-        shown = [np.pad(stretch(channel), 2, constant_values=255) for channel in maps[:count]]
-        strips[name] = [np.hstack(shown)]
+        framed = [np.pad(stretch(channel), 2, constant_values=255) for channel in maps[:count]]
+        strips[name] = [np.hstack(framed)]
     return gallery(strips, [f"the first {count} channels"], width)
 
 
 def stretch(values: np.ndarray) -> np.ndarray:
-    """Map any numbers to 8 bits for display: black is their 1 % quantile, white their 99 %
-    quantile.
-    """
+    """Map numbers to 8 bits for display, black at their 1 % and white at their 99 % quantile."""
     low, high = np.quantile(values, [0.01, 0.99])
     return images.from_unit(np.clip((values - low) / max(high - low, 1e-12), 0, 1))
 
 
 def experts(rows: Mapping[str, tuple], width: float = 1.75) -> plt.Figure:
-    """Draw what each expert makes of its input and what the gate makes of them, a row a mixture.
+    """Draw the output of each expert and their weighted combination, a row a mixture.
 
     Of maps with several channels the distance from their spatial median is shown, over the
-    channels: what they say of the scene, without their constant part. Each picture has its own
-    scale.
+    channels: the scene without its constant part. Each picture has its own scale.
 
     Parameters
-    ---------- rows : {title: (outputs (N, C, h, w), result (C, h, w), weights of the experts,
-    sources of the experts)}
-        Experts that were not selected are shown as they would have been, framed by dashes.
+    ----------
+    rows : {title: (outputs, result, weights, inputs)}
+        Outputs (N, C, h, w) of the experts, result (C, h, w), N weights, N times what an expert
+        reads. Experts that were not selected are shown as they would have been, framed by dashes.
+    width : float
+        Of a picture, in inches.
     """
     outputs, *_ = next(iter(rows.values()))
     count, (height, breadth) = len(outputs), outputs.shape[2:]
@@ -405,26 +403,21 @@ def experts(rows: Mapping[str, tuple], width: float = 1.75) -> plt.Figure:
         squeeze=False,
         figsize=(width * (count + 1) + 0.3, (width * height / breadth + 0.28) * len(rows)),
     )
-    for line, (name, (outputs, result, weights, sources)) in zip(axes, rows.items(), strict=True):
-        for axis, maps in zip(line, [*outputs, result], strict=True):
-            several = len(maps) > 1
-            shown = (
-                np.linalg.norm(maps - np.median(maps, axis=(1, 2), keepdims=True), axis=0)
-                if several
-                else maps[0]
-            )
-            axis.imshow(stretch(shown), vmin=0, vmax=255, interpolation="auto")
+    for row, (name, (outputs, result, weights, inputs)) in zip(axes, rows.items(), strict=True):
+        for axis, maps in zip(row, [*outputs, result], strict=True):
+            picture = maps[0]
+            if len(maps) > 1:
+                medians = np.median(maps, axis=(1, 2), keepdims=True)
+                picture = np.linalg.norm(maps - medians, axis=0)
+            axis.imshow(stretch(picture), vmin=0, vmax=255, interpolation="auto")
             _bare(axis)
-        for number, (axis, weight, source) in enumerate(zip(line, weights, sources, strict=False)):
-            used = weight > 0
-            colour = SOURCE_COLOURS[source] if used else "0.45"
-            axis.set_title(
-                f"E{number + 1} {source}, " + (f"{weight:.3f}" if used else "not selected"),
-                color=colour,
-            )
-            axis.spines[:].set(
-                visible=True, color=colour, lw=2 if used else 1, ls="-" if used else "--"
-            )
-        line[-1].set_title("weighted combination")
-        line[0].set_ylabel(name)
+        experts = zip(row, weights, inputs, strict=False)
+        for number, (axis, weight, source) in enumerate(experts, 1):
+            text, colour, lw, dashes = "not selected", "0.45", 1, "--"
+            if weight > 0:
+                text, colour, lw, dashes = f"{weight:.3f}", SOURCE_COLOURS[source], 2, "-"
+            axis.set_title(f"E{number} {source}, {text}", color=colour)
+            axis.spines[:].set(visible=True, color=colour, lw=lw, ls=dashes)
+        row[-1].set_title("weighted combination")
+        row[0].set_ylabel(name)
     return figure

@@ -1,6 +1,4 @@
-"""Figures of the multi-focus paper: transforms, optimisers, what the weight changes, running
-times.
-"""
+"""Figures of the multi-focus paper: transforms, optimisers, effects of the weight, run times."""
 
 from __future__ import annotations
 
@@ -17,8 +15,7 @@ from fusionlib.figures import COLOURS
 def pyramid(
     sources: Mapping[str, Sequence[np.ndarray]], chosen: Sequence[np.ndarray], name: str
 ) -> plt.Figure:
-    """Draw the bands of two sources, finest first and the base last, and where a rule takes the
-    first (figure 2).
+    """Draw the bands of two sources, finest first, and where a rule takes the first (figure 2).
 
     Parameters
     ----------
@@ -34,12 +31,12 @@ def pyramid(
     figure, axes = plt.subplots(3, count, figsize=(1.7 * count, (1.7 * height / width + 0.25) * 3))
     for row, (title, bands) in zip(axes, sources.items(), strict=False):
         for level, (axis, band) in enumerate(zip(row, bands, strict=True)):
-            last = level == count - 1
             reach = np.quantile(np.abs(band), 0.99)
-            axis.imshow(band, vmin=0 if last else -reach, vmax=255 if last else reach)
-            axis.set_title(
-                f"{'base' if last else f'band {level + 1}'}, {band.shape[0]}x{band.shape[1]}"
-            )
+            kind, low, high = f"band {level + 1}", -reach, reach
+            if level == count - 1:
+                kind, low, high = "base", 0, 255
+            axis.imshow(band, vmin=low, vmax=high)
+            axis.set_title(f"{kind}, {band.shape[0]}x{band.shape[1]}")
         row[0].set_ylabel(title)
     for axis, mask in zip(axes[2], chosen, strict=False):
         axis.imshow(mask, vmin=0, vmax=1)
@@ -55,10 +52,9 @@ def pyramid(
 def curvelets(
     windows: Sequence[Sequence[np.ndarray]],
     examples: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    parts: Mapping[str, np.ndarray],
+    bands: Mapping[str, np.ndarray],
 ) -> plt.Figure:
-    """Draw the tiling of the frequency plane, curvelets in frequency and in space, parts of a
-    photograph (figure 3).
+    """Draw the tiling of the frequency plane, curvelets and the bands of a photograph (figure 3).
 
     Parameters
     ----------
@@ -66,7 +62,7 @@ def curvelets(
         Squared window of each wedge, zero frequency in the middle.
     examples : {title: (window, curvelet)}
         Three wedges with the image of their middle coefficient.
-    parts : {title: (H, W) array}
+    bands : {title: (H, W) array}
         Four pictures; the first on 0..255, the others on one scale around gray.
     """
     figure, axes = plt.subplots(3, 4, figsize=(8.6, 6.7))
@@ -78,12 +74,12 @@ def curvelets(
     axes[0, 0].imshow(tiles.clip(0, 1))
     axes[0, 0].set_title("all wedges, frequency plane")
     # What the wedges leave is the base's; its middle coefficient is the image of that window.
-    base = np.sqrt((1 - sum(window for wedges in windows for window in wedges)).clip(0))
-    shown = {
-        "the base": (base, np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(base))).real),
-        **examples,
-    }
-    for column, (title, (window, curvelet)) in enumerate(shown.items()):
+    rest = np.ones_like(windows[0][0])
+    rest -= np.sum([window for wedges in windows for window in wedges], axis=0)
+    base = np.sqrt(rest.clip(0))
+    base_function = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(base))).real
+    columns = {"the base": (base, base_function), **examples}
+    for column, (title, (window, curvelet)) in enumerate(columns.items()):
         if column:
             axes[0, column].imshow(np.sqrt(window.clip(0)), vmin=0, vmax=1)
             axes[0, column].set_title(f"{title}: one wedge")
@@ -93,9 +89,10 @@ def curvelets(
             curvelet[quarter:-quarter, quarter:-quarter], vmin=-reach, vmax=reach
         )
         axes[1, column].set_title(f"{title}: one coefficient")
-    reach = np.quantile([np.abs(part) for part in list(parts.values())[1:]], 0.99)
-    for number, (axis, (title, part)) in enumerate(zip(axes[2], parts.items(), strict=True)):
-        axis.imshow(part, vmin=-reach if number else 0, vmax=reach if number else 255)
+    reach = np.quantile([np.abs(band) for band in list(bands.values())[1:]], 0.99)
+    ranges = [(0, 255)] + [(-reach, reach)] * (len(bands) - 1)
+    for axis, (title, band), (low, high) in zip(axes[2], bands.items(), ranges, strict=True):
+        axis.imshow(band, vmin=low, vmax=high)
         axis.set_title(title)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
@@ -104,8 +101,7 @@ def curvelets(
 
 
 def objectives(curves: Mapping[str, pd.DataFrame], columns: int = 3) -> plt.Figure:
-    """Draw how the terms of eq. (17) change with the weight, a panel a pair; the marker is the
-    optimum of f.
+    """Draw the terms of eq. (17) over the weight, a panel a pair; the marker is the optimum of f.
 
     Parameters
     ----------
@@ -144,8 +140,7 @@ def objectives(curves: Mapping[str, pd.DataFrame], columns: int = 3) -> plt.Figu
 
 
 def swarms(runs: Mapping[str, tuple[np.ndarray, np.ndarray]], best: float) -> plt.Figure:
-    """Draw where the candidates of searches are at each iteration, and how far their best value is
-    from the optimum.
+    """Draw the candidates of searches at each iteration, and the gap of their best value.
 
     Parameters
     ----------
@@ -157,10 +152,10 @@ def swarms(runs: Mapping[str, tuple[np.ndarray, np.ndarray]], best: float) -> pl
         2, len(runs), figsize=(2.3 * len(runs), 4.2), sharex=True, sharey="row", squeeze=False
     )
     for column, (title, (weights, gap)) in enumerate(runs.items()):
-        when = np.arange(len(weights))
+        iteration = np.arange(len(weights))
         axes[0, column].axhline(best, color=COLOURS[1], lw=1)
         axes[0, column].plot(
-            np.repeat(when, weights.shape[1]),
+            np.repeat(iteration, weights.shape[1]),
             weights.ravel(),
             ".",
             color=COLOURS[0],
@@ -168,10 +163,9 @@ def swarms(runs: Mapping[str, tuple[np.ndarray, np.ndarray]], best: float) -> pl
             alpha=0.5,
         )
         axes[0, column].set_title(title)
-        axes[1, column].plot(when, np.maximum(gap, 1e-16), color=COLOURS[0])
-    axes[0, 0].set(
-        xticks=[0, len(when) // 2, len(when) - 1], yticks=[0, 0.5, 1], ylabel="w of every candidate"
-    )
+        axes[1, column].plot(iteration, np.maximum(gap, 1e-16), color=COLOURS[0])
+    ticks = [0, len(iteration) // 2, len(iteration) - 1]
+    axes[0, 0].set(xticks=ticks, yticks=[0, 0.5, 1], ylabel="w of every candidate")
     axes[1, 0].set(yscale="log", ylabel="optimum minus best value")
     axes[1, 0].yaxis.set_major_locator(matplotlib.ticker.LogLocator(numticks=6))
     axes[1, 0].yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
@@ -180,25 +174,24 @@ def swarms(runs: Mapping[str, tuple[np.ndarray, np.ndarray]], best: float) -> pl
 
 
 def simplex(
-    alphas: np.ndarray, panels: Mapping[str, np.ndarray], marked: tuple[float, float, float]
+    alphas: np.ndarray, panels: Mapping[str, np.ndarray], paper: tuple[float, float, float]
 ) -> plt.Figure:
-    """Draw values over the weights of the objective: CC at the left corner, EN at the right, 1/RMSE
-    at the top.
+    """Draw values over the weights of the objective: corners CC left, EN right, 1/RMSE on top.
 
     Parameters
     ----------
     alphas : (n, 3) array
     panels : {title: (n,) values}
-    marked : three floats
-        The paper's choice, a circle.
+    paper : three floats
+        The paper's weights, a circle.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 3.3), squeeze=False)
     # Corners of an equilateral triangle.
     corners = np.array([(0, 0), (1, 0), (0.5, np.sqrt(3) / 2)])
     x, y = (alphas @ corners).T
     for axis, (title, values) in zip(axes.flat, panels.items(), strict=True):
-        shown = axis.scatter(x, y, c=values, s=42, marker="h", cmap="viridis", linewidths=0)
-        axis.plot(*(np.array(marked) @ corners), "o", ms=11, mfc="none", mec="#D55E00", mew=2)
+        points = axis.scatter(x, y, c=values, s=42, marker="h", cmap="viridis", linewidths=0)
+        axis.plot(*(np.array(paper) @ corners), "o", ms=11, mfc="none", mec="#D55E00", mew=2)
         for corner, name, up in zip(
             corners, ("CC only", "EN only", "1/RMSE only"), (-1, -1, 1), strict=True
         ):
@@ -213,7 +206,7 @@ def simplex(
         axis.set_title(title, pad=16)
         axis.set(aspect="equal", xlim=(-0.12, 1.12), ylim=(-0.1, 0.96), xticks=[], yticks=[])
         axis.axis("off")
-        figure.colorbar(shown, ax=axis, shrink=0.75, ticks=matplotlib.ticker.MaxNLocator(4))
+        figure.colorbar(points, ax=axis, shrink=0.75, ticks=matplotlib.ticker.MaxNLocator(4))
     return figure
 
 
@@ -263,9 +256,7 @@ def changes(panels: Mapping[str, pd.DataFrame], unit: str) -> plt.Figure:
 
 
 def times(seconds: pd.DataFrame) -> plt.Figure:
-    """Draw seconds of methods (columns) against the side of the image in pixels (rows) on
-    logarithmic scales.
-    """
+    """Draw seconds of methods (columns) over the side of the image in pixels (rows), log-log."""
     figure, axis = plt.subplots(figsize=(4.6, 3.1))
     for (name, values), marker, colour in zip(seconds.items(), "oxs^dv", COLOURS, strict=False):
         axis.plot(values.index, values, marker + "-", color=colour, label=name, ms=4.5, lw=1)

@@ -1,6 +1,4 @@
-"""Figures of comparisons: which methods differ by more than chance, and where they stand beside
-printed numbers.
-"""
+"""Figures of comparisons: critical differences, intervals beside printed ranges, mean ranks."""
 
 from __future__ import annotations
 
@@ -13,27 +11,27 @@ import pandas as pd
 from fusionlib.figures import COLOURS
 from fusionlib.ranking import FriedmanResult
 
-GRAY = "0.45"  # of rows that need no method
+GRAY = "0.45"  # of trivial methods
 
 
 def critical_difference(
-    ranks: FriedmanResult, plain: Collection[str] = (), title: str = ""
+    ranks: FriedmanResult, trivial: Collection[str] = (), title: str = ""
 ) -> plt.Figure:
-    """Draw mean ranks on a line, and a bar over each group of methods that Nemenyi's test does not
-    tell apart.
+    """Draw mean ranks on a line, and a bar over each group that Nemenyi's test does not separate.
 
     Parameters
     ----------
     ranks : FriedmanResult
         From :func:`fusionlib.ranking.friedman`.
-    plain : collection of str
+    trivial : collection of str
         Methods drawn in gray.
+    title : str
     """
     mean, k = ranks.mean, len(ranks.mean)
-    left = -(-k // 2)
+    n_left = -(-k // 2)
     step, bar = 1.0, 0.4
     top = bar * (len(ranks.groups) + 1)
-    lowest = top + step * left
+    lowest = top + step * n_left
     figure, axis = plt.subplots(figsize=(7.2, 0.9 + 0.22 * (lowest + 2)))
     axis.set(xlim=(0.9 - 0.32 * k, k + 0.1 + 0.32 * k), ylim=(lowest, -2.6))
     axis.axis("off")
@@ -64,36 +62,35 @@ def critical_difference(
             solid_capstyle="butt",
         )
     for number, (name, rank) in enumerate(mean.items()):
-        first = number < left
-        y = top + step * ((number if first else k - 1 - number) + 0.5)
-        end = 0.8 if first else k + 0.2
-        colour = GRAY if name in plain else "black"
-        axis.plot([rank, rank, end], [0, y, y], color=colour, lw=0.8)
-        axis.text(
-            end + (-0.015 if first else 0.015) * k,
-            y,
-            f"{name}  {rank:.2f}" if first else f"{rank:.2f}  {name}",
-            ha="right" if first else "left",
-            va="center",
-            color=colour,
-        )
+        colour = GRAY if name in trivial else "black"
+        if number < n_left:
+            line, x, x_text = number, 0.8, 0.8 - 0.015 * k
+            label, side = f"{name}  {rank:.2f}", "right"
+        else:
+            line, x, x_text = k - 1 - number, k + 0.2, k + 0.2 + 0.015 * k
+            label, side = f"{rank:.2f}  {name}", "left"
+        y = top + step * (line + 0.5)
+        axis.plot([rank, rank, x], [0, y, y], color=colour, lw=0.8)
+        axis.text(x_text, y, label, ha=side, va="center", color=colour)
     if title:
         figure.suptitle(title)
     return figure
 
 
 def intervals(
-    frame: pd.DataFrame, spans: pd.DataFrame, plain: Collection[str] = (), columns: int = 4
+    frame: pd.DataFrame, spans: pd.DataFrame, trivial: Collection[str] = (), columns: int = 4
 ) -> plt.Figure:
-    """Draw each method's mean with its interval, a panel a metric; the shaded range is what a paper
-    prints.
+    """Draw each method's mean with its interval, a panel a metric, over the range of a paper.
 
     Parameters
     ----------
     frame : DataFrame with method, metric, value, low, high
     spans : DataFrame indexed by metric, columns min and max
-    plain : collection of str
+        The printed range, shaded.
+    trivial : collection of str
         Methods drawn in gray.
+    columns : int
+        Of panels.
     """
     metrics, names = list(dict.fromkeys(frame["metric"])), list(dict.fromkeys(frame["method"]))
     rows = -(-len(metrics) // columns)
@@ -104,7 +101,7 @@ def intervals(
         if metric in spans.index:
             axis.axvspan(*spans.loc[metric, ["min", "max"]], color="0.88", lw=0)
         for row in frame[frame["metric"] == metric].itertuples():
-            colour, y = GRAY if row.method in plain else COLOURS[0], names.index(row.method)
+            colour, y = GRAY if row.method in trivial else COLOURS[0], names.index(row.method)
             axis.plot([row.low, row.high], [y, y], color=colour, lw=1.5, solid_capstyle="butt")
             axis.plot(row.value, y, "o", color=colour, ms=4)
         axis.set_title(metric)
@@ -119,22 +116,22 @@ def intervals(
     return figure
 
 
-def rank_table(mean_ranks: pd.DataFrame, plain: Collection[str] = ()) -> plt.Figure:
+def rank_table(mean_ranks: pd.DataFrame, trivial: Collection[str] = ()) -> plt.Figure:
     """Draw mean ranks, methods x metrics, as numbers on shades: dark is ahead.
 
     Parameters
     ----------
     mean_ranks : DataFrame, methods x metrics
-    plain : collection of str
+    trivial : collection of str
         Methods named in gray.
     """
     k, width = mean_ranks.shape
     figure, axis = plt.subplots(figsize=(1.6 + 0.62 * width, 0.6 + 0.25 * k))
-    shown = axis.imshow(
+    image = axis.imshow(
         mean_ranks.to_numpy(dtype=float), cmap="Blues_r", vmin=1, vmax=k + 0.15 * k, aspect="auto"
     )
     for (y, x), value in np.ndenumerate(mean_ranks.to_numpy(dtype=float)):
-        dark = np.dot(shown.to_rgba(value)[:3], [0.299, 0.587, 0.114]) < 0.55
+        dark = np.dot(image.to_rgba(value)[:3], [0.299, 0.587, 0.114]) < 0.55
         axis.text(
             x,
             y,
@@ -147,7 +144,7 @@ def rank_table(mean_ranks: pd.DataFrame, plain: Collection[str] = ()) -> plt.Fig
     axis.set_xticks(range(width), mean_ranks.columns)
     axis.set_yticks(range(k), mean_ranks.index)
     for label in axis.get_yticklabels():
-        label.set_color(GRAY if label.get_text() in plain else "black")
+        label.set_color(GRAY if label.get_text() in trivial else "black")
     axis.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
     axis.spines[:].set_visible(False)
     return figure

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
-from typing import NamedTuple
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
 GATE_GRID = ((120, 160), (60, 80))
+Border = Literal["reflect", "zeros"]  # how a convolution goes on beyond the image
 
 
 class InterpretationOptions(NamedTuple):
-    """What distinguishes the two readings of the network; the losses have their own."""
+    """The choices in which the two readings of the network differ; the losses have their own."""
 
-    border: str  # of the 3x3 convolutions
+    border: Border  # of the 3x3 convolutions
     dense_relu: bool  # ReLU after every convolution of the encoders, or after the first alone
     combine: str  # of the experts
     attention_convs: bool  # two convolutions before the maximum of the attention maps
@@ -37,10 +38,18 @@ READINGS = {
     ),
 }
 
+CHOICES: dict[str, tuple[object, ...]] = {
+    "reading": tuple(READINGS),
+    "local": ("mole", "attention", "none"),
+    "decoder": ("moge", "single", "wide"),
+    "visible_channels": (1, 3),
+    "start": (None, "average", "random"),
+}
+
 
 @dataclass(frozen=True)
 class MoEFusionConfig:
-    """What a :class:`MoEFusion` is built from.
+    """The options of a :class:`MoEFusion`.
 
     Attributes
     ----------
@@ -110,18 +119,23 @@ class MoEFusionConfig:
     image_size: tuple[int, int] | None = None
     start: str | None = None
     seed: int = 0
+    # What follows from the options: the grid of each gate, the regions with local features.
+    local_grid: tuple[int, int] = field(init=False, repr=False, compare=False)
+    global_grid: tuple[int, int] = field(init=False, repr=False, compare=False)
+    regions: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
-        choices = {
-            "reading": tuple(READINGS),
-            "local": ("mole", "attention", "none"),
-            "decoder": ("moge", "single", "wide"),
-            "visible_channels": (1, 3),
-            "start": (None, "average", "random"),
-        }
-        for name, allowed in choices.items():
+        for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
+        self._check_counts()
+        local_grid, global_grid = self._grids()
+        object.__setattr__(self, "local_grid", local_grid)
+        object.__setattr__(self, "global_grid", global_grid)
+        regions = ("foreground", "background") if self.background else ("foreground",)
+        object.__setattr__(self, "regions", () if self.local == "none" else regions)
+
+    def _check_counts(self) -> None:
         for name in ("experts", "k", "width"):
             if not isinstance(getattr(self, name), int):
                 raise ValueError(f"{name}: expected a whole number, got {getattr(self, name)!r}")
@@ -137,29 +151,47 @@ class MoEFusionConfig:
             )
         if self.width < 2 or self.width % 2:
             raise ValueError(f"width: expected an even number of channels, got {self.width}")
-        if self.gate_grid == "full" and self.image_size is None:
-            raise ValueError('image_size: expected (height, width) with gate_grid="full", got None')
-        sizes = [self.image_size] * 2 if self.gate_grid == "full" else self.gate_grid
+
+    def _grids(self) -> list[tuple[int, int]]:
+        """Return the grids of the local and of the global gate."""
+        sizes = self.gate_grid
+        if sizes == "full":
+            if self.image_size is None:
+                raise ValueError(
+                    'image_size: expected (height, width) with gate_grid="full", got None'
+                )
+            sizes = (self.image_size, self.image_size)
         try:
-            local_grid, global_grid = (tuple(int(side) for side in size) for size in sizes)
-            sides = [*local_grid, *global_grid]
+            pairs = () if isinstance(sizes, str) else sizes
+            grids = [(int(height), int(width)) for height, width in pairs]
         except (TypeError, ValueError):
-            sides = []
-        if len(sides) != 4 or min(sides) < 1:
+            grids = []
+        if len(grids) != 2 or min(min(grid) for grid in grids) < 1:
             raise ValueError(
                 'gate_grid: expected ((h, w), (h, w)), local and global, or "full", '
                 f"got {self.gate_grid!r}"
             )
-        object.__setattr__(self, "local_grid", local_grid)
-        object.__setattr__(self, "global_grid", global_grid)
-        regions = ("foreground", "background") if self.background else ("foreground",)
-        object.__setattr__(self, "regions", () if self.local == "none" else regions)
+        return grids
 
 
 def check_batch(
     config: MoEFusionConfig, infrared: Tensor, visible: Tensor, attention: Tensor | None
 ) -> None:
-    """Raise TypeError or ValueError where a batch is not what a network of ``config`` takes."""
+    """Check the types and shapes of a batch.
+
+    Parameters
+    ----------
+    config : MoEFusionConfig
+        Of the network that is to take the batch.
+    infrared, visible, attention : tensors
+        As :meth:`MoEFusion.forward` takes them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A tensor that a network of ``config`` does not take; the sentence names it.
+    """
+    expected: dict[str, tuple[Tensor | None, int]]
     expected = {"infrared": (infrared, 1), "visible": (visible, config.visible_channels)}
     if config.regions:
         expected["attention"] = attention, 2
@@ -167,11 +199,11 @@ def check_batch(
         batch = "B" if name == "infrared" else len(infrared)
         shape = f"a float tensor ({batch}, {channels}, height, width)"
         if not isinstance(x, Tensor) or not x.is_floating_point():
-            got = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
-            raise TypeError(f"{name}: expected {shape}, got {got}")
+            kind = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"{name}: expected {shape}, got {kind}")
         least = 1 if name == "attention" else 2  # a single line of pixels cannot be mirrored
-        right = x.ndim == 4 and x.shape[1] == channels and len(x) == len(infrared) > 0
-        if not right or min(x.shape[2:]) < least:
+        fits = x.ndim == 4 and x.shape[1] == channels and len(x) == len(infrared) > 0
+        if not fits or min(x.shape[2:]) < least:
             raise ValueError(
                 f"{name}: expected {shape}, at least {least}x{least}, got shape {tuple(x.shape)}"
             )
@@ -182,8 +214,8 @@ def check_batch(
 
 def widened(channels: tuple[int, ...], k: int) -> tuple[int, ...]:
     """Return the channels of a chain of four convolutions with the operations of ``k`` such."""
-    first, a, b, c, last = channels
+    inputs, a, b, c, outputs = channels
     # Widened by s, the first and the last kernels grow with s, those between with its square.
-    linear, square = first * a + c * last, a * b + b * c
+    linear, square = inputs * a + c * outputs, a * b + b * c
     s = (math.sqrt(linear**2 + 4 * square * k * (linear + square)) - linear) / (2 * square)
-    return (first, *(round(s * n) for n in (a, b, c)), last)
+    return (inputs, *(round(s * n) for n in (a, b, c)), outputs)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .mixture import Expert
+from .configuration import Border
+from .mixture import Expert, convolutions
 
 
 class DenseEncoder(nn.Module):
@@ -22,12 +23,10 @@ class DenseEncoder(nn.Module):
         ReLU after every convolution, or after the first alone.
     """
 
-    def __init__(self, channels: int, width: int, border: str, dense_relu: bool):
+    def __init__(self, channels: int, width: int, border: Border, dense_relu: bool):
         super().__init__()
         inputs = (channels, width, 2 * width, 3 * width)
-        self.layers = nn.ModuleList(
-            nn.Conv2d(count, width, 3, padding=1, padding_mode=border) for count in inputs
-        )
+        self.layers = convolutions([(count, width) for count in inputs], border)
         self.dense_relu = dense_relu
 
     def forward(self, image: Tensor) -> Tensor:
@@ -51,7 +50,7 @@ class AttentionFusion(nn.Module):
 
     HIDDEN, MARGIN = 16, 1e-4
 
-    def __init__(self, border: str):
+    def __init__(self, border: Border):
         super().__init__()
         self.convs = Expert((2, self.HIDDEN, 2), border)
 
@@ -60,9 +59,9 @@ class AttentionFusion(nn.Module):
         return self.largest(self.convs(self.logits(maps)))
 
     def logits(self, maps: Tensor) -> Tensor:
-        """Return what the convolutions read, (B, 2, H, W)."""
+        """Return the logits of maps, (B, 2, H, W): the input of the convolutions."""
         return maps.float().logit(self.MARGIN).to(maps.dtype)
 
     def largest(self, logits: Tensor) -> Tensor:
-        """Return Att (B, 1, H, W) of what the convolutions give, (B, 2, H, W)."""
+        """Return Att (B, 1, H, W) of the output of the convolutions, (B, 2, H, W)."""
         return logits.sigmoid().amax(dim=1, keepdim=True)

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import psutil
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .configuration import READINGS, check_batch
-from .mixture import MixtureOfExperts, safe_log
+from .mixture import Conv3x3, Expert, MixtureOfExperts, safe_log
 from .moe_fusion import MoEFusion, MoEFusionOutput
 from .tiles import Area, tiles
 
@@ -82,7 +82,7 @@ def spare_bytes(memory: float | None) -> float:
     return memory * 1e9 - psutil.Process().memory_info().rss
 
 
-def layer_of(layers: Sequence[nn.Conv2d]) -> Layer:
+def layer_of(layers: Sequence[Conv3x3]) -> Layer:
     """Return layers side by side as one grouped layer, channels innermost: a processor's order."""
     kernel = torch.cat([layer.weight for layer in layers])
     bias = torch.cat([layer.bias for layer in layers])
@@ -90,49 +90,70 @@ def layer_of(layers: Sequence[nn.Conv2d]) -> Layer:
 
 
 class Chain(NamedTuple):
-    """Layers with ReLU between them; which inputs of a mixture the first reads side by side; and
-    the weights (K,) of K outputs whose exponentials are to be summed, None elsewhere."""
+    """Layers with ReLU between them."""
 
     layers: list[Layer]
-    inputs: tuple[int, ...] = ()
-    weights: Tensor | None = None
+    inputs: tuple[int, ...] = ()  # of a mixture, that the first layer reads side by side
+    weights: Tensor | None = None  # (K,) of K outputs whose exponentials are to be summed
 
 
-def as_chain(layers: Sequence[nn.Conv2d]) -> Chain:
+def as_chain(layers: Sequence[Conv3x3]) -> Chain:
     """Return layers one behind the other as a chain."""
     return Chain([layer_of([layer]) for layer in layers])
 
 
 def merge(mixture: MixtureOfExperts, chosen: Sequence[int], weights: Tensor) -> Chain:
-    """Return the chosen experts of a mixture as one chain; weights (N,) of its gate."""
+    """Return the chosen experts of a mixture as one chain.
+
+    Parameters
+    ----------
+    chosen : K int
+        In ascending order.
+    weights : (N,)
+        Of the gate.
+    """
     experts = [mixture.experts[i].layers for i in chosen]
     inputs = tuple(mixture.input_of_expert[i] for i in chosen)
-    layers = [layer_of(same) for same in zip(*experts, strict=True)]
+    layers = [layer_of(parallel) for parallel in zip(*experts, strict=True)]
     if mixture.combine == "log-sum-exp":
         return Chain(layers, inputs, weights[chosen])
     # Cao (2), (4): y = sum_i G(s)_i E_i(x), with G(s)_i in the last layer of E_i
-    last = [(weights[i], expert[-1]) for i, expert in zip(chosen, experts, strict=True)]
-    kernel = torch.cat([g * layer.weight for g, layer in last], dim=1)
-    bias = sum(g * layer.bias for g, layer in last)
+    outputs = [(weights[i], expert[-1]) for i, expert in zip(chosen, experts, strict=True)]
+    kernel = torch.cat([g * layer.weight for g, layer in outputs], dim=1)
+    bias = torch.zeros_like(outputs[0][1].bias)
+    for g, layer in outputs:
+        bias = bias + g * layer.bias
     layers[-1] = kernel.contiguous(memory_format=torch.channels_last), bias
     return Chain(layers, inputs)
 
 
 class GateInput:
-    """What a gate reads of a whole image, ``F.interpolate(x, grid)``, collected area by area."""
+    """The input of a gate from a whole image, ``F.interpolate(x, grid)``, collected by areas.
+
+    Parameters
+    ----------
+    channels : int
+        Of all feature maps that the gate reads.
+    grid, size : (int, int)
+        Rows and columns that the gate reads, and of the image.
+    like : Tensor
+        Gives device and type.
+    """
 
     def __init__(self, channels: int, grid: Sequence[int], size: Sequence[int], like: Tensor):
         self.points, self.shares = [], []
         for cells, pixels in zip(grid, size, strict=True):  # rows, then columns
             # Bilinear, corners on corners: cell i lies at i (H - 1) / (h - 1), between two pixels.
-            place = torch.linspace(0, pixels - 1 if cells > 1 else 0, cells, dtype=torch.float64)
-            first = place.long()
-            self.points.append(torch.stack([first, (first + 1).clamp(max=pixels - 1)], 1).flatten())
-            self.shares.append((place - first).to(like))
+            end = pixels - 1 if cells > 1 else 0
+            position = torch.linspace(0, end, cells, dtype=torch.float64)
+            lower = position.long()
+            upper = (lower + 1).clamp(max=pixels - 1)
+            self.points.append(torch.stack([lower, upper], dim=1).flatten())
+            self.shares.append((position - lower).to(like))
         self.values = like.new_empty(*(len(points) for points in self.points), channels)
 
     def collect(self, maps: Sequence[Tensor], area: Area) -> None:
-        """Take the pixels that lie in an area from its feature maps (1, C, h, w)."""
+        """Copy the pixels that lie in an area from its feature maps (1, C, h, w)."""
         rows, columns = self.points
         i = ((rows >= area.top) & (rows < area.bottom)).nonzero()
         j = ((columns >= area.left) & (columns < area.right)).nonzero()[:, 0]
@@ -143,7 +164,7 @@ class GateInput:
             channel += x.shape[1]
 
     def flattened(self) -> Tensor:
-        """Return s (1, D), every area being collected."""
+        """Return s (1, D), once every area is collected."""
         rows, columns = self.shares
         x = self.values[0::2].lerp(self.values[1::2], rows[:, None, None])
         x = x[:, 0::2].lerp(x[:, 1::2], columns[:, None])
@@ -156,7 +177,15 @@ class _Pair:
     x_f is a list of maps (1, C, h, w): the layers of both encoders, then y_local of each region.
     """
 
-    def __init__(self, model, infrared, visible, maps, spare, tile):
+    def __init__(
+        self,
+        model: MoEFusion,
+        infrared: Tensor,
+        visible: Tensor,
+        attention: Tensor | None,
+        spare: float,
+        tile: tuple[int, int] | None,
+    ):
         self.model, self.config, self.images = model, model.config, (visible, infrared)
         self.size = height, width = tuple(infrared.shape[2:])
         self.options = READINGS[self.config.reading]
@@ -164,26 +193,28 @@ class _Pair:
         self.chains: dict[str, Chain] = {}
         encoders = model.visible_encoder, model.infrared_encoder
         self.encoders = [as_chain(encoder.layers).layers for encoder in encoders]
-        if self.config.regions:
-            self.out.attention = torch.empty_like(infrared)
+        if self.config.regions and attention is not None:
+            self.att = self.out.attention = torch.empty_like(infrared)
             if model.attention_fusion is None:  # as MoEFusion.attend: maximum, then enlarged
-                maps = maps.amax(dim=1, keepdim=True)
+                attention = attention.amax(dim=1, keepdim=True)
             else:
                 self.chains["attention"] = as_chain(model.attention_fusion.convs.layers)
-            self.maps = maps
-            if maps.shape[2:] != infrared.shape[2:]:
-                self.maps = F.interpolate(maps, self.size, mode="bilinear", align_corners=True)
+            self.maps = attention
+            if attention.shape[2:] != infrared.shape[2:]:
+                self.maps = F.interpolate(attention, self.size, mode="bilinear", align_corners=True)
         spare -= 16 * height * width  # the maps, Att and the fused image
         grids = math.prod(self.config.local_grid) + math.prod(self.config.global_grid)
         spare -= 16 * 20 * self.config.width * grids  # what the gates read
         rows, columns = tile or TILE
         per_row = 4 * FLOATS * self.config.width * min(columns, width)
-        self.tile = rows if tile else min(rows, max(int(spare / per_row), SMALLEST)), columns
-        # Where there is room, x_f of the whole image is kept as far as it is known.
+        if not tile:
+            rows = min(rows, max(int(spare / per_row), SMALLEST))
+        self.tile = rows, columns
+        # Where there is room, x_f of the whole image is stored as far as it is computed.
         self.count = 8 + len(self.config.regions)
-        kept = 4 * self.count * self.config.width * height * width
-        self.keeps = kept + per_row * self.tile[0] <= spare
-        self.kept: list[Tensor] = []
+        whole = 4 * self.count * self.config.width * height * width
+        self.stores = whole + per_row * rows <= spare
+        self.stored: list[Tensor] = []
 
     def fuse(self) -> MoEFusionOutput:
         """Return the fused image: three passes over the tiles, gates after the first two."""
@@ -194,26 +225,28 @@ class _Pair:
         dense = self.whole_maps(8)
         for area in tiles(self.size, self.tile):
             x_dense = self.encode(area)
-            keep(x_dense, dense, area)
+            store(x_dense, dense, area)
             if config.regions:
-                area.of(self.out.attention).copy_(self.attend(area))
+                area.of(self.att).copy_(self.attend(area))
             for region in regions:
                 s_local[region].collect(self.attended(region, x_dense, area), area)
-        self.kept = dense
+        self.stored = dense
         for region in regions:
-            self.decide(region, self.model.local_mixtures[region], s_local[region].flattened())
+            mixture = self.model.local_mixtures[region]
+            self.decide(region, cast(MixtureOfExperts, mixture), s_local[region].flattened())
         s = GateInput(self.count * config.width, config.global_grid, self.size, like)
-        local = self.whole_maps(len(config.regions))
-        needed = self.keeps or config.decoder == "moge"
-        for area in tiles(self.size, self.tile) if needed else ():
-            x_f = self.features(area)
-            keep(x_f[8:], local, area)
-            s.collect(x_f, area)
-        self.kept = dense + local
-        if config.decoder == "moge":
-            self.decide("global", self.model.decoder, s.flattened())
+        y_local = self.whole_maps(len(config.regions))
+        decoder = self.model.decoder
+        if self.stores or config.decoder == "moge":
+            for area in tiles(self.size, self.tile):
+                x_f = self.features(area)
+                store(x_f[8:], y_local, area)
+                s.collect(x_f, area)
+        self.stored = dense + y_local
+        if isinstance(decoder, Expert):
+            self.chains["global"] = as_chain(decoder.layers)
         else:
-            self.chains["global"] = as_chain(self.model.decoder.layers)
+            self.decide("global", decoder, s.flattened())
         for area in tiles(self.size, self.tile):
             around = area.grown(4, self.size)
             fused = self.run("global", self.features(around), around, area)
@@ -225,25 +258,25 @@ class _Pair:
         shape = 1, *self.size, self.config.width
         return [
             self.images[1].new_empty(shape).permute(0, 3, 1, 2)
-            for _ in range(count if self.keeps else 0)
+            for _ in range(count if self.stores else 0)
         ]
 
     def encode(self, area: Area) -> list[Tensor]:
         """Return x_dense of the visible and of the infrared image, a map for each layer."""
-        if self.kept:
-            return [area.of(x) for x in self.kept[:8]]
+        if self.stored:
+            return [area.of(x) for x in self.stored[:8]]
         x_dense = []
         for image, layers in zip(self.images, self.encoders, strict=True):
-            inside = area.grown(len(layers), self.size)
-            maps, own = [inside.of(image)], []
+            extent = area.grown(len(layers), self.size)
+            maps = [extent.of(image)]
+            outputs: list[tuple[Tensor, Area]] = []
             for layer in layers:
-                x_enc, smaller = self.convolve(maps, inside, layer)
-                if self.options.dense_relu or not own:
+                x_enc, extent = self.convolve(maps, extent, layer)
+                if self.options.dense_relu or not outputs:
                     x_enc.relu_()
-                own.append((x_enc, smaller))
-                inside = smaller
-                maps = [inside.of(x, before) for x, before in own]
-            x_dense += [area.of(x, before) for x, before in own]
+                outputs.append((x_enc, extent))
+                maps = [extent.of(x, larger) for x, larger in outputs]
+            x_dense += [area.of(x, larger) for x, larger in outputs]
         return x_dense
 
     def attend(self, area: Area) -> Tensor:
@@ -256,15 +289,22 @@ class _Pair:
         return fusion.largest(self.run("attention", [logits], around, area))
 
     def attended(self, region: str, x_dense: Sequence[Tensor], area: Area) -> list[Tensor]:
-        """Return x_local of a region: x_enc of the visible and of the infrared image, attended."""
-        att = area.of(self.out.attention)
+        """Return x_local of a region: x_enc of the visible and of the infrared image, attended.
+
+        Parameters
+        ----------
+        region : "foreground" or "background"
+        x_dense : eight maps (1, C, h, w)
+            Of the area, visible ones first.
+        """
+        att = area.of(self.att)
         mask = att if region == "foreground" else 1 - att
         return [x_dense[3] * mask, x_dense[7] * mask]
 
     def features(self, area: Area) -> list[Tensor]:
         """Return x_f of an area: both x_dense and y_local of each region."""
-        if len(self.kept) == self.count:
-            return [area.of(x) for x in self.kept]
+        if len(self.stored) == self.count:
+            return [area.of(x) for x in self.stored]
         around = area.grown(2, self.size)
         x_dense = self.encode(around)
         x_f = [area.of(x, around) for x in x_dense]
@@ -278,28 +318,53 @@ class _Pair:
         return x_f
 
     def decide(self, name: str, mixture: MixtureOfExperts, s: Tensor) -> None:
-        """Let a gate choose its experts, and merge them."""
+        """Merge the experts that a gate chooses.
+
+        Parameters
+        ----------
+        name : str
+            "foreground", "background" or "global".
+        s : (1, D)
+            Input of the gate.
+        """
         gating = mixture.gate(s)
         self.chains[name] = merge(mixture, gating.chosen[0].tolist(), gating.weights[0])
         self.out.gates[name], self.out.loads[name] = gating.weights, gating.load
         self.out.importances[name] = gating.importance
 
     def run(self, name: str, maps: Sequence[Tensor], around: Area, area: Area) -> Tensor:
-        """Return what a chain makes of an area from maps of the area around it."""
-        chain, inside = self.chains[name], around
+        """Return the output of a chain in an area.
+
+        Parameters
+        ----------
+        name : str
+            Of the chain.
+        maps : sequence of (1, C, h, w)
+            Its inputs, side by side, of the area ``around``.
+        """
+        chain, extent = self.chains[name], around
         for number, layer in enumerate(chain.layers):
-            x, inside = self.convolve(maps, inside, layer, relu=number > 0)
+            x, extent = self.convolve(maps, extent, layer, relu=number > 0)
             maps = [x]
         if chain.weights is not None:
-            parts = zip(chain.weights, x.chunk(len(chain.weights), dim=1), strict=True)
-            x = safe_log(sum(g * part.exp() for g, part in parts))
-        return area.of(x, inside)
+            total = x.new_zeros(())
+            for g, output in zip(chain.weights, x.chunk(len(chain.weights), dim=1), strict=True):
+                total = total + g * output.exp()
+            x = safe_log(total)
+        return area.of(x, extent)
 
     def convolve(
-        self, maps: Sequence[Tensor], area: Area, layer: Layer, relu: bool = False
+        self, maps: Sequence[Tensor], area: Area, layer: Layer, *, relu: bool = False
     ) -> tuple[Tensor, Area]:
-        """Convolve maps of an area, side by side; what is left of it ends a pixel sooner at each
-        side where the image goes on. ``relu``: rectify the maps before."""
+        """Return the output of a layer, and its area: a pixel less where the image goes on.
+
+        Parameters
+        ----------
+        maps : sequence of (1, C, h, w)
+            Inputs of the layer, side by side, of ``area``.
+        relu : bool
+            Rectify them before, in place.
+        """
         (top, bottom, left, right), (height, width) = area, self.size
         ends = left == 0, right == width, top == 0, bottom == height
         x = torch.cat(tuple(maps), dim=1) if len(maps) > 1 else maps[0]
@@ -312,7 +377,16 @@ class _Pair:
         )
 
 
-def keep(maps: Sequence[Tensor], whole: Sequence[Tensor], area: Area) -> None:
-    """Copy maps of an area to their places, if there are any."""
-    for x, place in zip(maps, whole, strict=False):
-        area.of(place).copy_(x)
+def store(maps: Sequence[Tensor], whole: Sequence[Tensor], area: Area) -> None:
+    """Copy maps of an area into those of the whole image, as far as these are stored.
+
+    Parameters
+    ----------
+    maps : sequence of (1, C, h, w)
+    whole : sequence of (1, C, H, W)
+        Of equal length, or empty.
+    area : Area
+        h x w pixels.
+    """
+    for x, target in zip(maps, whole, strict=False):
+        area.of(target).copy_(x)

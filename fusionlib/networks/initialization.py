@@ -8,18 +8,28 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import nn
 
-from .encoder import AttentionFusion
-from .mixture import Expert, NoisyTopKGate
+from .encoder import AttentionFusion, DenseEncoder
+from .mixture import Conv3x3, Expert, NoisyTopKGate
 
 
-def initialize(model: nn.Module, seed: int, random_gates: bool) -> None:
-    """Draw every parameter of a network from ``seed``; nothing global is seeded."""
+def initialize(model: nn.Module, seed: int, *, random_gates: bool) -> None:
+    """Draw every parameter of a network; nothing global is seeded.
+
+    Parameters
+    ----------
+    model : Module
+        Changed in place.
+    seed : int
+    random_gates : bool
+        Draw the gates, too; otherwise they stay at zero.
+    """
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.Conv2d):  # PyTorch's own rule, from a generator of ours
             bound = 1 / math.sqrt(module.weight[0].numel())
             nn.init.uniform_(module.weight, -bound, bound, generator=generator)
-            nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+            if module.bias is not None:
+                nn.init.uniform_(module.bias, -bound, bound, generator=generator)
         elif isinstance(module, NoisyTopKGate) and random_gates:
             # ASSUMPTION: gates start random, N(0, 1/D), their noise weights at zero; gates that
             # start at zero, as in the official code, choose the same two experts of one modality
@@ -33,22 +43,22 @@ def initialize(model: nn.Module, seed: int, random_gates: bool) -> None:
 
 @torch.no_grad()
 def _start_as_identity(attention: AttentionFusion) -> None:
-    """x = relu(x) - relu(-x) for either map; the other hidden channels start unused."""
-    first, last = attention.convs.layers
-    last.weight.zero_()
-    last.bias.zero_()
-    first.weight[:4] = 0
-    first.bias[:4] = 0
-    for channel, (source, sign) in enumerate(((0, 1), (0, -1), (1, 1), (1, -1))):
-        first.weight[channel, source, 1, 1] = sign
-        last.weight[source, channel, 1, 1] = sign
+    """Make the convolutions x = relu(x) - relu(-x) of either map, other hidden channels unused."""
+    hidden, output = attention.convs.layers
+    output.weight.zero_()
+    output.bias.zero_()
+    hidden.weight[:4] = 0
+    hidden.bias[:4] = 0
+    for channel, (number, sign) in enumerate(((0, 1), (0, -1), (1, 1), (1, -1))):
+        hidden.weight[channel, number, 1, 1] = sign
+        output.weight[number, channel, 1, 1] = sign
 
 
 @torch.no_grad()
 def start_as_average(
-    encoders: Iterable[nn.Module], decoders: Iterable[Expert], features: Sequence[int]
+    encoders: Iterable[DenseEncoder], decoders: Iterable[Expert], features: Sequence[int]
 ) -> None:
-    """Let the first channel of every layer pass the images on.
+    """Start a network near the average of both images.
 
     ASSUMPTION: the start of training is not given. The gradient loss cannot tell an image from its
     negative, and a short training that starts at random often ends in one; so the network starts
@@ -57,22 +67,24 @@ def start_as_average(
 
     Parameters
     ----------
+    encoders : iterable of DenseEncoder
+    decoders : iterable of Expert
+        All that may draw the fused image.
     features : sequence of int
         The channels of a decoder's input that hold the images.
     """
     for encoder in encoders:
-        first = encoder.layers[0]
-        _pass_on(first, range(first.in_channels))
+        _pass_on(encoder.layers[0], range(encoder.layers[0].in_channels))
     for decoder in decoders:
-        last = decoder.layers[-1]
-        others = 0.1 * last.weight[0, 1:]
+        output = decoder.layers[-1]
+        small = 0.1 * output.weight[0, 1:]
         _pass_on(decoder.layers[0], features)
         for layer in decoder.layers[1:]:
             _pass_on(layer, (0,))
-        last.weight[0, 1:] = others
+        output.weight[0, 1:] = small
 
 
-def _pass_on(layer: nn.Conv2d, sources: Sequence[int]) -> None:
-    """Let the first output of a layer be the mean of some of its inputs."""
+def _pass_on(layer: Conv3x3, inputs: Sequence[int]) -> None:
+    """Make the first output of a layer the mean of some of its input channels."""
     layer.weight[0], layer.bias[0] = 0, 0
-    layer.weight[0, sources, 1, 1] = 1 / len(sources)
+    layer.weight[0, inputs, 1, 1] = 1 / len(inputs)

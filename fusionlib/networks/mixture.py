@@ -9,26 +9,41 @@ Shapes: B images, N experts of which K are chosen, C channels of H x W pixels, D
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Source of the gates' noise: PyTorch's own, one for the batch, or one for each image.
+from .configuration import Border
+
+# Generators of the gates' noise: PyTorch's own, one for the batch, or one for each image.
 Noise = torch.Generator | Sequence[torch.Generator] | None
+
+
+class Conv3x3(nn.Conv2d):
+    """A 3x3 convolution with bias that keeps the size."""
+
+    bias: Tensor
+
+    def __init__(self, inputs: int, outputs: int, border: Border):
+        super().__init__(inputs, outputs, 3, padding=1, padding_mode=border)
+
+
+def convolutions(sizes: Iterable[tuple[int, int]], border: Border) -> Sequence[Conv3x3]:
+    """Return an ``nn.ModuleList`` of convolutions of (inputs, outputs) channels, typed as such."""
+    layers = nn.ModuleList(Conv3x3(inputs, outputs, border) for inputs, outputs in sizes)
+    return cast(Sequence[Conv3x3], layers)
 
 
 class Expert(nn.Module):
     """A chain of 3x3 convolutions that keep the size, with ReLU between them."""
 
-    def __init__(self, channels: Sequence[int], border: str):
+    def __init__(self, channels: Sequence[int], border: Border):
         super().__init__()
-        self.layers = nn.ModuleList(
-            nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode=border)
-            for inputs, outputs in zip(channels[:-1], channels[1:], strict=True)
-        )
+        self.layers = convolutions(itertools.pairwise(channels), border)
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
@@ -37,7 +52,7 @@ class Expert(nn.Module):
 
 
 class Gating(NamedTuple):
-    """What a gate decides for a batch.
+    """The decision of a gate for a batch.
 
     Attributes
     ----------
@@ -86,31 +101,41 @@ class NoisyTopKGate(nn.Module):
                 # Shazeer (4): H(x)_i = (x W_g)_i + N(0, 1) softplus((x W_noise)_i), here never 0
                 spread = F.softplus(s @ self.w_noise.float()) + 0.01
                 noisy = clean + _draw_noise(clean, generator) * spread
-            top, order = noisy.topk(min(self.k + 1, self.experts), dim=1)
-            order = order[:, : self.k]
+            top, ranked = noisy.topk(min(self.k + 1, self.experts), dim=1)
+            chosen = ranked[:, : self.k]
             # Cao (1), (3): G(s) = softmax(topK(s W)).
-            weights = torch.zeros_like(noisy).scatter(1, order, top[:, : self.k].softmax(dim=1))
+            weights = torch.zeros_like(noisy).scatter(1, chosen, top[:, : self.k].softmax(dim=1))
             if noisy is not clean and self.k < self.experts:
                 load = _expected_load(clean, noisy, spread, top)
             else:  # With K = N everybody receives everything, and there is no (K+1)-th logit.
-                load = torch.zeros_like(noisy).scatter(1, order, 1.0).sum(dim=0)
+                load = torch.zeros_like(noisy).scatter(1, chosen, 1.0).sum(dim=0)
         # Shazeer (6): Importance(X) = sum over the batch of G(x).
-        return Gating(weights, order.sort(dim=1).values, load, weights.sum(dim=0))
+        return Gating(weights, chosen.sort(dim=1).values, load, weights.sum(dim=0))
 
 
 def _draw_noise(like: Tensor, generator: Noise) -> Tensor:
-    """Return standard normal numbers (B, N) where ``like`` is."""
+    """Return standard normal numbers of the shape (B, N), device and type of ``like``."""
     if generator is None:
         return torch.randn(like.shape, device=like.device)
     if isinstance(generator, torch.Generator):
         return torch.randn(like.shape, generator=generator, device=generator.device).to(like)
     if len(generator) != len(like):
         raise ValueError(f"generator: expected one an image, {len(like)}, got {len(generator)}")
-    return torch.stack([torch.randn(like.shape[1], generator=own) for own in generator]).to(like)
+    return torch.stack([torch.randn(like.shape[1], generator=g) for g in generator]).to(like)
 
 
 def _expected_load(clean: Tensor, noisy: Tensor, spread: Tensor, top: Tensor) -> Tensor:
-    """Return the images per expert to be expected if each one's noise were drawn again, (N,)."""
+    """Return the images per expert, (N,), to be expected if its noise were drawn again.
+
+    Parameters
+    ----------
+    clean, noisy : (B, N)
+        Logits without and with noise.
+    spread : (B, N)
+        Standard deviation of the noise.
+    top : (B, K + 1)
+        The largest noisy logits, in descending order.
+    """
     # The threshold excludes the expert: the (K+1)-th logit for one in the top K, else the K-th.
     threshold = torch.where(noisy > top[:, -1:], top[:, -1:], top[:, -2:-1])
     # Shazeer (9): P(x, i) = Phi(((x W_g)_i - kth_excluding(H(x), k, i)) / softplus((x W_noise)_i)).
@@ -143,11 +168,12 @@ class MixtureOfExperts(nn.Module):
         inputs: int = 1,
         *,
         combine: str = "sum",
-        border: str = "reflect",
+        border: Border = "reflect",
     ):
         super().__init__()
         self.gate, self.combine = gate, combine
-        self.experts = nn.ModuleList(Expert(channels, border) for _ in range(gate.experts))
+        experts = nn.ModuleList(Expert(channels, border) for _ in range(gate.experts))
+        self.experts = cast(Sequence[Expert], experts)
         self.input_of_expert = [i * inputs // gate.experts for i in range(gate.experts)]
 
     def forward(
@@ -158,9 +184,11 @@ class MixtureOfExperts(nn.Module):
         Parameters
         ----------
         s : (B, D)
-            What the gate reads.
+            Flattened features for the gate.
         inputs : sequence of (B, C, H, W)
-            What the experts read.
+            Feature maps for the experts.
+        generator : torch.Generator or a sequence of them, optional
+            Of the gate's noise in training, one for the batch or one for each image.
         """
         gating = self.gate(s, generator)
         if prefers_gathered(s):
@@ -168,7 +196,7 @@ class MixtureOfExperts(nn.Module):
         images = [x.split(1) for x in inputs]  # so a gradient is written once, not once per image
         mixed = []
         for b, chosen in enumerate(gating.chosen.tolist()):
-            y = 0
+            y = s.new_zeros(())
             for i in chosen:
                 x = images[self.input_of_expert[i]][b]  # (1, C, H, W)
                 output = self.experts[i](x)  # (1, C', H, W)
@@ -185,13 +213,13 @@ class MixtureOfExperts(nn.Module):
         (batch, k), (height, width) = gating.chosen.shape, inputs[0].shape[2:]
         x, chosen = inputs[0], gating.chosen.flatten()  # (B K,)
         if len(inputs) > 1:
-            source = gating.chosen * len(inputs) // len(self.experts)  # (B, K)
+            number = gating.chosen * len(inputs) // len(self.experts)  # (B, K): of the input
             image = torch.arange(batch, device=x.device)[:, None]
-            x = torch.stack(tuple(inputs), dim=1)[image, source]  # (B, K, C, H, W)
+            x = torch.stack(tuple(inputs), dim=1)[image, number]  # (B, K, C, H, W)
         x = x.reshape(1, -1, height, width)  # (1, B C, H, W) or (1, B K C, H, W)
-        for number in range(len(self.experts[0].layers)):
-            layers = [expert.layers[number] for expert in self.experts]
-            x = x.relu() if number else x
+        for depth in range(len(self.experts[0].layers)):
+            layers = [expert.layers[depth] for expert in self.experts]
+            x = x.relu() if depth else x
             weight = torch.stack([layer.weight for layer in layers])  # (N, C', C, 3, 3)
             bias = torch.stack([layer.bias for layer in layers])  # (N, C')
             weight = weight.index_select(0, chosen).flatten(0, 1)  # (B K C', C, 3, 3)
@@ -211,7 +239,7 @@ class MixtureOfExperts(nn.Module):
 
 
 def prefers_gathered(x: Tensor) -> bool:
-    """Tell whether asking the gate which experts to run would hold up a GPU or a compiler."""
+    """Return whether reading the gate's choice would hold up a GPU or a compiler."""
     return x.device.type != "cpu" or torch.compiler.is_compiling()
 
 

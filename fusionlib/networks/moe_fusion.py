@@ -29,7 +29,7 @@ from .mixture import Expert, MixtureOfExperts, Noise, NoisyTopKGate
 
 @dataclass
 class MoEFusionOutput:
-    """What one forward pass gives.
+    """The output of a forward pass.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class MoEFusionOutput:
         selected or not, makes of its input, (B, N, C, H, W), of the global ones (B, N, 1, H, W).
     """
 
-    fused: Tensor | None = None
+    fused: Tensor
     gates: dict[str, Tensor] = field(default_factory=dict)
     loads: dict[str, Tensor] = field(default_factory=dict)
     importances: dict[str, Tensor] = field(default_factory=dict)
@@ -59,13 +59,13 @@ class MoEFusionOutput:
     expert_outputs: dict[str, Tensor] = field(default_factory=dict)
 
     def single_modality(self) -> dict[str, Tensor]:
-        """Tell per local gate which images experts of a single modality served, (B,) bool."""
-        found = {}
+        """Return for each local gate which images only one modality's experts serve, (B,) bool."""
+        single = {}
         for name, gate in self.gates.items():
             if name != "global":
                 visible, infrared = (gate > 0).chunk(2, dim=1)
-                found[name] = visible.any(dim=1) != infrared.any(dim=1)
-        return found
+                single[name] = visible.any(dim=1) != infrared.any(dim=1)
+        return single
 
 
 class MoEFusion(nn.Module):
@@ -86,14 +86,14 @@ class MoEFusion(nn.Module):
         self.attention_fusion = AttentionFusion(border) if attends else None
         self.local_mixtures = nn.ModuleDict({r: self._local_mixture() for r in config.regions})
         self.decoder = self._decoder()
-        initialization.initialize(self, config.seed, reading.random_gates)
+        initialization.initialize(self, config.seed, random_gates=reading.random_gates)
         if config.start == "average" or (config.start is None and config.reading == "paper"):
             encoders = self.visible_encoder, self.infrared_encoder
             decoders = self.decoder.experts if config.decoder == "moge" else [self.decoder]
             initialization.start_as_average(encoders, decoders, features=(0, 4 * width))
         self.register_load_state_dict_pre_hook(moe_names.accept_former_names)
 
-    def _local_mixture(self) -> nn.Module:
+    def _local_mixture(self) -> MixtureOfExperts | nn.Conv2d:
         config, width = self.config, self.config.width
         if config.local == "attention":
             # ASSUMPTION: the 1x1 convolution of Att-Local maps both attended features to the
@@ -103,10 +103,11 @@ class MoEFusion(nn.Module):
         # ASSUMPTION: the hidden layer of a local expert has half the channels, as in the code.
         return self._mixture((width, width // 2, width), 2, config.local_grid)
 
-    def _decoder(self) -> nn.Module:
+    def _decoder(self) -> MixtureOfExperts | Expert:
         config, width = self.config, self.config.width
         # "4 convolution layers" (section 3.3).
         # ASSUMPTION: a global expert has 10C -> 4C -> 2C -> C -> 1 channels, as in the code.
+        channels: tuple[int, ...]
         channels = ((8 + len(config.regions)) * width, 4 * width, 2 * width, width, 1)
         if config.decoder == "moge":
             return self._mixture(channels, 1, config.global_grid)
@@ -117,12 +118,23 @@ class MoEFusion(nn.Module):
     def _mixture(
         self, channels: Sequence[int], inputs: int, grid: Sequence[int]
     ) -> MixtureOfExperts:
-        """Build experts of ``inputs`` feature maps and the gate that reads these on ``grid``."""
+        """Build a mixture of experts.
+
+        Parameters
+        ----------
+        channels : sequence of int
+            Of an expert, from its input to its output.
+        inputs : int
+            Feature maps, all of which the gate reads and each expert one.
+        grid : (int, int)
+            Height and width at which the gate reads them.
+        """
         config, reading = self.config, READINGS[self.config.reading]
-        numbers = inputs * channels[0] * math.prod(grid)
-        gate = NoisyTopKGate(numbers, config.experts, config.k, noise=config.noise)
-        options = {"combine": reading.combine, "border": reading.border}
-        return MixtureOfExperts(channels, gate, inputs, **options)
+        features = inputs * channels[0] * math.prod(grid)
+        gate = NoisyTopKGate(features, config.experts, config.k, noise=config.noise)
+        return MixtureOfExperts(
+            channels, gate, inputs, combine=reading.combine, border=reading.border
+        )
 
     def forward(
         self,
@@ -152,19 +164,23 @@ class MoEFusion(nn.Module):
             Images or maps that are no float tensors of these shapes.
         """
         check_batch(self.config, infrared, visible, attention)
-        out = MoEFusionOutput()
-        noted = {"out": out, "generator": generator, "details": details}
+        out = MoEFusionOutput(infrared.new_empty(0))
         # Section 3.1: x_dense of either image, its last C channels x_enc.
         visible_features, infrared_features = self.encode(visible, infrared)  # (B, 4C, H, W) each
         # Section 3.2: Att, and with it y_local of the foreground and of the background.
-        if self.config.regions:
-            out.attention = self.attend(attention, infrared.shape[-2:])  # (B, 1, H, W)
-        for region in self.config.regions:
-            y_local = self.mix_local(region, visible_features, infrared_features, **noted)
-            out.local_features[region] = y_local  # (B, C, H, W)
+        if self.config.regions and attention is not None:
+            att = out.attention = self.attend(attention, infrared.shape[-2:])  # (B, 1, H, W)
+            for region in self.config.regions:
+                # x_local = Att x_enc (section 3.2), and with 1 - Att for the background (4.6)
+                mask = att if region == "foreground" else 1 - att
+                x_enc = (x[:, -self.config.width :] for x in (visible_features, infrared_features))
+                x_local = [x * mask for x in x_enc]  # (B, C, H, W) each
+                y_local = self.mix_local(region, x_local, out, generator, details)
+                out.local_features[region] = y_local  # (B, C, H, W)
         # End of section 3.2: x_f, the dense features of both images and y_local as channels.
         x_f = torch.cat([visible_features, infrared_features, *out.local_features.values()], dim=1)
-        out.fused = self.decode(x_f, **noted)  # section 3.3: (B, 10C, H, W) -> (B, 1, H, W)
+        # Section 3.3: (B, 10C, H, W) -> (B, 1, H, W).
+        out.fused = self.decode(x_f, out, generator, details)
         if details:
             out.dense_features = {"infrared": infrared_features, "visible": visible_features}
         return out
@@ -187,38 +203,62 @@ class MoEFusion(nn.Module):
     def mix_local(
         self,
         region: str,
-        visible_features: Tensor,
-        infrared_features: Tensor,
+        x_local: list[Tensor],
         out: MoEFusionOutput,
-        **options,
+        generator: Noise,
+        details: bool,
     ) -> Tensor:
-        """Return y_local (B, C, H, W) of a region: equation (2) on attended features."""
-        # x_local = Att x_enc (section 3.2), and with 1 - Att for the background (section 4.6)
-        mask = out.attention if region == "foreground" else 1 - out.attention
-        x_local = [x[:, -self.config.width :] * mask for x in (visible_features, infrared_features)]
-        module = self.local_mixtures[region]
-        if self.config.local == "attention":
-            return module(torch.cat(x_local, dim=1))
-        return self._mix(region, module, x_local, self.config.local_grid, out, **options)
+        """Return y_local (B, C, H, W) of a region: equation (2).
 
-    def decode(self, x_f: Tensor, out: MoEFusionOutput, **options) -> Tensor:
-        """Return the fused image (B, 1, H, W) of x_f (B, 10C, H, W): equation (4)."""
+        Parameters
+        ----------
+        region : "foreground" or "background"
+        x_local : list of (B, C, H, W)
+            Of the visible and of the infrared image.
+        out : MoEFusionOutput
+            Notes the gate's decision.
+        generator, details
+            As :meth:`forward` takes them.
+        """
+        module = self.local_mixtures[region]
+        if not isinstance(module, MixtureOfExperts):  # Att-Local
+            return module(torch.cat(x_local, dim=1))
+        return self._mix(region, module, x_local, out, generator, details)
+
+    def decode(self, x_f: Tensor, out: MoEFusionOutput, generator: Noise, details: bool) -> Tensor:
+        """Return the fused image (B, 1, H, W): equation (4).
+
+        Parameters
+        ----------
+        x_f : (B, 10C, H, W)
+            Dense and local features.
+        out, generator, details
+            As :meth:`mix_local` takes them.
+        """
         # ASSUMPTION: the fused image is the plain sum of equation (4), not clipped nor squashed.
-        if self.config.decoder != "moge":
+        if not isinstance(self.decoder, MixtureOfExperts):
             return self.decoder(x_f)
-        return self._mix("global", self.decoder, [x_f], self.config.global_grid, out, **options)
+        return self._mix("global", self.decoder, [x_f], out, generator, details)
 
     def _mix(
         self,
         name: str,
         mixture: MixtureOfExperts,
         inputs: list[Tensor],
-        grid: Sequence[int],
         out: MoEFusionOutput,
         generator: Noise,
         details: bool,
     ) -> Tensor:
-        """Run a mixture whose gate reads all its inputs, and note what the gate decided."""
+        """Run a mixture whose gate reads all its inputs, and note the gate's decision.
+
+        Parameters
+        ----------
+        name : str
+            "foreground", "background" or "global", under which ``out`` has the decision.
+        inputs : list of (B, C, H, W)
+            Feature maps.
+        """
+        grid = self.config.global_grid if name == "global" else self.config.local_grid
         small = [F.interpolate(x, grid, mode="bilinear", align_corners=True) for x in inputs]
         s = torch.cat(small, dim=1).flatten(1)  # Cao (1), (3): s = flatten(x), (B, D)
         y, gating = mixture(s, inputs, generator)
@@ -234,8 +274,8 @@ class MoEFusion(nn.Module):
     ) -> MoEFusion:
         """Build the official reading from an official state dict, as :mod:`.moe_names` reads it."""
         # The gates' grids are a quarter (local) and an eighth (global) of their images.
-        grids = [(image_size[0] // part, image_size[1] // part) for part in (4, 8)]
+        grids = [(image_size[0] // n, image_size[1] // n) for n in (4, 8)]
         model = cls("official", gate_grid=grids)
-        own = model.state_dict()
-        model.load_state_dict(moe_names.from_official(state_dict, own, image_size))
+        expected = model.state_dict()
+        model.load_state_dict(moe_names.from_official(state_dict, expected, image_size))
         return model

@@ -19,17 +19,17 @@ FORMER = {
 
 
 def from_official(
-    state_dict: Mapping[str, Tensor], own: Mapping[str, Tensor], image_size: tuple[int, int]
+    state_dict: Mapping[str, Any], expected: Mapping[str, Tensor], image_size: tuple[int, int]
 ) -> dict[str, Tensor]:
     """Pick the parameters of the official reading out of an official state dict.
 
     Parameters
     ----------
     state_dict : mapping of str to tensor
-        The official names, whatever stands before them; other entries (detectors, buffers of the
-        gates) are left aside.
-    own : mapping of str to tensor
-        The state dict to be replaced: its names and shapes are what is looked for.
+        The official names with any prefix, perhaps under "state_dict"; other entries (detectors,
+        buffers of the gates) are ignored.
+    expected : mapping of str to tensor
+        The state dict to be replaced: the names and shapes to pick.
     image_size : (int, int)
         Height and width the official gates were made for.
 
@@ -44,8 +44,8 @@ def from_official(
         raise ValueError(
             f"state_dict: expected the official fusion head, found no entry {ANCHOR!r}"
         )
-    found = {}
-    for name, like in own.items():
+    picked = {}
+    for name, like in expected.items():
         key = prefix + official_name(name)
         if key not in state_dict:
             raise ValueError(f"state_dict: expected an entry {key!r}, found none")
@@ -54,24 +54,24 @@ def from_official(
                 f"state_dict: expected {official_name(name)!r} of shape {tuple(like.shape)} for "
                 f"images of {image_size[0]}x{image_size[1]}, got {tuple(state_dict[key].shape)}"
             )
-        found[name] = state_dict[key]
-    return found
+        picked[name] = state_dict[key]
+    return picked
 
 
 def official_name(name: str) -> str:
-    """Translate a parameter name into the official one; there _r is visible, _i infrared."""
-    owner, *rest = name.split(".")
+    """Return the official name of a parameter; there _r is visible, _i infrared."""
+    owner, *path = name.split(".")
     if owner.endswith("_encoder"):
-        layer = "Conv1" if rest[1] == "0" else f"DenseConv{rest[1]}"
-        return f"encoder.{layer}.conv_{'r' if owner == 'visible_encoder' else 'i'}.{rest[2]}"
+        layer = "Conv1" if path[1] == "0" else f"DenseConv{path[1]}"
+        return f"encoder.{layer}.conv_{'r' if owner == 'visible_encoder' else 'i'}.{path[2]}"
     if owner == "local_mixtures":
-        owner = f"encoder.moe_{'fg' if rest.pop(0) == 'foreground' else 'bg'}"
-        layer, first = "conv", 1
+        owner = f"encoder.moe_{'fg' if path.pop(0) == 'foreground' else 'bg'}"
+        layer, offset = "conv", 1
     else:
-        owner, layer, first = "DecoderMoE", "decoder_Conv", 2
-    if rest[0] == "gate":
-        return f"{owner}.{rest[1]}"
-    return f"{owner}.experts.{rest[1]}.{layer}{int(rest[3]) + first}.{rest[4]}"
+        owner, layer, offset = "DecoderMoE", "decoder_Conv", 2
+    if path[0] == "gate":
+        return f"{owner}.{path[1]}"
+    return f"{owner}.experts.{path[1]}.{layer}{int(path[3]) + offset}.{path[4]}"
 
 
 def current(state_dict: Mapping[str, Any], prefix: str | None = None) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def current(state_dict: Mapping[str, Any], prefix: str | None = None) -> dict[st
     Parameters
     ----------
     prefix : str, optional
-        What stands before the names of the fusion network; found by itself where not given.
+        Prefix of the names of the fusion network; by default that of the first known name.
     """
     if prefix is None:
         anchors = (key for key in state_dict if key.endswith(FORMER_ANCHOR))
@@ -89,16 +89,26 @@ def current(state_dict: Mapping[str, Any], prefix: str | None = None) -> dict[st
         return dict(state_dict)
     renamed = {}
     for key, value in state_dict.items():
-        owner, dot, rest = key.removeprefix(prefix).partition(".")
-        ours = key.startswith(prefix) and owner in FORMER
-        renamed[f"{prefix}{FORMER[owner]}{dot}{rest}" if ours else key] = value
+        owner, dot, path = key.removeprefix(prefix).partition(".")
+        if key.startswith(prefix) and owner in FORMER:
+            key = f"{prefix}{FORMER[owner]}{dot}{path}"
+        renamed[key] = value
     return renamed
 
 
 def accept_former_names(
     module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object
 ) -> None:
-    """Rename what ``load_state_dict`` is about to load, if it is of a former version."""
+    """Rename a state dict of a former version in place, before ``load_state_dict`` reads it.
+
+    Parameters
+    ----------
+    module : Module
+        Not used; hooks get it.
+    state_dict : dict
+    prefix : str
+        Of the module's names in it.
+    """
     renamed = current(state_dict, prefix)
     state_dict.clear()
     state_dict.update(renamed)

@@ -1,4 +1,4 @@
-"""Parts of an image that are computed one after the other, each with a halo."""
+"""Tiles of an image that are computed one after the other, each with a halo."""
 
 from __future__ import annotations
 

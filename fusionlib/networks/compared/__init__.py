@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class Variant(NamedTuple):
-    """One named way to run a network: official weights, a sentence, options of its class."""
+    """A named way to run a network: official weights, a sentence, options of its class."""
 
     checkpoint: str
-    says: str
+    description: str
     options: Mapping[str, Any] = {}
 
 
@@ -74,7 +74,16 @@ class Compared:
     def build(
         self, variant: str | None = None, seed: int = 0, device: str | torch.device = "cpu"
     ) -> nn.Module:
-        """Return the network of a variant with random weights: for timings and tests."""
+        """Return the network of a variant with random weights: for timings and tests.
+
+        Parameters
+        ----------
+        variant : str, optional
+            Its name; by default the first.
+        seed : int
+            Of the weights; nothing global is seeded.
+        device : str or torch.device
+        """
         import torch
 
         with torch.random.fork_rng(devices=[]):
@@ -89,17 +98,25 @@ class Compared:
         cache: str | os.PathLike | None = None,
         device: str | torch.device = "cpu",
     ) -> nn.Module:
-        """Return the network of a variant with official weights, found by ``load_checkpoint``.
+        """Return the network of a variant with official weights.
 
-        What was loaded stands in its attribute ``provenance``: method, variant, checkpoint, files
-        with SHA-256, verified, licence.
+        Its attribute ``provenance`` has method, variant, checkpoint, files with SHA-256, verified
+        and licence.
+
+        Parameters
+        ----------
+        variant : str, optional
+            Its name; by default the first.
+        folder, cache : path, optional
+            As :func:`fusionlib.networks.load_checkpoint` takes them; raises as that does.
+        device : str or torch.device
         """
         from ..weights import fill, load_checkpoint
 
         variant = self.variant(variant)
         checkpoint = load_checkpoint(self.variants[variant].checkpoint, folder, cache)
         network = fill(self.build(variant), checkpoint).to(device)
-        network.provenance = {
+        provenance: Any = {
             "method": self.name,
             "variant": variant,
             "checkpoint": checkpoint.name,
@@ -107,6 +124,7 @@ class Compared:
             "verified": checkpoint.verified,
             "licence": checkpoint.licence,
         }
+        network.provenance = provenance
         return network
 
 
@@ -114,13 +132,13 @@ def _densefuse() -> dict[str, Variant]:
     variants = {}
     for weight in ("1e2", "1e0", "1e1", "1e3"):
         for strategy in ("addition", "l1"):
-            says = (
+            description = (
                 f"TensorFlow weights trained with SSIM weight {weight}, {strategy} fusion, "
                 "output stretched to 0..255"
             )
             variants[f"tensorflow-{weight}-{strategy}"] = Variant(
                 f"densefuse-tensorflow-{weight}",
-                says,
+                description,
                 {"flavour": "tensorflow", "strategy": strategy},
             )
     variants["torch-gray"] = Variant(

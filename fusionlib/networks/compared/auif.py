@@ -38,20 +38,13 @@ def apply_kernel_and_adjoint(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def kernel_and_adjoint_at_once(x: Tensor, kernel: Tensor) -> Tensor:
-    """K' (K x) by one 5 x 5 filter; the outermost pixels by :func:`apply_kernel_and_adjoint` on
-    strips of three.
-    """
+    """K' (K x) by one 5 x 5 filter, the outermost pixels by :func:`apply_kernel_and_adjoint`."""
     # K' K as one filter: sum over channels of the autocorrelation of K_c, (1, 1, 5, 5).
     once = F.conv2d(F.pad(kernel.transpose(0, 1), (2, 2, 2, 2)), kernel.transpose(0, 1))
     y = F.conv2d(reflected(x, 2), once)
-    top, bottom = (
-        apply_kernel_and_adjoint(x[..., :3, :], kernel),
-        apply_kernel_and_adjoint(x[..., -3:, :], kernel),
-    )
-    left, right = (
-        apply_kernel_and_adjoint(x[..., :, :3], kernel),
-        apply_kernel_and_adjoint(x[..., :, -3:], kernel),
-    )
+    # Strips of three pixels at each side, for the outermost one.
+    strips = x[..., :3, :], x[..., -3:, :], x[..., :, :3], x[..., :, -3:]
+    top, bottom, left, right = (apply_kernel_and_adjoint(strip, kernel) for strip in strips)
     inner = torch.cat([left[..., :1], y[..., 1:-1], right[..., -1:]], dim=3)
     return torch.cat([top[..., :1, :], inner[..., 1:-1, :], bottom[..., -1:, :]], dim=2)
 
@@ -62,26 +55,21 @@ class Step(nn.Module):
     def __init__(self, at_once: bool = True):
         super().__init__()
         self.kernel = nn.Parameter(torch.randn(64, 1, 3, 3) / 24)
-        self.eta, self.theta = (
-            nn.Parameter(torch.full((1,), 0.1)),
-            nn.Parameter(torch.full((1,), 0.1)),
-        )
+        self.eta = nn.Parameter(torch.full((1,), 0.1))
+        self.theta = nn.Parameter(torch.full((1,), 0.1))
         self.norm, self.prelu = nn.BatchNorm2d(1), nn.PReLU()
         self.both = kernel_and_adjoint_at_once if at_once else apply_kernel_and_adjoint
 
     def forward(self, x: Tensor, image: Tensor) -> Tensor:
-        # Base and detail updates of the unrolled algorithm, BN and PReLU being the learned
-        # part.
-        return x - self.eta * (
-            self.prelu(self.norm(self.both(x, self.kernel))) - self.theta * (image - x)
-        )
+        # Base and detail updates of the unrolled algorithm, BN and PReLU being the learned part.
+        prior = self.prelu(self.norm(self.both(x, self.kernel)))
+        return x - self.eta * (prior - self.theta * (image - x))
 
 
 def box(x: Tensor, size: int) -> Tensor:
     """Mean over ``size`` x ``size`` pixels, reflected at the border."""
-    return F.avg_pool2d(
-        F.avg_pool2d(reflected(x, size // 2), (size, 1), stride=1), (1, size), stride=1
-    )
+    columns = F.avg_pool2d(reflected(x, size // 2), (size, 1), stride=1)
+    return F.avg_pool2d(columns, (1, size), stride=1)
 
 
 class AUIF(nn.Module):
@@ -131,18 +119,13 @@ class AUIF(nn.Module):
 def from_torch(base: State, detail: State, decoder: State) -> dict[str, Tensor]:
     """Name the tensors of the three official files as :class:`AUIF` does."""
 
-    def steps(branch: str, theirs: str) -> dict[str, str]:
+    def steps(branch: str, official: str) -> dict[str, str]:
         return {
-            rf"{theirs}\.(\d)\.(kernel|eta|theta)": rf"{branch}.\1.\2",
-            rf"{theirs}\.(\d)\.rest\.0\.(\w+)": rf"{branch}.\1.norm.\2",
-            rf"{theirs}\.(\d)\.rest\.1\.weight": rf"{branch}.\1.prelu.weight",
+            rf"{official}\.(\d)\.(kernel|eta|theta)": rf"{branch}.\1.\2",
+            rf"{official}\.(\d)\.rest\.0\.(\w+)": rf"{branch}.\1.norm.\2",
+            rf"{official}\.(\d)\.rest\.1\.weight": rf"{branch}.\1.prelu.weight",
         }
 
-    return (
-        renamed(base, steps("base", "conv1"))
-        | renamed(detail, steps("detail", "conv2"))
-        | renamed(
-            decoder,
-            {r"decoder\.1\.weight": "decoder.0.weight", r"decoder\.2\.(\w+)": r"decoder.1.\1"},
-        )
-    )
+    rules = {r"decoder\.1\.weight": "decoder.0.weight", r"decoder\.2\.(\w+)": r"decoder.1.\1"}
+    tensors = renamed(base, steps("base", "conv1")) | renamed(detail, steps("detail", "conv2"))
+    return tensors | renamed(decoder, rules)

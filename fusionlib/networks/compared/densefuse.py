@@ -1,5 +1,4 @@
-"""DenseFuse: one dense encoder, addition or l1-norm fusion, four convolutions back (Li & Wu, IEEE
-TIP 28(5), 2019).
+"""DenseFuse: dense encoder, addition or l1-norm fusion, decoder (Li & Wu, IEEE TIP 28(5), 2019).
 
 Two official programs exist, with two sets of weights that cannot be exchanged; the flavour decides
 all of this:
@@ -100,9 +99,8 @@ class DenseFuse(nn.Module):
     @inference
     def fuse(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
         """Fuse two gray uint8 images (H, W) to one."""
-        a, b = (
-            planes(self, infrared, visible, smallest=2).expand(-1, self.channels, -1, -1).split(1)
-        )
+        pair = planes(self, infrared, visible, smallest=2).expand(-1, self.channels, -1, -1)
+        a, b = pair.split(1)
         fused = in_bands(self, a, b, reach=8)
         if self.tensorflow:
             return to_uint8_round(min_max_scale(fused))
@@ -116,15 +114,15 @@ class DenseFuse(nn.Module):
 
 def from_tensorflow(state: State) -> dict[str, Tensor]:
     """Name and order the tensors of the TensorFlow checkpoint as :class:`DenseFuse` does."""
-    rules = {}
-    for ours, theirs in [
+    rules: dict[str, str] = {}
+    for ours, official in [
         ("conv1", "encoder/conv1_1"),
         ("dense.0.0", "encoder/dense_block_conv1"),
         ("dense.1.0", "encoder/dense_block_conv2"),
         ("dense.2.0", "encoder/dense_block_conv3"),
         *((f"conv{i + 1}", f"decoder/conv2_{i}") for i in range(1, 5)),
     ]:
-        rules |= {f"{theirs}/kernel": f"{ours}.weight", f"{theirs}/bias": f"{ours}.bias"}
+        rules |= {f"{official}/kernel": f"{ours}.weight", f"{official}/bias": f"{ours}.bias"}
     return {name: from_hwio(value) for name, value in renamed(state, rules).items()}
 
 

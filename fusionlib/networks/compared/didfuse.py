@@ -1,5 +1,4 @@
-"""DIDFuse: an auto-encoder that decomposes each image into base and detail (Zhao et al., IJCAI
-2020).
+"""DIDFuse: an auto-encoder of base and detail (Zhao et al., IJCAI 2020).
 
 The encoder gives four maps of 64 channels: two shallow ones, base and detail. All four are fused by
 the **sum** of both images, although the decoder was trained on maps of a single image. The released
@@ -14,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .layers import State, conv, in_bands, inference, planes, renamed, to_uint8_round
+from .layers import Border, State, conv, in_bands, inference, planes, renamed, to_uint8_round
 
 
 def unit(
-    channels_in: int, channels_out: int, activation: nn.Module, border: str = "zeros"
+    channels_in: int, channels_out: int, activation: nn.Module, border: Border = "zeros"
 ) -> nn.Sequential:
     """Convolution, batch norm, activation."""
     return nn.Sequential(
@@ -46,18 +45,16 @@ class DIDFuse(nn.Module):
         self.conv7 = unit(128, 1, nn.Sigmoid(), border="reflect")
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return both shallow maps, base and detail, (B, 64, H, W) each, of images (B, 1, H, W) in
-        [0, 1].
-        """
-        first = self.conv1(x)
-        second = self.conv2(first)
-        return first, second, self.base(second), self.detail(second)
+        """Return both shallow maps, base and detail, (B, 64, H, W), of (B, 1, H, W) in [0, 1]."""
+        x1 = self.conv1(x)
+        x2 = self.conv2(x1)
+        return x1, x2, self.base(x2), self.detail(x2)
 
-    def decode(self, first: Tensor, second: Tensor, base: Tensor, detail: Tensor) -> Tensor:
-        """Return images (B, 1, H, W) in (0, 1)."""
+    def decode(self, x1: Tensor, x2: Tensor, base: Tensor, detail: Tensor) -> Tensor:
+        """Return images (B, 1, H, W) in (0, 1) from what :meth:`encode` returns."""
         x = self.conv5(torch.cat([base, detail], dim=1))
-        x = self.conv6(torch.cat([x, second], dim=1))
-        return self.conv7(torch.cat([x, first], dim=1))
+        x = self.conv6(torch.cat([x, x2], dim=1))
+        return self.conv7(torch.cat([x, x1], dim=1))
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         sums = [x + y for x, y in zip(self.encode(a), self.encode(b), strict=True)]
@@ -73,17 +70,11 @@ class DIDFuse(nn.Module):
 def from_torch(encoder: State, decoder: State) -> dict[str, Tensor]:
     """Name the tensors of the two official files as :class:`DIDFuse` does."""
     rules = {}
-    for theirs, ours in {
-        1: "conv1",
-        2: "conv2",
-        3: "base",
-        4: "detail",
-        5: "conv5",
-        6: "conv6",
-        7: "conv7",
-    }.items():
-        for ours_at in range(3):
+    names = ("conv1", "conv2", "base", "detail", "conv5", "conv6", "conv7")
+    for unit_number, name in enumerate(names, 1):
+        for layer in range(3):
             # Units 1 and 7 pad in a module of their own, which shifts the numbers of what follows.
-            theirs_at = ours_at + (theirs in (1, 7))
-            rules[rf"cov{theirs}\.cov{theirs}\.{theirs_at}\.(\w+)"] = rf"{ours}.{ours_at}.\1"
+            official = layer + (unit_number in (1, 7))
+            pattern = rf"cov{unit_number}\.cov{unit_number}\.{official}\.(\w+)"
+            rules[pattern] = rf"{name}.{layer}.\1"
     return renamed(encoder, rules) | renamed(decoder, rules)

@@ -1,5 +1,4 @@
-"""IFCNN: features of a frozen ResNet layer, elementwise fusion, two convolutions back (Zhang et
-al., Information Fusion 54, 2020).
+"""IFCNN: frozen ResNet features, elementwise fusion, decoder (Zhang et al., Inf. Fusion 54, 2020).
 
 The network works on three channels; gray is repeated. One choice moves the result by up to 23 gray
 levels on average and the paper does not settle it: the released script for infrared and visible
@@ -13,6 +12,8 @@ maximum and sum could. How the network was trained is not released.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,11 @@ from torch import Tensor, nn
 
 from .layers import State, conv, in_bands, inference, planes, renamed, to_uint8_round
 
-RULES = {"max": torch.maximum, "sum": torch.add, "mean": lambda a, b: (a + b) / 2}
+RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "max": torch.maximum,
+    "sum": torch.add,
+    "mean": lambda a, b: (a + b) / 2,
+}
 
 
 class Unit(nn.Module):
@@ -28,10 +33,8 @@ class Unit(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.conv, self.bn = (
-            conv(channels, channels, border="replicate", bias=False),
-            nn.BatchNorm2d(channels),
-        )
+        self.conv = conv(channels, channels, border="replicate", bias=False)
+        self.bn = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu_(self.bn(self.conv(x)))
@@ -48,30 +51,27 @@ class IFCNN(nn.Module):
         Whether images are normalised by ImageNet's mean and deviation, and the output taken back.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, rule: str = "max", imagenet: bool = True):
         super().__init__()
         if rule not in RULES:
             raise ValueError(f"rule: expected one of {', '.join(RULES)}, got {rule!r}")
         self.rule = rule
-        mean, deviation = (
-            ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if imagenet else ((0, 0, 0), (1, 1, 1))
-        )
-        self.register_buffer(
-            "mean", torch.tensor(mean, dtype=torch.float32)[:, None, None], persistent=False
-        )
-        self.register_buffer(
-            "deviation",
-            torch.tensor(deviation, dtype=torch.float32)[:, None, None],
-            persistent=False,
-        )
+        mean, deviation = torch.zeros(3), torch.ones(3)
+        if imagenet:
+            mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])
+        self.register_buffer("mean", mean[:, None, None], persistent=False)
+        self.register_buffer("deviation", deviation[:, None, None], persistent=False)
         self.conv1 = conv(3, 64, 7, border="replicate", bias=False)
         self.conv2, self.conv3 = Unit(64), Unit(64)
         self.conv4 = nn.Conv2d(64, 3, 1)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Fuse images (B, 3, H, W) in [0, 1]; the output is not clamped."""
-        a, b = (self.conv2(self.conv1((x - self.mean) / self.deviation)) for x in (a, b))
-        fused = self.conv4(self.conv3(RULES[self.rule](a, b)))
+        features = [self.conv2(self.conv1((x - self.mean) / self.deviation)) for x in (a, b)]
+        fused = self.conv4(self.conv3(RULES[self.rule](*features)))
         return fused * self.deviation + self.mean
 
     @inference
@@ -86,8 +86,6 @@ class IFCNN(nn.Module):
 
 
 def from_torch(state: State) -> dict[str, Tensor]:
-    """The authors' names are used as they are; the files lack only batch counters, which nothing
-    here needs.
-    """
+    """Return the authors' names as they are, and batch counters, which the files lack."""
     counters = {f"conv{i}.bn.num_batches_tracked": torch.tensor(0) for i in (2, 3)}
     return counters | renamed(state, {r"(conv[1-4]\.[\w.]+)": r"\1"})

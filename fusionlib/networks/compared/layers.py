@@ -1,5 +1,4 @@
-"""What several of the compared networks share: the way in and out, convolution, dense block, window
-attention.
+"""Parts that compared networks share: input and output, dense block, window attention.
 
 A network of this package takes two gray ``uint8`` images, infrared first, and gives one back.
 Between the two lies one float32 batch of two planes on the 0..255 scale, infrared at index 0; each
@@ -12,7 +11,8 @@ import contextlib
 import functools
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,26 +23,25 @@ from ... import images
 from ..tiles import tiles
 
 State = Mapping[str, Tensor]
+Border = Literal["reflect", "replicate", "zeros"]
 
 
 # ---- in and out ----------------------------------------------------------------------------------
 
 
 def inference(fuse: Callable) -> Callable:
-    """Run a method of a network without gradients, in evaluation mode and in full float32 (no TF32
-    on a GPU).
+    """Decorate a method of a network: no gradients, evaluation mode, full float32.
+
+    Full means without the TF32 that cuDNN takes on a GPU by default.
     """
 
     @functools.wraps(fuse)
     def run(network: nn.Module, *args, **kwargs):
-        on_gpu = next(network.parameters()).is_cuda
-        # cuDNN rounds the factors of convolutions to 10 bits by default; the authors' images were
-        # made without.
-        exact = (
-            torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-            if on_gpu
-            else contextlib.nullcontext()
-        )
+        exact: contextlib.AbstractContextManager = contextlib.nullcontext()
+        if next(network.parameters()).is_cuda:
+            # cuDNN rounds the factors of convolutions to 10 bits by default; the authors' images
+            # were made without.
+            exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         was_training = network.training
         try:
             with torch.inference_mode(), exact:
@@ -58,11 +57,16 @@ def planes(
 ) -> Tensor:
     """Return both images as float32 (2, 1, H, W) on the 0..255 scale, on the device of ``network``.
 
+    Parameters
+    ----------
+    infrared, visible : (H, W) uint8
+    smallest : int
+        Pixels of the shorter side at least: reflection needs that many.
+
     Raises
     ------
     TypeError, ValueError
-        Not ``uint8``, coloured, of two sizes, or a side shorter than ``smallest`` pixels
-        (reflection needs that many).
+        Not ``uint8``, coloured, of two sizes, or a side shorter than ``smallest``.
     """
     pair = images.check_pair(infrared, visible, ("infrared", "visible"))
     name = type(network).__name__
@@ -87,15 +91,12 @@ def to_uint8_round(levels: Tensor) -> np.ndarray:
 
 
 def to_uint8_floor(levels: Tensor) -> np.ndarray:
-    """Cut gray levels (1, 1, H, W) on the 0..255 scale down to 8 bits, as a cast to uint8 does, (H,
-    W) uint8.
-    """
+    """Truncate gray levels (1, 1, H, W) on the 0..255 scale to 8 bits, (H, W) uint8."""
     return images.to_uint8(np.floor(levels[0, 0].cpu().numpy()), "fused")
 
 
 def min_max_scale(values: Tensor, margin: float = 0.0) -> Tensor:
-    """Stretch ``values`` from their own minimum and maximum to 0..255; ``margin`` is added to the
-    range.
+    """Stretch ``values`` from their minimum and maximum to 0..255; ``margin`` widens the range.
 
     ASSUMPTION: an output that is constant over the whole image becomes black where an author's
     min-max stretch would divide zero by zero.
@@ -110,28 +111,44 @@ BAND_PIXELS = 64_000
 
 
 def in_bands(network: Callable[..., Tensor], a: Tensor, b: Tensor, reach: int) -> Tensor:
-    """Run a network on bands of rows of two images (1, C, H, W): the same numbers, a fraction of
-    the memory.
+    """Run a network on bands of rows: the same numbers in a fraction of the memory.
 
-    The network must see no farther than ``reach`` pixels from each of its outputs; bands overlap by
-    that much.
+    Parameters
+    ----------
+    network : callable
+        Takes two tensors and gives one of their height and width.
+    a, b : (1, C, H, W)
+    reach : int
+        Pixels by which an output depends on its neighbours, so bands overlap by that much.
     """
     size = height, width = a.shape[-2:]
     rows = math.ceil(height / max(1, round(height * width / BAND_PIXELS)))
-    parts = []
+    bands = []
     for area in tiles(size, (rows, width)):
         around = area.grown(reach, size)
-        parts.append(area.of(network(around.of(a), around.of(b)), around))
-    return torch.cat(parts, dim=2)
+        bands.append(area.of(network(around.of(a), around.of(b)), around))
+    return torch.cat(bands, dim=2)
 
 
 # ---- convolution and dense block -----------------------------------------------------------------
 
 
 def conv(
-    channels_in: int, channels_out: int, kernel: int = 3, border: str = "reflect", bias: bool = True
+    channels_in: int,
+    channels_out: int,
+    kernel: int = 3,
+    *,
+    border: Border = "reflect",
+    bias: bool = True,
 ) -> nn.Conv2d:
-    """Return a convolution that keeps H and W; ``border`` is reflect, replicate or zeros."""
+    """Return a convolution that keeps H and W.
+
+    Parameters
+    ----------
+    kernel : int
+        Its side, odd.
+    border : "reflect", "replicate" or "zeros"
+    """
     return nn.Conv2d(
         channels_in, channels_out, kernel, padding=kernel // 2, padding_mode=border, bias=bias
     )
@@ -144,7 +161,7 @@ class DenseBlock(nn.ModuleList):
     were trained in.
     """
 
-    def __init__(self, steps: list[nn.Module], new_first: bool = False):
+    def __init__(self, steps: Sequence[nn.Module], *, new_first: bool = False):
         super().__init__(steps)
         self.new_first = new_first
 
@@ -159,17 +176,22 @@ class DenseBlock(nn.ModuleList):
 
 
 def to_windows(x: Tensor, size: int) -> Tensor:
-    """Cut (B, C, H, W), sides multiples of ``size``, into tokens (windows, size * size, C), row by
-    row.
-    """
+    """Cut (B, C, H, W), sides multiples of ``size``, into tokens (windows, size * size, C)."""
     b, c, h, w = x.shape
     x = x.reshape(b, c, h // size, size, w // size, size)
     return x.permute(0, 2, 4, 3, 5, 1).reshape(-1, size * size, c)
 
 
 def from_windows(tokens: Tensor, size: int, shape: tuple[int, int]) -> Tensor:
-    """Undo :func:`to_windows`: (windows, size * size, C) to (B, C, H, W) with ``shape`` = (H,
-    W).
+    """Return images (B, C, H, W) from their windows, as :func:`to_windows` cuts them.
+
+    Parameters
+    ----------
+    tokens : (windows, size * size, C)
+    size : int
+        Side of a window, in pixels.
+    shape : (int, int)
+        H and W, multiples of ``size``.
     """
     h, w = shape
     x = tokens.reshape(-1, h // size, w // size, size, size, tokens.shape[-1])
@@ -177,9 +199,9 @@ def from_windows(tokens: Tensor, size: int, shape: tuple[int, int]) -> Tensor:
 
 
 class WindowAttention(nn.Module):
-    """Self-attention among the tokens of one window, with a learned bias for each relative
-    position.
-    """
+    """Self-attention among the tokens of a window, with a learned bias per relative position."""
+
+    index: Tensor
 
     def __init__(self, channels: int, window: int, heads: int):
         super().__init__()
@@ -187,23 +209,21 @@ class WindowAttention(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
-        place = torch.stack(
-            torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
-        ).flatten(1)
+        side = torch.arange(window)
+        position = torch.stack(torch.meshgrid(side, side, indexing="ij")).flatten(1)
         # (2, window^2, window^2), each 0..2 window - 2
-        offset = place[:, :, None] - place[:, None, :] + window - 1
+        offset = position[:, :, None] - position[:, None, :] + window - 1
         self.register_buffer("index", offset[0] * (2 * window - 1) + offset[1], persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         n, t, c = tokens.shape
-        q, k, v = (
-            self.qkv(tokens).reshape(n, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        )
+        qkv = self.qkv(tokens).reshape(n, t, 3, self.heads, c // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (n, heads, t, c / heads) each
         # (1, heads, t, t)
         bias = self.relative_position_bias_table[self.index].permute(2, 0, 1)[None]
         # Eq. (4) of Liu et al.: SoftMax(Q K' / sqrt(d) + B) V
-        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        return self.proj(seen.transpose(1, 2).reshape(n, t, c))
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.proj(attended.transpose(1, 2).reshape(n, t, c))
 
 
 class Mlp(nn.Module):
@@ -231,18 +251,24 @@ class TransformerBlock(nn.Module):
 
 
 def in_chunks(function: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:
-    """Apply ``function`` to ``size`` rows of ``x`` at a time: exact where rows are independent, and
-    kind to caches.
+    """Apply a function to some rows at a time; exact where rows are independent.
+
+    Parameters
+    ----------
+    function : callable
+        From rows to as many rows.
+    x : (rows, ...)
+    size : int
+        Rows at a time.
     """
-    return torch.cat([function(part) for part in x.split(size)])
+    return torch.cat([function(chunk) for chunk in x.split(size)])
 
 
 # ---- names of tensors ----------------------------------------------------------------------------
 
 
 def renamed(state: State, rules: Mapping[str, str], dead: str = "(?!)") -> dict[str, Tensor]:
-    """Give each tensor the name it has here: the first pattern of ``rules`` that matches the whole
-    name decides.
+    """Return tensors under new names: the first of ``rules`` that matches a whole name decides.
 
     Parameters
     ----------
@@ -273,9 +299,9 @@ def renamed(state: State, rules: Mapping[str, str], dead: str = "(?!)") -> dict[
 
 
 def from_hwio(kernel: Tensor) -> Tensor:
-    """Turn a TensorFlow kernel (kh, kw, in, out), or a matrix (in, out), into PyTorch's order (out,
-    in, kh, kw).
-    """
+    """Return a TensorFlow kernel (kh, kw, in, out) or matrix (in, out) in PyTorch's order."""
     if kernel.ndim == 4:
-        return kernel.permute(3, 2, 0, 1)
-    return kernel.T if kernel.ndim == 2 else kernel
+        return kernel.permute(3, 2, 0, 1)  # (out, in, kh, kw)
+    if kernel.ndim == 2:
+        return kernel.T
+    return kernel

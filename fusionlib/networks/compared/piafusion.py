@@ -1,18 +1,16 @@
-"""PIAFusion: illumination-aware training, fusion with an exchange of complements (Tang et al., Inf.
-Fusion 83, 2022).
+"""PIAFusion: fusion by an exchange of complements (Tang et al., Inf. Fusion 83, 2022).
 
 Two programs: the authors' in TensorFlow and a port to PyTorch by others. Their weights cannot be
 exchanged, since the port differs in four places, each of which changes the output:
 
-================ ===========================================
-==============================================
-                 tensorflow (the authors')                   torch (the port)
-================ ===========================================
-============================================== encoder          3 x 3 convolutions shared by both
-images    separate ones leaky ReLU       slope 0.2                                   slope 0.01
-exchange         amplifies the difference of the features    adds the complement of the other image
-luma             of studio range with 0.564 for green        Y of JPEG ================
-=========================================== ==============================================
+================ ======================================== ======================================
+                 tensorflow (the authors')                torch (the port)
+================ ======================================== ======================================
+encoder          3 x 3 convolutions shared by both images separate ones
+leaky ReLU       slope 0.2                                slope 0.01
+exchange         amplifies the difference of the features adds the complement of the other image
+luma             of studio range with 0.564 for green     Y of JPEG
+================ ======================================== ======================================
 
 The sign of the exchange: with d = other - own, the paper describes adding what the other image has
 and the own one lacks. The released TensorFlow graph moves the visible feature away from the
@@ -27,6 +25,8 @@ training the fusion network.
 """
 
 from __future__ import annotations
+
+from typing import cast
 
 import numpy as np
 import torch
@@ -89,19 +89,16 @@ class PIAFusion(nn.Module):
         )
 
     def forward(self, infrared: Tensor, luma: Tensor) -> Tensor:
-        """Fuse an infrared image and the luma of the visible one, both (B, 1, H, W) in [0, 1];
-        values in [0, 1].
-        """
+        """Fuse the infrared image and the visible luma, (B, 1, H, W) in [0, 1], to the same."""
 
         def leaky(x: Tensor) -> Tensor:
             return F.leaky_relu_(x, self.slope)
 
         i, v = leaky(self.first["infrared"](infrared)), leaky(self.first["visible"](luma))
-        stage_i, stage_v = (
-            self.stages["shared" if self.tensorflow else name] for name in ("infrared", "visible")
-        )
-        for k in range(4):
-            i, v = leaky(stage_i[k](i)), leaky(stage_v[k](v))
+        stages_i = self._stages("infrared")
+        stages_v = self._stages("visible")
+        for k, (stage_i, stage_v) in enumerate(zip(stages_i, stages_v, strict=True)):
+            i, v = leaky(stage_i(i)), leaky(stage_v(v))
             if k < 3:
                 i, v = self.exchange(i, v)
         x = torch.cat([v, i], dim=1)
@@ -109,30 +106,33 @@ class PIAFusion(nn.Module):
             x = leaky(layer(x))
         return torch.tanh(self.last(x)) / 2 + 0.5
 
+    def _stages(self, modality: str) -> nn.ModuleList:
+        return cast(nn.ModuleList, self.stages["shared" if self.tensorflow else modality])
+
     @inference
     def fuse(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
-        """Fuse a gray uint8 infrared image (H, W) with a visible one, gray or RGB, to one of the
-        visible one's kind.
+        """Fuse gray infrared (H, W) and gray or RGB visible uint8, to the visible image's kind.
 
         A colour image keeps its chroma by the flavour's own conversion; elsewhere in the suite
         chroma is that of JPEG.
         """
         visible = images.check(visible, "visible")
+        pair = planes(self, infrared, images.luma(visible), smallest=2)
+
+        def fused(luma: np.ndarray) -> np.ndarray:
+            y = torch.from_numpy(luma).to(pair)[None, None]
+            return self(pair[:1] / 255, y)[0, 0].cpu().numpy().astype(np.float64)
+
         if self.tensorflow:
-            split, offset, join = STUDIO
+            to_ycbcr, offset, to_rgb = STUDIO
             # For gray v this is Y = 0.919 v + 16/255 and chroma without a cast.
             rgb = visible if visible.ndim == 3 else np.repeat(visible[..., None], 3, axis=2)
-            ycbcr = (rgb @ split.T + offset) / 255
-            y = torch.from_numpy(ycbcr[..., 0]).to(torch.float32)
-        else:
-            y = torch.from_numpy(images.luma(visible) / np.float32(255))
-        pair = planes(self, infrared, images.luma(visible), smallest=2)
-        fused = self(pair[:1] / 255, y.to(pair)[None, None])[0, 0].cpu().numpy().astype(np.float64)
-        if self.tensorflow:
-            ycbcr[..., 0] = fused
-            rgb = images.to_uint8((ycbcr - offset / 255) @ join.T * 255, "fused")
+            ycbcr = (rgb @ to_ycbcr.T + offset) / 255
+            ycbcr[..., 0] = fused(ycbcr[..., 0])
+            rgb = images.to_uint8((ycbcr - offset / 255) @ to_rgb.T * 255, "fused")
             return rgb if visible.ndim == 3 else rgb[..., 0]
-        levels = images.to_uint8(np.floor(fused.clip(0, 1) * 255), "fused")
+        luma = fused(images.luma(visible) / np.float32(255))
+        levels = images.to_uint8(np.floor(luma.clip(0, 1) * 255), "fused")
         # ASSUMPTION: a colour image of PIAFusion's PyTorch port gets its chroma back by the JPEG
         # conversion; the port's constants are the same to three digits.
         return images.with_chroma(levels, images.chroma(visible)) if visible.ndim == 3 else levels
@@ -147,7 +147,8 @@ class Illumination(nn.Module):
 
     def __init__(self, flavour: str = "tensorflow"):
         super().__init__()
-        self.slope, self.last = (0.1, torch.abs) if flavour == "tensorflow" else (0.01, F.relu)
+        self.tensorflow = flavour == "tensorflow"
+        self.slope = 0.1 if self.tensorflow else 0.01
         widths = (3, *WIDTHS[1:])
         self.convs = nn.ModuleList(
             [
@@ -160,12 +161,14 @@ class Illumination(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.convs:
             x = F.leaky_relu(layer(x), self.slope)
-        return self.last(self.linear2(self.linear1(x.mean((2, 3)))))
+        scores = self.linear2(self.linear1(x.mean((2, 3))))
+        return scores.abs() if self.tensorflow else F.relu(scores)
 
 
 def from_tensorflow(state: State) -> dict[str, Tensor]:
-    """Name and order the tensors of the authors' checkpoint as :class:`PIAFusion` does, without the
-    classifier's.
+    """Name and order the tensors of the authors' checkpoint as :class:`PIAFusion` does.
+
+    Those of the classifier are ignored.
     """
     ours = {
         "encoder/conv5x5_ir": "first.infrared",
@@ -174,23 +177,21 @@ def from_tensorflow(state: State) -> dict[str, Tensor]:
         **{f"encoder/Conv{k + 1}/conv3x3": f"stages.shared.{k}" for k in range(4)},
         **{f"decoder/conv{k + 1}": f"decoder.{k}" for k in range(4)},
     }
-    rules = {}
-    for theirs, name in ours.items():
-        rules |= {
-            f"PIAFusion/{theirs}/kernel": f"{name}.weight",
-            f"PIAFusion/{theirs}/bias": f"{name}.bias",
-        }
-    kept = renamed(state, rules, dead=r"(?!PIAFusion/).*")
-    return {name: from_hwio(value) for name, value in kept.items()}
+    rules: dict[str, str] = {}
+    for official, name in ours.items():
+        rules[f"PIAFusion/{official}/kernel"] = f"{name}.weight"
+        rules[f"PIAFusion/{official}/bias"] = f"{name}.bias"
+    tensors = renamed(state, rules, dead=r"(?!PIAFusion/).*")
+    return {name: from_hwio(value) for name, value in tensors.items()}
 
 
 def from_torch(state: State) -> dict[str, Tensor]:
     """Name the tensors of the port's checkpoint as :class:`PIAFusion` does."""
     rules = {}
-    for theirs, ours in (("ir", "infrared"), ("vi", "visible")):
-        rules[rf"encoder\.{theirs}_conv1\.(\w+)"] = rf"first.{ours}.\1"
+    for official, ours in (("ir", "infrared"), ("vi", "visible")):
+        rules[rf"encoder\.{official}_conv1\.(\w+)"] = rf"first.{ours}.\1"
         rules |= {
-            rf"encoder\.{theirs}_conv{k + 2}\.conv\.1\.(\w+)": rf"stages.{ours}.{k}.\1"
+            rf"encoder\.{official}_conv{k + 2}\.conv\.1\.(\w+)": rf"stages.{ours}.{k}.\1"
             for k in range(4)
         }
     rules |= {rf"decoder\.conv{k + 1}\.conv\.1\.(\w+)": rf"decoder.{k}.\1" for k in range(4)}
@@ -198,21 +199,13 @@ def from_torch(state: State) -> dict[str, Tensor]:
 
 
 def classifier_from_tensorflow(state: State) -> dict[str, Tensor]:
-    """Name and order the tensors of the authors' illumination classifier as :class:`Illumination`
-    does.
-    """
-    kept = renamed(
-        state,
-        {
-            **{
-                f"classifier/Classifier/conv{k + 1}/(kernel|bias)": rf"convs.{k}.\1"
-                for k in range(4)
-            },
-            "classifier/Classifier/dense/(kernel|bias)": r"linear1.\1",
-            "classifier/Classifier/dense_1/(kernel|bias)": r"linear2.\1",
-        },
-    )
-    return {name.replace("kernel", "weight"): from_hwio(value) for name, value in kept.items()}
+    """Name and order the tensors of the authors' classifier as :class:`Illumination` does."""
+    owner = "classifier/Classifier"
+    rules = {f"{owner}/conv{k + 1}/(kernel|bias)": rf"convs.{k}.\1" for k in range(4)}
+    rules[f"{owner}/dense/(kernel|bias)"] = r"linear1.\1"
+    rules[f"{owner}/dense_1/(kernel|bias)"] = r"linear2.\1"
+    tensors = renamed(state, rules)
+    return {name.replace("kernel", "weight"): from_hwio(value) for name, value in tensors.items()}
 
 
 def classifier_from_torch(state: State) -> dict[str, Tensor]:

@@ -1,5 +1,4 @@
-"""RFN-Nest: nested auto-encoder, learned residual fusion at four scales (Li, Wu & Kittler, Inf.
-Fusion 73, 2021).
+"""RFN-Nest: nested auto-encoder, residual fusion networks (Li, Wu & Kittler, Inf. Fusion 73, 2021).
 
 Two networks in two files: the auto-encoder, trained first and then frozen, and the four residual
 fusion networks. Infrared comes first and the fusion is not symmetric. Input is gray on the 0..255
@@ -35,7 +34,7 @@ def unit(channels_in: int, channels_out: int, kernel: int = 3) -> nn.Sequential:
 
 
 def block(channels_in: int, channels_out: int) -> nn.Sequential:
-    """3 x 3 down to half the maps, 1 x 1 to the wanted number."""
+    """3 x 3 convolution down to half the maps, 1 x 1 to ``channels_out``."""
     return nn.Sequential(
         unit(channels_in, channels_in // 2), unit(channels_in // 2, channels_out, 1)
     )
@@ -86,9 +85,7 @@ class RFNNest(nn.Module):
         self.output = unit(c1, 1, 1)
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        """Return the four feature maps of images (B, 1, H, W) on the 0..255 scale, each half as
-        large as the last.
-        """
+        """Return four feature maps, each half as large, of images (B, 1, H, W) on 0..255."""
         features = [self.down[0](self.stem(x))]
         for down in self.down[1:]:
             features.append(down(F.max_pool2d(features[-1], 2)))
@@ -98,8 +95,8 @@ class RFNNest(nn.Module):
         """Return images (B, 1, H, W)."""
         f1, f2, f3, f4 = features
 
-        def node(name: str, same: list[Tensor], below: Tensor) -> Tensor:
-            return self.nest[name](torch.cat([*same, doubled(below, same[0])], dim=1))
+        def node(name: str, maps: list[Tensor], coarser: Tensor) -> Tensor:
+            return self.nest[name](torch.cat([*maps, doubled(coarser, maps[0])], dim=1))
 
         x11, x21, x31 = node("1_1", [f1], f2), node("2_1", [f2], f3), node("3_1", [f3], f4)
         x12, x22 = node("1_2", [f1, x11], x21), node("2_2", [f2, x21], x31)
@@ -126,21 +123,21 @@ class RFNNest(nn.Module):
         """Fuse two gray uint8 images (H, W), infrared first, to one."""
         # Reflection at the coarsest scale, an eighth of the side, needs two pixels there.
         a, b = planes(self, infrared, visible, smallest=16).split(1)
-        cut = self.tile_above is not None and max(a.shape[-2:]) > self.tile_above
-        if cut and min(a.shape[-2:]) < 32:
+        in_tiles = self.tile_above is not None and max(a.shape[-2:]) > self.tile_above
+        if in_tiles and min(a.shape[-2:]) < 32:
             raise ValueError(
                 "infrared: RFNNest expected sides of at least 32 pixels where an image is cut in"
                 f" four tiles, got {a.shape[-2]}x{a.shape[-1]} (height x width)"
             )
-        return to_uint8_floor(min_max_scale((self.tiled if cut else self)(a, b), margin=1e-5))
+        fused = self.tiled(a, b) if in_tiles else self(a, b)
+        return to_uint8_floor(min_max_scale(fused, margin=1e-5))
 
 
 def doubled(x: Tensor, like: Tensor) -> Tensor:
     """Double each pixel; reflect the last row or column where ``like`` has an odd side."""
     x = F.interpolate(x, scale_factor=2, mode="nearest")
-    return F.pad(
-        x, (0, like.shape[-1] - x.shape[-1], 0, like.shape[-2] - x.shape[-2]), mode="reflect"
-    )
+    rows, columns = like.shape[-2] - x.shape[-2], like.shape[-1] - x.shape[-1]
+    return F.pad(x, (0, columns, 0, rows), mode="reflect")
 
 
 def from_torch(autoencoder: State, fusion: State) -> dict[str, Tensor]:
@@ -158,13 +155,11 @@ def from_torch(autoencoder: State, fusion: State) -> dict[str, Tensor]:
         },
     )
     residual = {}
+    names = {"conv_fusion": "direct", "conv_ir": "infrared", "conv_vi": "visible"}
     for i in range(1, 5):
-        for theirs, ours in {
-            "conv_fusion": "direct",
-            "conv_ir": "infrared",
-            "conv_vi": "visible",
-        }.items():
-            residual[rf"fusion_block{i}\.{theirs}\.conv2d\.(\w+)"] = rf"fusion.{i - 1}.{ours}.0.\1"
+        for official, ours in names.items():
+            pattern = rf"fusion_block{i}\.{official}\.conv2d\.(\w+)"
+            residual[pattern] = rf"fusion.{i - 1}.{ours}.0.\1"
         residual[rf"fusion_block{i}\.bottelblock\.(\d)\.conv2d\.(\w+)"] = (
             rf"fusion.{i - 1}.bottleneck.\1.0.\2"
         )

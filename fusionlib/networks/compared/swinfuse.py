@@ -67,9 +67,7 @@ class SwinFuse(nn.Module):
         self.output = nn.Linear(CHANNELS, 1)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Return the features (windows, 49, 96) of an image (B, 1, H, W) in [-1, 1], sides
-        multiples of 7.
-        """
+        """Return features (windows, 49, 96) of (B, 1, H, W) in [-1, 1], sides multiples of 7."""
 
         def layers(tokens: Tensor) -> Tensor:
             tokens = self.embed_norm(self.embed(tokens))
@@ -81,19 +79,15 @@ class SwinFuse(nn.Module):
 
     @staticmethod
     def merge(a: Tensor, b: Tensor) -> Tensor:
-        """Fuse the features of one tile: weights of channels plus weights of pixels, from means of
-        |feature|.
-        """
+        """Fuse the features of a tile, weighted by mean |feature| of channels and of pixels."""
 
-        def share(activity_a: Tensor, activity_b: Tensor) -> tuple[Tensor, Tensor]:
-            ea, eb = activity_a.exp(), activity_b.exp()
+        def weights(dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+            ea = a.abs().mean(dims, keepdim=True).exp()
+            eb = b.abs().mean(dims, keepdim=True).exp()
             return ea / (ea + eb + 1e-5), eb / (ea + eb + 1e-5)
 
-        abs_a, abs_b = a.abs(), b.abs()
-        channel_a, channel_b = share(
-            abs_a.mean((0, 1), keepdim=True), abs_b.mean((0, 1), keepdim=True)
-        )
-        pixel_a, pixel_b = share(abs_a.mean(2, keepdim=True), abs_b.mean(2, keepdim=True))
+        channel_a, channel_b = weights((0, 1))
+        pixel_a, pixel_b = weights((2,))
         # Row and column weights are added, not averaged: the sum is about twice a single feature,
         # as in the released code.
         return (channel_a + pixel_a) * a + (channel_b + pixel_b) * b
@@ -104,7 +98,7 @@ class SwinFuse(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Fuse one tile (1, 1, H, W) in [-1, 1], sides multiples of 7; values in (-1, 1)."""
-        return self.decode(self.merge(self.encode(a), self.encode(b)), tuple(a.shape[-2:]))
+        return self.decode(self.merge(self.encode(a), self.encode(b)), (a.shape[-2], a.shape[-1]))
 
     def tiled(self, a: Tensor, b: Tensor) -> Tensor:
         """Fuse images (1, 1, H, W) of any size tile by tile."""
@@ -129,9 +123,7 @@ class SwinFuse(nn.Module):
 
 
 def from_torch(state: State) -> dict[str, Tensor]:
-    """Name the tensors of the official file as :class:`SwinFuse` does; what never runs is left
-    out.
-    """
+    """Name the tensors of the official file as :class:`SwinFuse` does, without unused layers."""
     rules = {
         r"patch_embed\.proj\.(\w+)": r"embed.\1",
         r"patch_embed\.norm\.(\w+)": r"embed_norm.\1",
@@ -143,6 +135,6 @@ def from_torch(state: State) -> dict[str, Tensor]:
         r"EN\d_0\.blocks\.[1-5]\..*|.*\.(relative_position_index|attn_mask)"
         r"|norm_up\..*|prelu\.weight"
     )
-    kept = renamed(state, rules, dead)
+    tensors = renamed(state, rules, dead)
     # The authors' first and last layers are 1 x 1 convolutions; on tokens they are linear layers.
-    return {name: value.flatten(1) if value.ndim == 4 else value for name, value in kept.items()}
+    return {name: value.flatten(1) if value.ndim == 4 else value for name, value in tensors.items()}

@@ -1,5 +1,4 @@
-"""TarDAL: target-aware dual adversarial learning; here its generator, which fuses (Liu et al., CVPR
-2022).
+"""TarDAL: the generator of target-aware dual adversarial learning (Liu et al., CVPR 2022).
 
 Three official weights: DT, trained directly and meant for people, the authors' default; TT, trained
 for the detector; CT, trained for both.
@@ -26,17 +25,16 @@ from .layers import DenseBlock, State, conv, inference, planes, renamed, to_uint
 
 
 class ImageNorm(nn.BatchNorm2d):
-    """Batch norm by the statistics of the batch at hand, in evaluation too; the stored ones are
-    kept and not used.
-    """
+    """Batch norm by the statistics of the batch, in evaluation too; stored ones are not used."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
 
 
 class TarDAL(nn.Module):
-    """Generator: convolution of both images at once, dense block to 128 maps, four convolutions
-    back. Names are the authors'.
+    """Generator: convolution of both images at once, dense block to 128 maps, four convolutions.
+
+    Names are the authors'.
 
     Parameters
     ----------
@@ -79,5 +77,5 @@ class TarDAL(nn.Module):
 
 
 def from_torch(state: State) -> dict[str, Tensor]:
-    """The authors' names, ``fuse`` being a method here."""
+    """Return the authors' names, ``fuse`` being a method here."""
     return renamed(state, {r"fuse\.(\d\..+)": r"fuse_layers.\1", r"((?:encoder|dense)\..+)": r"\1"})

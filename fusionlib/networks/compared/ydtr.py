@@ -41,12 +41,12 @@ class Dynamic(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        few = channels // 8
+        hidden = channels // 8
         self.channel = nn.Sequential(
-            nn.Conv2d(channels, few, 1), nn.ReLU(), nn.Conv2d(few, channels, 1)
+            nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, channels, 1)
         )
         self.spatial = nn.Sequential(
-            conv(channels, few, border="zeros"), conv(few, 1, border="zeros")
+            conv(channels, hidden, border="zeros"), conv(hidden, 1, border="zeros")
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,9 +87,7 @@ class YDTR(nn.Module):
         self.output = nn.Conv2d(CHANNELS, 1, 1)
 
     def transform(self, x: Tensor) -> Tensor:
-        """Apply both transformer blocks to (B, 64, H, W), whose memory is re-read as tokens of
-        64.
-        """
+        """Apply both transformer blocks to (B, 64, H, W), re-read in memory as tokens of 64."""
 
         def layers(tokens: Tensor) -> Tensor:
             for block in self.blocks:
@@ -97,22 +95,18 @@ class YDTR(nn.Module):
             return tokens
 
         # The naive form sees windows of one token, all at once as released.
-        tokens = x.reshape(-1, 1, CHANNELS) if self.window else x.reshape(-1, CHANNELS)
-        return (layers(tokens) if self.window else in_chunks(layers, tokens, CHUNK)).reshape(
-            x.shape
-        )
+        if self.window:
+            return layers(x.reshape(-1, 1, CHANNELS)).reshape(x.shape)
+        return in_chunks(layers, x.reshape(-1, CHANNELS), CHUNK).reshape(x.shape)
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the features (B, 64, H, W) of images (B, 1, H, W) in [0, 1]."""
         return self.transform(self.dynamic(self.stem(x)))
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Fuse images (B, 1, H, W) in [0, 1]; values in (-1, 1). The order of the two has no
-        effect.
-        """
-        return torch.tanh(
-            self.output(self.transform(self.dynamic(self.encode(a) + self.encode(b))))
-        )
+        """Fuse images (B, 1, H, W) in [0, 1], in any order; values in (-1, 1)."""
+        features = self.transform(self.dynamic(self.encode(a) + self.encode(b)))
+        return torch.tanh(self.output(features))
 
     @inference
     def fuse(self, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
@@ -129,28 +123,21 @@ def from_torch(state: State) -> dict[str, Tensor]:
 
 
 def without_keys(naive: State) -> dict[str, Tensor]:
-    """Turn the tensors of the naive form into those of the fast one: V and proj multiplied to one
-    matrix.
-    """
+    """Return the tensors of the fast form from the naive ones: V and proj as one matrix."""
     fast = {name: value for name, value in naive.items() if ".attn." not in name}
     for i in range(2):
         # proj(V(x)) = P (V x + v) + p = (P V) x + (P v + p); V is the last third of qkv.
-        project, shift = (
-            naive[f"blocks.{i}.attn.proj.weight"].double(),
-            naive[f"blocks.{i}.attn.proj.bias"].double(),
-        )
-        value, bias = (
-            naive[f"blocks.{i}.attn.qkv.{part}"][-CHANNELS:].double() for part in ("weight", "bias")
-        )
+        project = naive[f"blocks.{i}.attn.proj.weight"].double()
+        shift = naive[f"blocks.{i}.attn.proj.bias"].double()
+        value = naive[f"blocks.{i}.attn.qkv.weight"][-CHANNELS:].double()
+        bias = naive[f"blocks.{i}.attn.qkv.bias"][-CHANNELS:].double()
         fast[f"blocks.{i}.attn.weight"] = (project @ value).float()
         fast[f"blocks.{i}.attn.bias"] = (project @ bias + shift).float()
     return fast
 
 
 def from_torch_naive(state: State) -> dict[str, Tensor]:
-    """Name the tensors of the official file for ``attention="window"``; layers that are never
-    called are left out.
-    """
+    """Name the tensors of the official file for ``attention="window"``, without unused layers."""
     return renamed(
         state,
         {

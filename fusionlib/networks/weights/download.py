@@ -1,6 +1,4 @@
-"""Official weights by their public addresses, into the cache, each checked before it gets its
-name.
-"""
+"""Download of official weights from their public addresses into the cache."""
 
 from __future__ import annotations
 
@@ -18,8 +16,7 @@ def download(
     cache: str | os.PathLike | None = None,
     progress: bool = False,
 ) -> list[Path]:
-    """Fetch the official files of a checkpoint into the cache, each checked before it gets its
-    name.
+    """Download the official files of a checkpoint; each is checked before it gets its name.
 
     Parameters
     ----------
@@ -28,6 +25,15 @@ def download(
     url : str, optional
         Address of the file, or of the folder that holds the files (ending in ``/``); by default
         where the authors publish it.
+    cache : path, optional
+        Folder below which they go; the user's cache by default.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    list of path
+        The files, in the order of the registry.
 
     Raises
     ------
@@ -58,19 +64,17 @@ def download(
             )
         with tempfile.TemporaryDirectory(dir=target, prefix=".download-") as folder:
             try:
-                got = Path(folder) / file.name
-                pooch.HTTPDownloader(timeout=30, progressbar=progress)(address, str(got), None)
+                received = Path(folder) / file.name
+                pooch.HTTPDownloader(timeout=30, progressbar=progress)(address, str(received), None)
             except (requests.exceptions.RequestException, OSError) as error:
-                answer = getattr(error, "response", None)
-                reason = (
-                    error.strerror or type(error).__name__
-                    if answer is None
-                    else f"status {answer.status_code}"
-                )
+                response = getattr(error, "response", None)
+                reason = error.strerror or type(error).__name__
+                if response is not None:
+                    reason = f"status {response.status_code}"
                 raise ConnectionError(
                     f"{file.name}: could not be fetched from {address} ({reason})"
                 ) from None
-            if problem := mismatch(got, file):
+            if problem := mismatch(received, file):
                 raise ValueError(f"{address}: {problem}; nothing was kept")
-            os.replace(got, path)
+            os.replace(received, path)
     return paths

@@ -1,5 +1,4 @@
-"""The official weight files of the compared networks, as data: what to get, from whom, and how to
-know it.
+"""Registry of the compared networks' official weight files: addresses, licences, checksums.
 
 None of these files comes with this project: most of their repositories state no licence, so
 everyone fetches their own copy. A file is known by its SHA-256, or by the id that git gives its
@@ -15,38 +14,33 @@ NONE_STATED = "none stated"
 
 
 class File(NamedTuple):
-    """One file: its name, size in bytes, checksums as far as known, and (owner/name, commit, path)
-    on GitHub.
-    """
+    """A weight file of others, with its checksums as far as they are known."""
 
     name: str
-    size: int | None = None
+    size: int | None = None  # bytes
     sha256: str = ""
-    blob: str = ""
-    at: tuple[str, str, str] | None = None
+    blob: str = ""  # the id that git gives its content
+    at: tuple[str, str, str] | None = None  # owner/name, commit and path on GitHub
     words: str = ""  # where to get it, for people, where ``at`` does not say it
 
     @property
     def url(self) -> str | None:
         """Address of the file itself, None where it has none."""
-        return (
-            f"https://github.com/{self.at[0]}/raw/{self.at[1]}/{quote(self.at[2])}"
-            if self.at
-            else None
-        )
+        if self.at is None:
+            return None
+        repository, commit, path = self.at
+        return f"https://github.com/{repository}/raw/{commit}/{quote(path)}"
 
     @property
     def origin(self) -> str:
         """Where to get it, in words."""
-        return self.words or (
-            f"{self.at[0]} on GitHub ({self.at[2]})" if self.at else "its authors"
-        )
+        if self.words or self.at is None:
+            return self.words or "its authors"
+        return f"{self.at[0]} on GitHub ({self.at[2]})"
 
 
 class Official(NamedTuple):
-    """One official checkpoint: its files, how they are read, and the function that gives its
-    tensors our names.
-    """
+    """An official checkpoint: its files and how they are read."""
 
     method: str
     licence: str
@@ -56,7 +50,7 @@ class Official(NamedTuple):
     files: tuple[File, ...]
     # the bundle's name in an archive; the key of the state dict in a torch file that wraps it
     member: str = ""
-    others: tuple[tuple[File, ...], ...] = ()  # the same tensors in other files
+    copies: tuple[tuple[File, ...], ...] = ()  # the same tensors in other files
     npz: str = ""  # name of a numpy archive of the same TensorFlow variables, accepted instead
     fingerprint: str = ""  # of the converted tensors, see checkpoint.fingerprint
 
@@ -89,7 +83,7 @@ def _torch(
     *files: tuple[str, int, str],
     licence: str = NONE_STATED,
     member: str = "",
-    others: tuple[tuple[File, ...], ...] = (),
+    copies: tuple[tuple[File, ...], ...] = (),
 ) -> Official:
     return Official(
         method,
@@ -98,7 +92,7 @@ def _torch(
         converter,
         tuple(File(n, size, sha, at=(repository, commit, folder + n)) for n, size, sha in files),
         member=member,
-        others=others,
+        copies=copies,
     )
 
 
@@ -109,10 +103,10 @@ def _rfn_nest() -> Official:
         File(
             name,
             blob=blob,
-            at=("Linfeng-Tang/VIF-Benchmark", "HEAD", f"Checkpoint/RFN-Nest/{other}"),
+            at=("Linfeng-Tang/VIF-Benchmark", "HEAD", f"Checkpoint/RFN-Nest/{short}"),
             words=f"hli1221/imagefusion-rfn-nest on GitHub (inside models/{archive})",
         )
-        for name, blob, other, archive in [
+        for name, blob, short, archive in [
             (
                 "nestfuse_gray_1e2.model",
                 "ed97064f42408b832ba04c09c2b0f0b883de666e",
@@ -131,14 +125,29 @@ def _rfn_nest() -> Official:
 
 
 def _piafusion_bundle(
-    folder: str, stem: str, converter: str, data: File, index: File, **more: str
+    folder: str,
+    stem: str,
+    converter: str,
+    data: File,
+    index: File,
+    *,
+    npz: str,
+    fingerprint: str = "",
 ) -> Official:
     repository = ("Linfeng-Tang/PIAFusion", "HEAD")
     files = (
         index._replace(at=(*repository, f"checkpoint/{folder}/{stem}.index")),
         data._replace(at=(*repository, f"checkpoint/{folder}/{stem}.data-00000-of-00001")),
     )
-    return Official("PIAFusion", "MIT", "bundle", f"piafusion:{converter}", files, **more)
+    return Official(
+        "PIAFusion",
+        "MIT",
+        "bundle",
+        f"piafusion:{converter}",
+        files,
+        npz=npz,
+        fingerprint=fingerprint,
+    )
 
 
 _TARDAL = ("TarDAL", "tardal:from_torch", "JinyuanLiu-CV/TarDAL", "1d1d1e9", "weights/")
@@ -343,7 +352,7 @@ CHECKPOINTS: dict[str, Official] = {
         *_TARDAL,
         ("tardal.pt", 1203451, "e0fa61e25cffa9fb14ff17b47ea7ba237a6e8c6f37e1b9b115d63354ff0f13e1"),
         licence=_TARDAL_LICENCE,
-        others=(
+        copies=(
             (
                 File(
                     "tardal-dt.pth",
@@ -372,8 +381,9 @@ CHECKPOINTS: dict[str, Official] = {
 
 
 def official(name: str) -> tuple[str, Official]:
-    """Return name and entry of the registry for a checkpoint (``ifcnn-max``) or for a method's
-    default (``IFCNN``).
+    """Return the registry's name and entry of a checkpoint (``ifcnn-max``) or method (``IFCNN``).
+
+    A method stands for its default, the first. ValueError for an unknown name.
     """
     for key, entry in CHECKPOINTS.items():
         if name in (key, entry.method):

@@ -1,4 +1,4 @@
-"""The suite's own format of weights: NAME.safetensors, tensors, and NAME.json, what they are.
+"""The suite's own weight files: tensors in NAME.safetensors, their description in NAME.json.
 
 The JSON file holds the configuration of the network, the list of tensors and checksums of both
 files; each is checked against the other.
@@ -26,14 +26,20 @@ FORMAT = "fusionlib checkpoint 1"
 def save_checkpoint(
     path: str | os.PathLike, model: nn.Module | Mapping[str, Tensor], config: dict
 ) -> Path:
-    """Write tensors to ``path`` (suffix .safetensors) and configuration to the .json beside it,
-    each whole or not at all.
+    """Write tensors to ``path`` and the configuration to the .json beside it, whole or not at all.
 
     Parameters
     ----------
+    path : path
+        With the suffix .safetensors.
     model : module or state dict
     config : dict
         Everything needed to build the network again; must be writable as JSON.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError
+        Another suffix; a configuration that JSON cannot hold; a folder that cannot be written.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -46,14 +52,15 @@ def save_checkpoint(
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     bound = {"format": FORMAT, "config_sha256": hashlib.sha256(text.encode()).hexdigest()}
 
+    described = {
+        name: {"shape": list(value.shape), "type": str(value.dtype)}
+        for name, value in tensors.items()
+    }
+
     def save(sidecar: str) -> None:
         images.write_atomically(
             path, lambda temporary: save_file(tensors, temporary, metadata=bound)
         )
-        described = {
-            name: {"shape": list(value.shape), "type": str(value.dtype)}
-            for name, value in tensors.items()
-        }
         record = bound | {"sha256": sha256(path), "config": json.loads(text), "tensors": described}
         Path(sidecar).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
@@ -63,8 +70,14 @@ def save_checkpoint(
     return path
 
 
-def load_own(path: Path) -> Checkpoint:
-    """Read and check both files of our own format."""
+def read_own(path: Path) -> Checkpoint:
+    """Read and check both files of the suite's own format.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        One of them is missing; damaged, changed or of another save.
+    """
     sidecar = path.with_suffix(".json")
     for file in (path, sidecar):
         if not file.is_file():
@@ -85,10 +98,10 @@ def load_own(path: Path) -> Checkpoint:
         raise ValueError(
             f"{sidecar}: expected the JSON that belongs to a checkpoint, its content is not"
         ) from None
-    found = sha256(path)
-    if found != expected:
+    digest = sha256(path)
+    if digest != expected:
         raise ValueError(
-            f"{path}: expected sha256 {expected[:12]} as {sidecar.name} says, got {found[:12]}:"
+            f"{path}: expected sha256 {expected[:12]} as {sidecar.name} says, got {digest[:12]}:"
             " damaged, or of another save"
         )
     try:
@@ -98,4 +111,6 @@ def load_own(path: Path) -> Checkpoint:
     shapes = {name: list(value.shape) for name, value in tensors.items()}
     if shapes != {name: entry["shape"] for name, entry in described.items()}:
         raise ValueError(f"{path}: its tensors are not those that {sidecar.name} lists")
-    return Checkpoint(current(tensors), str(path), {path.name: found}, verified=True, config=config)
+    return Checkpoint(
+        current(tensors), str(path), {path.name: digest}, verified=True, config=config
+    )

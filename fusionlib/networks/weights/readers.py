@@ -1,5 +1,4 @@
-"""Read the weight files of others as numbers: PyTorch's two formats, TensorFlow's bundles, numpy
-archives.
+"""Readers of other people's weight files: PyTorch, TensorFlow bundles, numpy archives.
 
 No code in a file is ever run: pickles are read with ``weights_only=True``, numpy archives without
 pickles, and a bundle holds nothing but numbers.
@@ -30,8 +29,12 @@ DAMAGED = (
 
 
 def read_raw(entry: Official, paths: list[Path]) -> list[dict[str, Tensor]]:
-    """Return the tensors of each file under its authors' names; a TensorFlow bundle of two files
-    counts as one.
+    """Return the tensors of each file, or of a bundle's two, under their authors' names.
+
+    Raises
+    ------
+    ValueError
+        Damaged, another format, or code instead of numbers.
     """
     if paths[0].suffix == ".npz":
         return [_read_npz(paths[0])]
@@ -68,9 +71,9 @@ def _read_torch(path: Path, member: str) -> dict[str, Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         foreign = "weights_only" in str(error) or "Unsupported" in str(error)
-        what = "holds code instead of numbers" if foreign else "cannot be read"
+        problem = "holds code instead of numbers" if foreign else "cannot be read"
         raise ValueError(
-            f"{path}: {what}, expected tensors saved by PyTorch ({type(error).__name__})"
+            f"{path}: {problem}, expected tensors saved by PyTorch ({type(error).__name__})"
         ) from None
     state = loaded.get(member) if member and isinstance(loaded, dict) else loaded
     if not isinstance(state, dict):

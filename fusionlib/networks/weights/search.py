@@ -1,4 +1,4 @@
-"""Weights by name or path: our own files, and the official ones wherever they lie.
+"""Weights by name or path: the suite's own files, and official ones in folder and cache.
 
 Official files are looked for in a folder the caller names, then in the cache; nothing is fetched
 here. No code in a file is ever run: PyTorch files are read with ``weights_only=True``, TensorFlow
@@ -15,7 +15,7 @@ import torch
 
 from .checkpoint import Checkpoint, fingerprint, git_blob, sha256
 from .official import CHECKPOINTS, File, Official, official
-from .own import load_own
+from .own import read_own
 from .readers import read_raw
 
 MOST_SEARCHED = 2**26  # bytes; larger files are not searched for weights under another name
@@ -49,42 +49,41 @@ def load_checkpoint(
     Raises
     ------
     FileNotFoundError
-        Nowhere found; the sentence says what to get, from whom and where to put it.
+        Not in any folder; the sentence says what to get, from whom and where to put it.
     ValueError
         Damaged, truncated, another network's file, code instead of numbers, or an unknown name.
     """
     if isinstance(name, os.PathLike) or str(name).endswith(".safetensors"):
-        return load_own(Path(folder or "", name))
+        return read_own(Path(folder or "", name))
     key, entry = official(name)
     if folder is not None and not Path(folder).is_dir():
         raise FileNotFoundError(f"{folder}: expected a folder of weights, found none there")
     cache = default_cache() if cache is None else Path(cache)
-    for place in [cache] if folder is None else [Path(folder), cache]:
-        for files in (entry.files, *entry.others):
-            paths = [_find(file, place) for file in files]
-            if all(paths):
-                return _read(key, entry, files, [path for path in paths if path])
-        if entry.npz and (path := _find(File(entry.npz), place)):
+    folders = [cache] if folder is None else [Path(folder), cache]
+    for parent in folders:
+        for files in (entry.files, *entry.copies):
+            paths = [path for file in files if (path := _find(file, parent))]
+            if len(paths) == len(files):
+                return _read(key, entry, files, paths)
+        if entry.npz and (path := _find(File(entry.npz), parent)):
             return _read(key, entry, (File(entry.npz),), [path])
-    wanted = " and ".join(f"{file.name} from {file.origin}" for file in entry.files)
-    fetch = (
-        f", or run: fusionlib data weights {key}" if all(file.url for file in entry.files) else ""
-    )
+    files_of = " and ".join(f"{file.name} from {file.origin}" for file in entry.files)
+    fetch = ""
+    if all(file.url for file in entry.files):
+        fetch = f", or run: fusionlib data weights {key}"
     raise FileNotFoundError(
-        f"{entry.method}: no weights found; get {wanted} (licence: {entry.licence}) and put it in "
-        f"{folder if folder is not None else cache}{fetch}"
+        f"{entry.method}: no weights found; get {files_of} (licence: {entry.licence}) and put it "
+        f"in {folders[0]}{fetch}"
     )
 
 
-def _find(file: File, place: Path) -> Path | None:
-    """Return where ``file`` lies in ``place`` or one folder below, by name or else by content; None
-    if nowhere.
-    """
-    if not place.is_dir():
+def _find(file: File, parent: Path) -> Path | None:
+    """Return the path of ``file`` in ``parent`` or one folder below, known by name or content."""
+    if not parent.is_dir():
         return None
-    below = sorted(path for path in place.iterdir() if not path.name.startswith("."))
-    candidates = [path for path in below if path.is_file()]
-    for folder in below:
+    entries = sorted(path for path in parent.iterdir() if not path.name.startswith("."))
+    candidates = [path for path in entries if path.is_file()]
+    for folder in entries:
         if folder.is_dir():
             candidates += sorted(path for path in folder.iterdir() if path.is_file())
     named = [path for path in candidates if path.name == file.name]
@@ -101,22 +100,21 @@ def _find(file: File, place: Path) -> Path | None:
 
 
 def mismatch(path: Path, file: File) -> str:
-    """Say how ``path`` differs from what is known of ``file``; empty where nothing does."""
+    """Describe how ``path`` differs from what is known of ``file``; empty where nothing does."""
     size = path.stat().st_size
     if file.size is not None and size != file.size:
         short = ", the file is truncated" if size < file.size else ""
         return f"expected {file.size} bytes of {file.name}, got {size}{short}"
-    if file.sha256 and (found := sha256(path)) != file.sha256:
-        return (
-            f"expected sha256 {file.sha256[:12]} of {file.name}, got {found[:12]}{_known_as(found)}"
-        )
-    if file.blob and (found := git_blob(path)) != file.blob:
-        return f"expected git id {file.blob[:12]} of {file.name}, got {found[:12]}"
+    if file.sha256 and (digest := sha256(path)) != file.sha256:
+        hint = _identify(digest)
+        return f"expected sha256 {file.sha256[:12]} of {file.name}, got {digest[:12]}{hint}"
+    if file.blob and (digest := git_blob(path)) != file.blob:
+        return f"expected git id {file.blob[:12]} of {file.name}, got {digest[:12]}"
     return ""
 
 
-def _known_as(digest: str) -> str:
-    """Name the official file with this SHA-256, if there is one."""
+def _identify(digest: str) -> str:
+    """Name the official file with this SHA-256, if there is one, for an error sentence."""
     for key, entry in CHECKPOINTS.items():
         for file in entry.files:
             if file.sha256 == digest:
@@ -125,7 +123,15 @@ def _known_as(digest: str) -> str:
 
 
 def _read(key: str, entry: Official, files: tuple[File, ...], paths: list[Path]) -> Checkpoint:
-    """Read the files of one checkpoint, give the tensors our names and check them."""
+    """Read and check the files of a checkpoint; the tensors get our names.
+
+    Parameters
+    ----------
+    key : str
+        Name in the registry.
+    files, paths : sequences of equal length
+        What is known of each file, and its path.
+    """
     states = read_raw(entry, paths)
     module, function = entry.converter.split(":")
     convert = getattr(importlib.import_module(f"...compared.{module}", __name__), function)
@@ -141,12 +147,13 @@ def _read(key: str, entry: Official, files: tuple[File, ...], paths: list[Path])
         raise ValueError(
             f"{paths[0]}: expected finite numbers, tensor {broken[0]} holds NaN or infinite ones"
         )
-    known = all(file.sha256 or file.blob for file in files)
-    if not known and entry.fingerprint:
+    verified = all(file.sha256 or file.blob for file in files)
+    if not verified and entry.fingerprint:
         if fingerprint(state) != entry.fingerprint:
             raise ValueError(
                 f"{paths[0]}: expected the tensors of {entry.files[0].name}, got others under their"
                 " names"
             )
-        known = True
-    return Checkpoint(state, key, {path.name: sha256(path) for path in paths}, known, entry.licence)
+        verified = True
+    digests = {path.name: sha256(path) for path in paths}
+    return Checkpoint(state, key, digests, verified, entry.licence)

@@ -1,5 +1,6 @@
-"""Read a TensorFlow V2 checkpoint (a bundle of ``NAME.index`` and ``NAME.data-00000-of-00001``)
-without TensorFlow.
+"""Reader of TensorFlow V2 checkpoints, without TensorFlow.
+
+A checkpoint is a bundle of ``NAME.index`` and ``NAME.data-00000-of-00001``.
 
 The index is a sorted string table (LevelDB's format): a footer points to an index block, which
 points to data blocks, whose entries share prefixes of their keys. Each value is a small
@@ -19,12 +20,16 @@ import numpy as np
 FOOTER, MAGIC = 48, bytes.fromhex("57fb808b247547db")
 OPTIMISER = re.compile(r".*/Adam(_1)?|.*beta[12]_power")
 # of tensorflow's DataType
-TYPES = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 3: np.dtype("<i4"), 9: np.dtype("<i8")}
+TYPES: dict[int, np.dtype] = {
+    1: np.dtype("<f4"),
+    2: np.dtype("<f8"),
+    3: np.dtype("<i4"),
+    9: np.dtype("<i8"),
+}
 
 
 def read_bundle(index: bytes, data: bytes) -> dict[str, np.ndarray]:
-    """Return the tensors of a bundle by their variable names, in the layout of TensorFlow, without
-    those of the optimiser.
+    """Return the tensors of a bundle by name, in TensorFlow's layout, without the optimiser's.
 
     Raises
     ------
@@ -38,9 +43,9 @@ def read_bundle(index: bytes, data: bytes) -> dict[str, np.ndarray]:
         handle = _Reader(index[-FOOTER:])
         handle.varint(), handle.varint()  # the metaindex block is empty
         tensors = {}
-        for _, where in _entries(_block(index, handle.varint(), handle.varint())):
-            at = _Reader(where)
-            for key, message in _entries(_block(index, at.varint(), at.varint())):
+        for _, position in _entries(_block(index, handle.varint(), handle.varint())):
+            block = _Reader(position)
+            for key, message in _entries(_block(index, block.varint(), block.varint())):
                 name = key.decode()
                 if name and not OPTIMISER.fullmatch(name):  # the empty name holds the header
                     tensors[name] = _tensor(_fields(message), data, name)
@@ -50,27 +55,32 @@ def read_bundle(index: bytes, data: bytes) -> dict[str, np.ndarray]:
 
 
 class _Reader:
-    """A position in bytes."""
+    """Bytes that are read from front to back."""
 
     def __init__(self, content: bytes):
-        self.content, self.at = content, 0
+        self.content, self.position = content, 0
 
     def varint(self) -> int:
         """Read an integer of seven bits a byte, low bits first."""
         value = shift = 0
         while True:
-            byte = self.content[self.at]
-            self.at, value, shift = self.at + 1, value | (byte & 127) << shift, shift + 7
+            byte = self.take(1)[0]
+            value |= (byte & 127) << shift
+            shift += 7
             if byte < 128:
                 return value
 
     def take(self, n: int) -> bytes:
-        """Read ``n`` bytes."""
-        part = self.content[self.at : self.at + n]
-        if len(part) < n:
+        """Read ``n`` bytes; IndexError where fewer are left."""
+        taken = self.content[self.position : self.position + n]
+        if len(taken) < n:
             raise IndexError
-        self.at += n
-        return part
+        self.position += n
+        return taken
+
+    def ended(self) -> bool:
+        """Return whether all is read."""
+        return self.position >= len(self.content)
 
 
 def _block(index: bytes, offset: int, size: int) -> bytes:
@@ -86,34 +96,43 @@ def _block(index: bytes, offset: int, size: int) -> bytes:
 
 
 def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Walk through key and value of a block; a key repeats the first bytes of the one before."""
-    at, key = _Reader(block), b""
-    while at.at < len(block):
-        shared, rest, length = at.varint(), at.varint(), at.varint()
-        key = key[:shared] + at.take(rest)
-        yield key, at.take(length)
+    """Yield key and value of each entry of a block; a key shares its start with the one before."""
+    reader, key = _Reader(block), b""
+    while not reader.ended():
+        n_shared, n_new, n_value = reader.varint(), reader.varint(), reader.varint()
+        key = key[:n_shared] + reader.take(n_new)
+        yield key, reader.take(n_value)
 
 
 def _fields(message: bytes) -> dict[int, list]:
-    """Return the fields of a protocol-buffer message by number, each a list of integers or
-    bytes.
-    """
-    at, fields = _Reader(message), {}
-    while at.at < len(message):
-        number, wire = divmod(at.varint(), 8)
+    """Return the fields of a protocol-buffer message by number: lists of integers or bytes."""
+    reader = _Reader(message)
+    fields: dict[int, list] = {}
+    while not reader.ended():
+        number, wire = divmod(reader.varint(), 8)
         if wire == 0:
-            value: int | bytes = at.varint()
+            value: int | bytes = reader.varint()
         elif wire == 2:
-            value = at.take(at.varint())
+            value = reader.take(reader.varint())
+        elif wire == 5:
+            value = struct.unpack("<I", reader.take(4))[0]
         else:
-            value = struct.unpack("<I" if wire == 5 else "<Q", at.take(4 if wire == 5 else 8))[0]
+            value = struct.unpack("<Q", reader.take(8))[0]
         fields.setdefault(number, []).append(value)
     return fields
 
 
 def _tensor(entry: dict[int, list], data: bytes, name: str) -> np.ndarray:
-    """Cut one tensor out of the data by its entry: fields 1 type, 2 shape, 3 shard, 4 offset, 5
-    size, 6 crc.
+    """Return a tensor of the data.
+
+    Parameters
+    ----------
+    entry : dict
+        Fields of its index entry: 1 type, 2 shape, 3 shard, 4 offset, 5 size, 6 checksum.
+    data : bytes
+        The data file.
+    name : str
+        For errors, which are ValueErrors.
     """
     kind, offset, size = entry[1][0], entry.get(4, [0])[0], entry[5][0]
     shard = entry.get(3, [0])[0]
@@ -146,9 +165,7 @@ CRC_TABLE = _crc_table()
 
 
 def masked_crc32c(content: bytes) -> int:
-    """Return the checksum of LevelDB and TensorFlow: CRC-32C, rotated by 15 bits, plus a
-    constant.
-    """
+    """Return the checksum of LevelDB: CRC-32C, rotated by 15 bits, plus a constant."""
     crc = 0xFFFFFFFF
     for byte in content:
         crc = CRC_TABLE[(crc ^ byte) & 255] ^ crc >> 8
