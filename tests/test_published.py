@@ -207,7 +207,6 @@ FIRST = "moe-fusion,1,M3FD,evaluation,300,DenseFuse,,EN,moe-fusion,6.4134,,,,pri
             FIRST.replace("printed,,", "printed,moe-marks,"),
             "line 2: status: expected 'contradicts moe-marks', got 'printed'",
         ),
-        (FIRST.replace("printed,,", "printed,A B,"), "line 2: refuted_by: expected the id"),
         (FIRST.replace(",EN,", ",,"), "line 2: metric: expected a text"),
         (FIRST.replace("moe-fusion,1", "multi-focus,1"), "line 2: paper: expected moe-fusion"),
         (FIRST + FIRST, "line 3: this printed number is entered a second time"),
