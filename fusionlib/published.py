@@ -169,9 +169,8 @@ def _problem(row: dict[str, str], paper: str) -> str:
     """Return what is wrong with one row of text, "" if nothing."""
     if row["paper"] != paper:
         return f"paper: expected {paper}, got {row['paper']!r}"
-    for name in ("table", "metric", "convention", "printed"):
-        if not row[name]:
-            return f"{name}: expected a text, got an empty cell"
+    if empty := [name for name in ("table", "metric", "convention", "printed") if not row[name]]:
+        return f"{empty[0]}: expected a text, got an empty cell"
     if not re.fullmatch(r"\d+(\.\d+)?", row["printed"]):
         return f"printed: expected a decimal number, got {row['printed']!r}"
     try:
@@ -186,9 +185,7 @@ def _problem(row: dict[str, str], paper: str) -> str:
     if row["rank"] not in ("", "1", "2", "3"):
         return f"rank: expected 1, 2, 3 or an empty cell, got {row['rank']!r}"
     status = {"": "printed"}.get(row["refuted_by"], f"contradicts {row['refuted_by']}")
-    if row["status"] != status:
-        return f"status: expected {status!r}, got {row['status']!r}"
-    return ""
+    return "" if row["status"] == status else f"status: expected {status!r}, got {row['status']!r}"
 
 
 def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:

@@ -291,9 +291,7 @@ def test_our_grid(folder):
         grid.metrics, zip(*(line["cells"] for line in grid.lines), strict=True), strict=True
     ):
         first = [
-            line["name"]
-            for line, cell in zip(grid.lines, column, strict=True)
-            if cell["rank"] == 1
+            line["name"] for line, cell in zip(grid.lines, column, strict=True) if cell["rank"] == 1
         ]
         assert first == [means[metric].idxmax()]
 
