@@ -37,7 +37,7 @@ notebooks: install
 # Re-execute the committed notebooks in place, after a change of the library.
 refresh: install
 	@for notebook in notebooks/*.ipynb; do echo $$notebook; \
-		$(ONE) $(BIN)/python workflow/refresh.py $$notebook || exit 1; done
+		$(ONE) $(BIN)/python workflow/execute_notebooks.py $$notebook || exit 1; done
 
 lint: install
 	$(BIN)/ruff check fusionlib workflow tests benchmarks notebooks

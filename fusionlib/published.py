@@ -30,6 +30,7 @@ COLUMNS = (
     "seed",
     "checkpoint",
     "status",
+    "refuted_by",
     "printed",
 )
 # A printed number is found by these; two rows that agree in all of them would be one number entered
@@ -39,7 +40,6 @@ CLAIM_COLUMNS = ("id", "paper", "where", "claim", "kind", "check", "claimed", "n
 KINDS = ("recomputable", "needs-run", "not-checkable")
 
 _WHOLE = ("n_images", "rank", "seed")
-_STATUS = re.compile(r"printed|contradicts [a-z0-9-]+")
 
 
 def table(paper: str, number: int | str, folder: str | Path = FOLDER) -> pd.DataFrame:
@@ -166,12 +166,11 @@ def check_rows(rows: pd.DataFrame, paper: str) -> None:
 
 
 def _problem(row: dict[str, str], paper: str) -> str:
-    """Say what is wrong with one row of text, "" if nothing."""
+    """Return what is wrong with one row of text, "" if nothing."""
     if row["paper"] != paper:
         return f"paper: expected {paper}, got {row['paper']!r}"
-    for name in ("table", "metric", "convention", "printed"):
-        if not row[name]:
-            return f"{name}: expected a text, got an empty cell"
+    if empty := [name for name in ("table", "metric", "convention", "printed") if not row[name]]:
+        return f"{empty[0]}: expected a text, got an empty cell"
     if not re.fullmatch(r"\d+(\.\d+)?", row["printed"]):
         return f"printed: expected a decimal number, got {row['printed']!r}"
     try:
@@ -185,9 +184,8 @@ def _problem(row: dict[str, str], paper: str) -> str:
             return f"{name}: expected a whole number or an empty cell, got {row[name]!r}"
     if row["rank"] not in ("", "1", "2", "3"):
         return f"rank: expected 1, 2, 3 or an empty cell, got {row['rank']!r}"
-    if not _STATUS.fullmatch(row["status"]):
-        return f"status: expected 'printed' or 'contradicts CLAIM-ID', got {row['status']!r}"
-    return ""
+    status = {"": "printed"}.get(row["refuted_by"], f"contradicts {row['refuted_by']}")
+    return "" if row["status"] == status else f"status: expected {status!r}, got {row['status']!r}"
 
 
 def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:

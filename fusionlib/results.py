@@ -30,9 +30,12 @@ COLUMNS = [
     "seed",
     "checkpoint",
     "status",
+    "reference_kind",
 ]
-# What a reference image was; the comparison with a printed number says so.
-APPROXIMATE = "constructed reference"
+# What the reference image of a row was, in ``reference_kind``: "exact", CONSTRUCTED, or "" without.
+CONSTRUCTED = "constructed"
+APPROXIMATE = "constructed reference"  # the same in the sentence of ``status``
+AVERAGED = ("value", "seed", "status", "reference_kind", "n_images")  # no keys of a mean
 VERDICTS = {
     "equal": "agrees to every printed decimal",
     "close": "within 1 % of the printed number",
@@ -54,13 +57,18 @@ VERDICTS = {
 
 
 def rows(values: pd.DataFrame, **labels) -> pd.DataFrame:
-    """Give ``values`` (at least ``metric`` and ``value``) all columns of the schema.
+    """Return ``values`` (at least ``metric`` and ``value``) with all columns of the schema.
 
     Parameters
     ----------
     values : DataFrame
     **labels
-        Columns that are the same for all rows; an unknown name is refused.
+        Columns that are the same for all rows.
+
+    Raises
+    ------
+    ValueError
+        A label is no column of the schema.
     """
     unknown = set(labels) - set(COLUMNS)
     if unknown:
@@ -80,17 +88,23 @@ def load(folder: str | Path) -> pd.DataFrame:
     ``run.json``).
     """
     frames = [
-        pd.read_csv(
-            path,
-            keep_default_na=True,
-            dtype={"variant": str, "table": str, "image": str, "split": str},
-        )
+        _read(path)
         for path in sorted(Path(folder).glob("*/results.csv"))
         if (path.parent / "run.json").is_file()
     ]
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
     text = [column for column in frame if column not in ("value", "rank", "n_images", "seed")]
     frame[text] = frame[text].astype(object).where(frame[text].notna(), "")
+    return frame
+
+
+def _read(path: Path) -> pd.DataFrame:
+    text = {name: str for name in ("variant", "table", "image", "split", "reference_kind")}
+    frame = pd.read_csv(path, keep_default_na=True, dtype=text)
+    if "reference_kind" not in frame:
+        # Files from before that column say it in the sentence alone.
+        approximate = frame["status"].astype(str).str.contains(APPROXIMATE, regex=False)
+        frame["reference_kind"] = approximate.map({True: CONSTRUCTED, False: ""})
     return frame
 
 
@@ -101,6 +115,7 @@ def mean(frame: pd.DataFrame) -> pd.DataFrame:
     NaN values (metrics without meaning for an image) are left out of the mean and of the count.
     Several seeds of one image count as one image: they are averaged first.
     """
+    frame = rows(frame)
     keys = [
         "paper",
         "table",
@@ -124,6 +139,7 @@ def mean(frame: pd.DataFrame) -> pd.DataFrame:
         n_images=("counted", "sum"),
         spread=("value", "std"),
         status=("status", _words),
+        reference_kind=("reference_kind", _one_kind),
     ).reset_index()
     return rows(merged.astype({"n_images": int}))
 
@@ -133,7 +149,12 @@ def _over_seeds(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
         return frame
     return (
         frame.groupby(keys, sort=False, dropna=False)
-        .agg(value=("value", "mean"), n_images=("n_images", "first"), status=("status", _words))
+        .agg(
+            value=("value", "mean"),
+            n_images=("n_images", "first"),
+            status=("status", _words),
+            reference_kind=("reference_kind", _one_kind),
+        )
         .reset_index()
         .assign(seed="")
     )
@@ -143,10 +164,28 @@ def _words(words: pd.Series) -> str:
     return "; ".join(sorted({word for word in words if word}))
 
 
+def _one_kind(kinds: pd.Series) -> str:
+    # a mean over several references is as approximate as its least certain one
+    return CONSTRUCTED if (kinds == CONSTRUCTED).any() else kinds.iloc[0]
+
+
 def interval(
     values: np.ndarray, level: float = 0.95, samples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the mean of ``values`` (NaN left out)."""
+    """Return the percentile bootstrap interval of the mean of ``values``.
+
+    Parameters
+    ----------
+    values : array
+        NaN is left out; without any other the interval is (NaN, NaN).
+    level : float
+        Confidence in (0, 1).
+    samples : int
+        Bootstrap samples.
+    seed : int
+        Of the draws.
+    """
+    # scipy.stats.bootstrap draws other samples from the same seed: committed intervals would move.
     values = np.asarray(values, dtype=np.float64)
     values = values[np.isfinite(values)]
     if values.size == 0:
@@ -156,7 +195,7 @@ def interval(
     return float(low), float(high)
 
 
-def beside(printed: pd.DataFrame, reproduced: pd.DataFrame) -> pd.DataFrame:
+def join_published(printed: pd.DataFrame, reproduced: pd.DataFrame) -> pd.DataFrame:
     """Join printed numbers with reproduced means.
 
     Parameters
@@ -171,31 +210,30 @@ def beside(printed: pd.DataFrame, reproduced: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         dataset, method, metric, printed, variant, ours, n_images, difference (NaN unless the images
-        match), verdict, note
+        match), verdict, note, refuted_by (the claim of the audit that the printed number breaks)
     """
-    out = []
+    reproduced = rows(reproduced)
+    lines = []
     for row in printed.itertuples(index=False):
-        found = reproduced[
+        partners = reproduced[
             (reproduced["method"] == row.method) & (reproduced["metric"] == row.metric)
         ]
         if row.variant:
-            found = found[found["variant"] == row.variant]
-        same = found[_same_images(found, row)] if len(found) else found
-        if len(same):
-            found = same
-        if not len(found):
-            out.append(_line(row, note="no row of this method was asked for", verdict="not run"))
-        for other in found.itertuples(index=False):
-            out.append(_compare(row, other, matches=len(same) > 0))
-    return pd.DataFrame(out)
+            partners = partners[partners["variant"] == row.variant]
+        same = partners[_same_images(partners, row)]
+        if partners.empty:
+            lines.append(_line(row, note="no row of this method was asked for", verdict="not run"))
+        for partner in (partners if same.empty else same).itertuples(index=False):
+            lines.append(_line(row, **_compare(row, partner, matches=len(same) > 0)))
+    return pd.DataFrame(lines)
 
 
-def _same_images(found: pd.DataFrame, row) -> pd.Series:
+def _same_images(partners: pd.DataFrame, row) -> pd.Series:
     split = "" if pd.isna(row.split) else row.split
     return (
-        (found["dataset"] == row.dataset)
-        & (found["split"].fillna("") == split)
-        & (found["n_images"] == row.n_images)
+        (partners["dataset"] == row.dataset)
+        & (partners["split"].fillna("") == split)
+        & (partners["n_images"] == row.n_images)
     )
 
 
@@ -203,10 +241,8 @@ def _line(row, **values) -> dict:
     """Return one line of the join; a printed number that its own table refutes is not held against
     ours.
     """
-    if row.status.startswith("contradicts"):
-        values["note"] = "; ".join(filter(None, [row.status, values.get("note", "")]))
-        if values.get("verdict") not in ("equal", "close", "not run"):
-            values |= {"verdict": "contradiction", "difference": np.nan}
+    if row.refuted_by and values["verdict"] not in ("equal", "close", "not run"):
+        values |= {"verdict": "contradiction", "difference": np.nan}
     line = {
         "dataset": row.dataset,
         "method": row.method,
@@ -218,46 +254,40 @@ def _line(row, **values) -> dict:
         "difference": np.nan,
         "verdict": "",
         "note": "",
+        "refuted_by": row.refuted_by,
     }
     return {**line, **values}
 
 
-def _compare(row, other, matches: bool) -> dict:
+def _compare(row, partner, matches: bool) -> dict:
+    """Return what a reproduced mean says of a printed number; ``matches``: on the same images."""
     values = {
-        "variant": other.variant,
-        "ours": other.value,
-        "n_images": other.n_images,
-        "note": other.status,
+        "variant": partner.variant,
+        "ours": partner.value,
+        "n_images": partner.n_images,
+        "note": partner.status,
     }
     if not matches:
-        return _line(
-            row,
-            **values
-            | {
-                "verdict": "other images",
-                "note": (
-                    f"{other.dataset}, {other.n_images:g} images"
-                    + (f"; {other.status}" if other.status else "")
-                ),
-            },
-        )
-    if not np.isfinite(other.value):
-        return _line(row, **values, verdict="not checkable")
+        where = f"{partner.dataset}, {partner.n_images:g} images"
+        note = f"{where}; {partner.status}" if partner.status else where
+        return {**values, "note": note, "verdict": "other images"}
+    if not np.isfinite(partner.value):
+        return {**values, "verdict": "not checkable"}
     if row.metric == "seconds":
-        return _line(row, **values, verdict="other machine")
+        return {**values, "verdict": "other machine"}
     # Compared as printed: a number printed with 4 decimals is met when ours rounds to it.
-    rounded = round(float(other.value), decimals(row.printed))
+    rounded = round(float(partner.value), decimals(row.printed))
     difference = rounded - float(row.value)
-    if APPROXIMATE in str(other.status):
+    if partner.reference_kind == CONSTRUCTED:
         verdict = "approximate"
     elif abs(difference) < 0.5 * 10.0 ** -decimals(row.printed):
         verdict, difference = "equal", 0.0
     else:
         verdict = "close" if abs(difference) <= 0.01 * abs(float(row.value)) else "differs"
-    return _line(row, **values, difference=difference, verdict=verdict)
+    return {**values, "difference": difference, "verdict": verdict}
 
 
-def comparable(frame: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
+def select_for_table(frame: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
     """Return means of ``frame`` to hold against a printed table.
 
     Rows whose ``printed_as`` names a data set of the table (checked by pixels where the rows were
@@ -268,21 +298,19 @@ def comparable(frame: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
     if not len(frame):
         return rows(pd.DataFrame({"metric": [], "value": []}))
     paper, number = printed["paper"].iloc[0], printed["table"].iloc[0]
-    mine = frame[frame["paper"] == paper]
+    of_paper = frame[frame["paper"] == paper]
     if paper == "moe-fusion":
-        return mean(
-            mine[(mine["table"] == number) & (mine["convention"] == printed["convention"].iloc[0])]
-        )
+        same_table = of_paper["table"] == number
+        same_convention = of_paper["convention"] == printed["convention"].iloc[0]
+        return mean(of_paper[same_table & same_convention])
     # One pair of this paper counts for two tables, so its rows name none.
-    mine = mine[mine["table"].isin(["", number])]
-    named = mine["printed_as"] if "printed_as" in mine else pd.Series("", index=mine.index)
-    same = mine[named.isin(set(printed["dataset"]))]
-    if len(same):
-        return mean(same.assign(dataset=same["printed_as"]))
-    mine = _over_seeds(
-        mine, [name for name in mine if name not in ("value", "seed", "status", "n_images")]
-    )
-    return mean(mine.assign(dataset=" + ".join(dict.fromkeys(mine["dataset"]))))
+    of_table = rows(of_paper[of_paper["table"].isin(["", number])])
+    if "printed_as" in of_table:
+        printed_images = of_table[of_table["printed_as"].isin(set(printed["dataset"]))]
+        if len(printed_images):
+            return mean(printed_images.assign(dataset=printed_images["printed_as"]))
+    of_table = _over_seeds(of_table, [name for name in of_table if name not in AVERAGED])
+    return mean(of_table.assign(dataset=" + ".join(dict.fromkeys(of_table["dataset"]))))
 
 
 class Paired(NamedTuple):

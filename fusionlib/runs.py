@@ -1,5 +1,4 @@
-"""What was run says what it was: ``run.json``, folder locks, and one strict papermill call per
-node.
+"""Run records (``run.json``), folder locks, and notebook execution by one strict papermill call.
 
 A node's folder holds ``run.json`` (written last, so its presence means success), ``results.csv``,
 ``figures/``, the executed ``notebook.ipynb`` and ``log.txt``.
@@ -9,20 +8,24 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import fcntl
+import difflib
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
+
+import filelock
 
 from fusionlib import images
 
@@ -65,8 +68,12 @@ def git_revision() -> str:
 
 
 def device_name(device: str = "auto") -> str:
-    """Resolve ``auto`` to ``cuda`` where there is a GPU, else ``cpu``; refuse a device that is not
-    there.
+    """Resolve ``auto`` to ``cuda`` where there is a GPU, else ``cpu``.
+
+    Raises
+    ------
+    ValueError
+        A device that this machine has not.
     """
     import torch
 
@@ -225,43 +232,48 @@ def load(path: str | Path, expect: dict | None = None) -> dict:
 @contextlib.contextmanager
 def lock(folder: str | Path, what: str, wait: bool = False) -> Iterator[None]:
     """Hold a folder for this process; the operating system lets go when the process ends, however
-    it ends.
+    it ends. ``.lock-holder`` beside the lock says who and since when.
+
+    Parameters
+    ----------
+    folder : path
+        Made where it is not there.
+    what : str
+        What it is called in the sentences.
+    wait : bool
+        Wait for whoever holds it instead of refusing.
 
     Raises
     ------
+    OSError
+        The folder cannot be written.
     RuntimeError
         Somebody else holds it and ``wait`` is False; the sentence says who and since when.
     """
     folder = Path(folder)
+    held, holder = filelock.FileLock(folder / ".lock"), folder / ".lock-holder"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = open(folder / ".lock", "a+")
-    except OSError as error:
-        raise OSError(f"{folder}: the folder cannot be written ({error.strerror})") from None
-    with handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.seek(0)
-            holder = handle.read().strip() or "another process"
+            held.acquire(blocking=False)
+        except filelock.Timeout:
+            who = holder.read_text().strip() if holder.is_file() else "another process"
             if not wait:
                 raise RuntimeError(
-                    f"{what}: already being worked on by {holder}; wait for it or stop it"
+                    f"{what}: already being worked on by {who}; wait for it or stop it"
                 ) from None
-            print(
-                f"{what}: waiting for {holder}, left over from an earlier run",
-                file=sys.stderr,
-                flush=True,
-            )
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        handle.seek(0)
-        handle.truncate()
-        handle.write(
-            f"process {os.getpid()}, since"
-            f" {datetime.now().isoformat(sep=' ', timespec='seconds')}\n"
-        )
-        handle.flush()
+            waiting = f"{what}: waiting for {who}, left over from an earlier run"
+            print(waiting, file=sys.stderr, flush=True)
+            held.acquire()
+        since = datetime.now().isoformat(sep=" ", timespec="seconds")
+        images.write_text(holder, f"process {os.getpid()}, since {since}\n")
+    except OSError as error:
+        held.release()
+        raise OSError(f"{folder}: the folder cannot be written ({error.strerror})") from None
+    try:
         yield
+    finally:
+        held.release()
 
 
 def end_with_parent(how: int = signal.SIGTERM) -> None:
@@ -293,16 +305,16 @@ def _imports(source: str, home: str) -> set[str]:
     """Return the dotted names of this package that ``source``, a module of the package ``home``,
     may import.
     """
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             # "from ." is the package itself
             start = home.rsplit(".", node.level - 1)[0] if node.level else ""
             module = ".".join(filter(None, (start, node.module)))
-            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
-    parts = [name.split(".") for name in found]
+            names |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+    parts = [name.split(".") for name in names]
     return {
         ".".join(words[: n + 1])
         for words in parts
@@ -340,18 +352,30 @@ def parameters_of(notebook: str | Path) -> dict:
     Raises
     ------
     ValueError
-        It has no cell tagged "parameters".
+        It has no cell tagged "parameters", or that cell holds something else than assignments.
     """
     for cell in json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]:
         if "parameters" not in cell["metadata"].get("tags", []):
             continue
-        found = {}
+        parameters = {}
         for statement in ast.parse("".join(cell["source"])).body:
-            is_plain = isinstance(statement, ast.Assign)
-            target = statement.targets[0] if is_plain else statement.target
-            found[target.id] = ast.literal_eval(statement.value)
-        return found
+            if isinstance(statement, ast.Assign):
+                target, value = statement.targets[0], statement.value
+            elif isinstance(statement, ast.AnnAssign) and statement.value:
+                target, value = statement.target, statement.value
+            else:
+                raise ValueError(
+                    f"{notebook}: parameters: expected assignments, got {ast.unparse(statement)}"
+                )
+            parameters[ast.unparse(target)] = ast.literal_eval(value)
+        return parameters
     raise ValueError(f"{notebook}: expected a cell tagged parameters, found none")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the words that offer the known name nearest to an unknown one, "" where none is."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f", did you mean {close[0]}" if close else ""
 
 
 def check_parameters(notebook: str | Path, parameters: dict) -> None:
@@ -363,10 +387,10 @@ def check_parameters(notebook: str | Path, parameters: dict) -> None:
     if not Path(notebook).is_file():
         raise FileNotFoundError(f"{notebook}: expected a notebook, found nothing there")
     known = parameters_of(notebook)
-    unknown = sorted(set(parameters) - set(known))
-    if unknown:
+    for name in sorted(set(parameters) - set(known)):
         raise ValueError(
-            f"{notebook}: no parameter named {', '.join(unknown)}; there are {', '.join(known)}"
+            f"{notebook}: no parameter named {name}{nearest(name, known)}; there are"
+            f" {', '.join(known)}"
         )
     for name, value in parameters.items():
         default = known[name]
@@ -400,12 +424,15 @@ def local_kernel(name: str = "python3") -> Iterator:
 
 
 @contextlib.contextmanager
-def _logged(stream) -> Iterator[None]:
+def _logged(stream: TextIO) -> Iterator[None]:
     """Send what papermill and the notebook say to ``stream`` and nowhere else."""
     import logging
 
-    handler = logging.StreamHandler(stream)
-    handler.handleError = lambda record: None  # a full disk: the node's own error says it once
+    class Handler(logging.StreamHandler):
+        def handleError(self, record: logging.LogRecord) -> None:
+            pass  # a full disk: the node's own error says it once
+
+    handler = Handler(stream)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger = logging.getLogger("papermill")
     logger.addHandler(handler)
@@ -417,37 +444,21 @@ def _logged(stream) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def execute(notebook: str | Path, folder: str | Path, parameters: dict, threads: int = 1) -> None:
-    """Run one notebook by papermill into ``folder``: a line per cell on stderr, all output in
-    ``log.txt``.
-
-    Parameters
-    ----------
-    parameters : dict
-        For the cell tagged "parameters"; ``output`` is set to ``folder``.
-    threads : int
-        Of the numeric libraries in the kernel.
-
-    Raises
-    ------
-    RuntimeError
-        A cell failed; the sentence holds its error, ``log.txt`` the traceback.
+def _unformatted(path: Path) -> str:
+    """Return a path that papermill, which fills parameters into paths by str.format, leaves as it
+    is.
     """
-    import logging
-    import re
+    return str(path).replace("{", "{{").replace("}", "}}")
 
-    import papermill
+
+def _register_engine(node: str) -> None:
+    """Register papermill's engine "local": :func:`local_kernel`, and a line per cell on stderr."""
+    import logging
+
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import Engine, papermill_engines
 
-    notebook, folder = Path(notebook), Path(folder).resolve()
-    parameters = {**parameters, "output": str(folder)}
-    check_parameters(notebook, parameters)
-    node = folder.name
-
     class LocalEngine(Engine):
-        """papermill's engine with :func:`local_kernel` and a line per cell."""
-
         @classmethod
         def execute_managed_notebook(
             cls, nb_man, kernel_name, log_output=False, start_timeout=60, **_
@@ -475,45 +486,92 @@ def execute(notebook: str | Path, folder: str | Path, parameters: dict, threads:
                 ).execute()
 
     papermill_engines.register("local", LocalEngine)
-    os.environ.update(
-        {
-            name: str(threads)
-            for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-        }
-    )
-    with lock(folder, node, wait=True):
+
+
+def execute(notebook: str | Path, folder: str | Path, parameters: dict, threads: int = 1) -> None:
+    """Run one notebook by papermill into ``folder``: a line per cell on stderr, all output in
+    ``log.txt``.
+
+    Parameters
+    ----------
+    notebook : path
+    folder : path
+        Held by :func:`lock` meanwhile; made where it is not there.
+    parameters : dict
+        For the cell tagged "parameters"; ``output`` is set to ``folder``.
+    threads : int
+        Of the numeric libraries in the kernel.
+
+    Raises
+    ------
+    ValueError
+        Not the parameters of this notebook.
+    RuntimeError
+        A cell failed; the sentence holds its error, ``log.txt`` the traceback.
+    OSError
+        The folder cannot be written.
+    """
+    notebook, folder = Path(notebook), Path(folder).resolve()
+    parameters = {**parameters, "output": str(folder)}
+    check_parameters(notebook, parameters)
+    _register_engine(folder.name)
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ[f"{library}_NUM_THREADS"] = str(threads)
+    with lock(folder, folder.name, wait=True):
         (folder / "run.json").unlink(missing_ok=True)
         with open(folder / "log.txt", "w", encoding="utf-8") as log, _logged(log):
-            try:
-                # The language is named too: papermill refuses a notebook whose metadata lacks it.
-                papermill.execute_notebook(
-                    str(notebook),
-                    str(folder / "notebook.ipynb"),
-                    parameters,
-                    engine_name="local",
-                    kernel_name="python3",
-                    language="python",
-                    log_output=True,
-                    progress_bar=False,
-                )
-            except papermill.PapermillExecutionError as error:
-                sentence = (
-                    f"{node}: cell {error.exec_count} of {notebook.name} failed: {error.ename}:"
-                    f" {error.evalue}"
-                )
-                traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
-                log.write(f"\n{traceback}\n\n{sentence}\n")
-                raise RuntimeError(sentence) from None
-            except OSError as error:
-                sentence = (
-                    f"{node}: {folder}: expected to write there, got: {error.strerror or error}"
-                )
-                # what has no room for a notebook may have some for a line
-                with contextlib.suppress(OSError):
-                    log.write(f"{sentence}\n")
-                    log.flush()
-                raise OSError(sentence) from None
+            _run_papermill(notebook, folder, parameters, log)
         if not (folder / "run.json").is_file():
             raise RuntimeError(
-                f"{node}: {notebook.name} ran to its end without writing run.json in {folder}"
+                f"{folder.name}: {notebook.name} ran to its end without writing run.json in"
+                f" {folder}"
             )
+
+
+def _run_papermill(notebook: Path, folder: Path, parameters: dict, log: TextIO) -> None:
+    """Execute a notebook; an error becomes one sentence, which ``log`` gets too.
+
+    Parameters
+    ----------
+    notebook, folder, parameters
+        As for :func:`execute`.
+    log : file
+        Open for writing.
+
+    Raises
+    ------
+    RuntimeError
+        A cell failed.
+    OSError
+        The folder cannot be written.
+    """
+    import papermill
+
+    node = folder.name
+    try:
+        # The language is named too: papermill refuses a notebook whose metadata lacks it.
+        papermill.execute_notebook(
+            _unformatted(notebook),
+            _unformatted(folder / "notebook.ipynb"),
+            parameters,
+            engine_name="local",
+            kernel_name="python3",
+            language="python",
+            log_output=True,
+            progress_bar=False,
+        )
+    except papermill.PapermillExecutionError as error:
+        sentence = (
+            f"{node}: cell {error.exec_count} of {notebook.name} failed: {error.ename}:"
+            f" {error.evalue}"
+        )
+        traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
+        log.write(f"\n{traceback}\n\n{sentence}\n")
+        raise RuntimeError(sentence) from None
+    except OSError as error:
+        sentence = f"{node}: {folder}: expected to write there, got: {error.strerror or error}"
+        # what has no room for a notebook may have some for a line
+        with contextlib.suppress(OSError):
+            log.write(f"{sentence}\n")
+            log.flush()
+        raise OSError(sentence) from None

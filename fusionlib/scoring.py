@@ -147,28 +147,37 @@ def _plan(
     """Return (convention, "sources" or "reference", metric names); raise ValueError for what nobody
     defines.
     """
-    conventions = [convention] if isinstance(convention, str) else list(convention)
+    conventions = _listed(convention)
     if not conventions:
         raise ValueError(
             f"convention: expected at least one of {', '.join(metrics.CONVENTIONS)}, got none"
         )
-    wanted = None if names is None else [names] if isinstance(names, str) else list(names)
+    wanted = None if names is None else _listed(names)
     kinds = AGAINST if with_reference else AGAINST[:1]
     plan = []
-    for one in conventions:
-        metrics.choose(None, one)  # refuses an unknown convention
+    for key in conventions:
+        metrics.choose(None, key)  # refuses an unknown convention
         for kind in kinds:
-            served = [
-                name for name, metric in metrics.CONVENTIONS[one].items() if metric.serves(kind)
-            ]
-            plan.append((one, kind, [name for name in served if wanted is None or name in wanted]))
-    found = {name for _, _, chosen in plan for name in chosen}
+            if chosen := _served(key, kind, wanted):
+                plan.append((key, kind, chosen))
+    defined = {name for _, _, chosen in plan for name in chosen}
     for name in wanted or ():
-        if name not in found:
+        if name not in defined:
             metrics.choose([name], conventions[0])  # says what there is
-    if with_reference and not any(chosen for _, kind, chosen in plan if kind == "reference"):
+    if with_reference and "reference" not in {kind for _, kind, _ in plan}:
         metrics.choose(wanted, conventions[0], "reference")
-    return [part for part in plan if part[2]]
+    return plan
+
+
+def _listed(words: Iterable[str] | str) -> list[str]:
+    return [words] if isinstance(words, str) else list(words)
+
+
+def _served(convention: str, kind: str, wanted: list[str] | None) -> list[str]:
+    """Return the metrics that a convention defines against ``kind``, those of ``wanted`` if any."""
+    defined = metrics.CONVENTIONS[convention]
+    served = [name for name, metric in defined.items() if metric.serves(kind)]
+    return served if wanted is None else [name for name in served if name in wanted]
 
 
 def _match(folders: dict[str, Path]) -> tuple[dict[str, list[Path]], list[str]]:
@@ -176,21 +185,21 @@ def _match(folders: dict[str, Path]) -> tuple[dict[str, list[Path]], list[str]]:
     lacks a partner.
     """
     problems: list[str] = []
-    found = {name: _by_stem(folder, problems) for name, folder in folders.items()}
+    by_stem = {name: _by_stem(folder, problems) for name, folder in folders.items()}
     files: dict[str, list[Path]] = {}
-    for stem in sorted(set().union(*found.values())):
-        missing = [str(folders[name]) for name, stems in found.items() if stem not in stems]
+    for stem in sorted(set().union(*by_stem.values())):
+        missing = [str(folders[name]) for name, stems in by_stem.items() if stem not in stems]
         if not missing:
-            files[stem] = [stems[stem] for stems in found.values()]
+            files[stem] = [stems[stem] for stems in by_stem.values()]
         else:
-            there = next(stems[stem] for stems in found.values() if stem in stems)
+            path = next(stems[stem] for stems in by_stem.values() if stem in stems)
             problems.append(
-                f"{there}: expected an image named {stem!r} in every folder, found none in "
+                f"{path}: expected an image named {stem!r} in every folder, found none in "
                 f"{' and '.join(missing)}"
             )
     if not files:
         sizes = ", ".join(
-            f"{folder} ({len(found[name])} images)" for name, folder in folders.items()
+            f"{folder} ({len(by_stem[name])} images)" for name, folder in folders.items()
         )
         raise ValueError(
             "expected images of the same name (whatever the suffix) in all folders, found none:"
@@ -200,7 +209,7 @@ def _match(folders: dict[str, Path]) -> tuple[dict[str, list[Path]], list[str]]:
 
 
 def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
-    """Return the image files of a folder by stem, without those that share one; say which."""
+    """Return the image files of a folder by stem; those that share one go to ``problems``."""
     if not folder.is_dir():
         return images.list_images(folder)  # raises the sentence for a missing folder or a file
     stems: dict[str, list[Path]] = {}
@@ -252,13 +261,8 @@ def _result(stem: str, paths: list[Path], job: Future) -> tuple[str, list[tuple]
     try:
         return job.result()
     except BrokenProcessPool:
-        return (
-            stem,
-            (
-                f"{paths[0]}: not scored, a worker process died (out of memory?); try again with"
-                " processes=1"
-            ),
-        )
+        sentence = "not scored, a worker process died (out of memory?); try again with processes=1"
+        return stem, f"{paths[0]}: {sentence}"
 
 
 def _score(stem: str, paths: list[Path], plan: list) -> tuple[str, list[tuple] | str]:
@@ -268,9 +272,8 @@ def _score(stem: str, paths: list[Path], plan: list) -> tuple[str, list[tuple] |
     except (ValueError, OSError) as error:
         # images.read names the file itself; a size that differs is known by array names only
         sentence = str(error)
-        return stem, (
-            sentence if any(str(path) in sentence for path in paths) else f"{paths[0]}: {sentence}"
-        )
+        names_a_file = any(str(path) in sentence for path in paths)
+        return stem, sentence if names_a_file else f"{paths[0]}: {sentence}"
 
 
 def _values(stem: str, arrays: list[np.ndarray], plan: list) -> list[tuple]:

@@ -173,7 +173,7 @@ def test_scores_are_rows_of_the_printed_table():
     assert scores.loc[scores["metric"] == "AP bicycle", "value"].isna().all()
     first = known[known["convention"] == "moe-fusion"]
     assert ((first["low"] <= first["value"]) & (first["value"] <= first["high"])).all()
-    beside = results.beside(
+    beside = results.join_published(
         printed,
         results.rows(scores[scores["convention"] == "moe-fusion"], dataset="scenes", split="val"),
     )
@@ -183,7 +183,7 @@ def test_scores_are_rows_of_the_printed_table():
         dataset="FLIR-aligned",
         split="evaluation",
     )
-    verdicts = results.beside(printed, same).set_index(["method", "metric"])
+    verdicts = results.join_published(printed, same).set_index(["method", "metric"])
     assert np.isfinite(verdicts.loc[("Infrared", "mAP"), "difference"])
 
 

@@ -20,8 +20,8 @@ def tiny(tmp_path):
         PROFILE + "multi_focus_paper: [one, two]\nmulti_focus_reference: [builtin, two]\n"
     )
     (home / "nodes.yaml").write_text(
-        "each: {notebook: each.ipynb, gives: [e], over: multi_focus_paper}\n"
-        "all: {notebook: all.ipynb, gives: [a], together: multi_focus_reference}\n"
+        "each: {notebook: each.ipynb, provides: [e], for_each: multi_focus_paper}\n"
+        "all: {notebook: all.ipynb, provides: [a], for_all: multi_focus_reference}\n"
     )
     for name, kind in (("each", "str = ''"), ("all", "list = []")):
         notebook(
@@ -67,7 +67,11 @@ def test_data_that_nobody_asked_for_need_not_be_there(tiny):
     with pytest.raises(ValueError, match="FUSION_DATA: expected the data set one at"):
         graph.expand("sample", tiny, only=["e"], data=data, here=here)
     table = here / "nodes.yaml"
-    table.write_text(table.read_text().replace("gives: [a],", "gives: [a], after: {each: before},"))
+    table.write_text(
+        table.read_text().replace(
+            "provides: [a],", "provides: [a], needs: {before: {node: each, take: all}},"
+        )
+    )
     notebook(
         tiny / "notebooks" / "all.ipynb",
         FINISH,
@@ -75,3 +79,44 @@ def test_data_that_nobody_asked_for_need_not_be_there(tiny):
     )
     with pytest.raises(ValueError, match="FUSION_DATA: expected the data set one at"):
         graph.expand("sample", tiny, only=["a"], data=data, here=here)
+
+
+@pytest.mark.parametrize(
+    ("take", "kind", "expected"),
+    [
+        ("same or all", "list = []", ["each-one", "each-two"]),
+        ("all", "list = []", ["each-one", "each-two"]),
+        ("same or first", "str = ''", ["each-one"]),
+        ("first", "list = []", ["each-one"]),
+    ],
+)
+def test_which_folders_a_node_takes_stands_in_its_entry(tiny, take, kind, expected):
+    here = tiny / "workflow"
+    need = f"provides: [a], needs: {{before: {{node: each, take: {take}}}}},"
+    (here / "nodes.yaml").write_text(
+        (here / "nodes.yaml").read_text().replace("provides: [a],", need)
+    )
+    parameters = f"output: str = ''\ndata: list = []\ndataset: list = []\nbefore: {kind}"
+    notebook(tiny / "notebooks" / "all.ipynb", FINISH, parameters=parameters)
+    node = graph.expand("sample", tiny, here=here, dry=True)[-1]
+    paths = [str(tiny / name) for name in expected]
+    assert node.parameters["before"] == (paths if kind.startswith("list") else paths[0])
+
+
+@pytest.mark.parametrize(
+    ("take", "sentence"),
+    [
+        ("same", "all: before: expected each for the data set None .take: same., the profile has"),
+        ("all", "parameter before: expected str like '', got list"),
+    ],
+)
+def test_folders_that_do_not_fit_are_refused(tiny, take, sentence):
+    here = tiny / "workflow"
+    need = f"provides: [a], needs: {{before: {{node: each, take: {take}}}}},"
+    (here / "nodes.yaml").write_text(
+        (here / "nodes.yaml").read_text().replace("provides: [a],", need)
+    )
+    parameters = "output: str = ''\ndata: list = []\ndataset: list = []\nbefore: str = ''"
+    notebook(tiny / "notebooks" / "all.ipynb", FINISH, parameters=parameters)
+    with pytest.raises(ValueError, match=sentence):
+        graph.expand("sample", tiny, here=here, dry=True)

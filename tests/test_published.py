@@ -128,18 +128,19 @@ def test_marked_numbers_are_the_largest_and_in_order():
 
 
 @pytest.mark.parametrize("paper", published.PAPERS)
-def test_statuses_are_what_the_audit_computes(paper):
+def test_refuted_numbers_are_what_the_audit_computes(paper):
     rows = published.table(paper, "all")
-    assert list(rows["status"]) == audit.statuses(rows)
-    flagged = set(rows["status"].str.removeprefix("contradicts ")) - {"printed"}
-    assert flagged <= set(published.claims()["id"])
+    assert list(rows["refuted_by"]) == audit.refutations(rows)
+    assert set(rows["refuted_by"]) - {""} <= set(published.claims()["id"])
 
 
-def test_flagged_numbers():
+def test_refuted_numbers():
     rows = published.table("multi-focus", "all")
-    assert set(rows[rows["status"] == "contradicts mf-psnr-equation"]["metric"]) == {"PSNR"}
-    assert rows[rows["metric"] == "PSNR"]["status"].eq("contradicts mf-psnr-equation").all()
-    assert (published.table("moe-fusion", "all")["status"] == "printed").all()
+    assert set(rows[rows["refuted_by"] == "mf-psnr-equation"]["metric"]) == {"PSNR"}
+    assert rows[rows["metric"] == "PSNR"]["refuted_by"].eq("mf-psnr-equation").all()
+    assert rows[rows["refuted_by"] != ""]["status"].str.startswith("contradicts mf-").all()
+    rows = published.table("moe-fusion", "all")
+    assert (rows["refuted_by"] == "").all() and (rows["status"] == "printed").all()
 
 
 @pytest.mark.parametrize(
@@ -184,24 +185,28 @@ def test_missing_folder(tmp_path):
         published.table("moe-fusion", 1, tmp_path)
 
 
-FIRST = "moe-fusion,1,M3FD,evaluation,300,DenseFuse,,EN,moe-fusion,6.4134,,,,printed,6.4134\n"
+FIRST = "moe-fusion,1,M3FD,evaluation,300,DenseFuse,,EN,moe-fusion,6.4134,,,,printed,,6.4134\n"
 
 
 @pytest.mark.parametrize(
     ("new", "message"),
     [
         (
-            FIRST.replace("printed,6.4134", "printed,6.4143"),
+            FIRST.replace("printed,,6.4134", "printed,,6.4143"),
             "line 2: value: expected the printed 6.4143, got 6.4134",
         ),
         (FIRST.replace("6.4134,,,,", "x,,,,"), "line 2: value: expected a number"),
         (
-            FIRST.replace("printed,6.4134", "printed,-"),
+            FIRST.replace("printed,,6.4134", "printed,,-"),
             "line 2: printed: expected a decimal number, got '-'",
         ),
         (FIRST.replace("6.4134,,", "6.4134,4,"), "line 2: rank: expected 1, 2, 3"),
         (FIRST.replace("300", "many"), "line 2: n_images: expected a whole number"),
-        (FIRST.replace(",printed,", ",wrong,"), "line 2: status: expected"),
+        (FIRST.replace(",printed,", ",wrong,"), "line 2: status: expected 'printed', got 'wrong'"),
+        (
+            FIRST.replace("printed,,", "printed,moe-marks,"),
+            "line 2: status: expected 'contradicts moe-marks', got 'printed'",
+        ),
         (FIRST.replace(",EN,", ",,"), "line 2: metric: expected a text"),
         (FIRST.replace("moe-fusion,1", "multi-focus,1"), "line 2: paper: expected moe-fusion"),
         (FIRST + FIRST, "line 3: this printed number is entered a second time"),

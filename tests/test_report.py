@@ -51,7 +51,7 @@ def scores(
     )
 
 
-def node(folder, name, gives, rows=None, drawn=(), wanted=True, error=""):
+def node(folder, name, provides, rows=None, drawn=(), wanted=True, error=""):
     """Leave behind what a node leaves, and return its plan; without ``rows``, ``drawn`` and
     ``error`` it has not run.
     """
@@ -67,7 +67,7 @@ def node(folder, name, gives, rows=None, drawn=(), wanted=True, error=""):
         (folder / name).mkdir(exist_ok=True)
         (folder / name / "run.json").unlink(missing_ok=True)
         (folder / name / "log.txt").write_text(f"Traceback\n{error}\n")
-    return {"name": name, "notebook": f"{name}.ipynb", "gives": gives, "wanted": wanted}
+    return {"name": name, "notebook": f"{name}.ipynb", "provides": provides, "wanted": wanted}
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_the_list_is_complete():
     given = {
         word
         for entry in yaml.safe_load((graph.HERE / "nodes.yaml").read_text()).values()
-        for word in entry["gives"]
+        for word in entry["provides"]
     }
     assert {word for word in given if re.match("(table|figure)-", word)} <= set(words), (
         "a node gives what the report omits"
@@ -143,7 +143,7 @@ def test_the_list_is_complete():
         ("figure-7", "present", ""),
         ("figure-6", "failed", "ValueError: <no> gate"),
         ("figure-B-1", "not run", "ONLY did not ask"),
-        ("figure-2", "not run", "no notebook of this profile gives it"),
+        ("figure-2", "not run", "no notebook of this profile provides it"),
     ],
 )
 def test_each_says_whether_it_is_there(state, word, status, reason):
@@ -153,7 +153,7 @@ def test_each_says_whether_it_is_there(state, word, status, reason):
 def test_what_waited_for_a_failed_node_says_so(tmp_path):
     plan = [
         node(tmp_path, "training", ["training"], error="boom"),
-        node(tmp_path, "table-1", ["table-1"]) | {"after": ["training"]},
+        node(tmp_path, "table-1", ["table-1"]) | {"needs": ["training"]},
     ]
     (tmp_path / "nodes.json").write_text(json.dumps(plan))
     entry = next(
@@ -234,6 +234,12 @@ def test_pictures_beyond_the_budget_are_linked(folder):
     assert not inside["ranks"] and inside["figure-1"], "figures of the papers come first"
 
 
+def test_a_plan_of_an_older_version_is_refused(tmp_path):
+    (tmp_path / "nodes.json").write_text(json.dumps([{"name": "a", "gives": [], "wanted": True}]))
+    with pytest.raises(ValueError, match="nodes.json: expected what each node provides"):
+        report.write(tmp_path)
+
+
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match="run make reproduce first"):
         report.write(tmp_path)
@@ -261,7 +267,7 @@ def test_printed_grids_mark_what_the_paper_marks():
             cell = cells[one.dataset, getattr(one, row), one.metric]
             assert cell["text"] == one.printed
             if number == 1:
-                assert cell["place"] == (0 if pd.isna(one.rank) else one.rank)
+                assert cell["rank"] == (0 if pd.isna(one.rank) else one.rank)
 
 
 def test_our_grid(folder):
@@ -274,7 +280,7 @@ def test_our_grid(folder):
     extra = {line["name"] for line in grid.lines if line["extra"]}
     assert extra == {"average", METHODS[8]}
     for line in grid.lines:
-        assert not line["extra"] or all(cell["place"] == 0 for cell in line["cells"])
+        assert not line["extra"] or all(cell["rank"] == 0 for cell in line["cells"])
     means = (
         results.load(folder)
         .query("paper == 'moe-fusion' and table == '1' and method != 'average'")
@@ -285,9 +291,7 @@ def test_our_grid(folder):
         grid.metrics, zip(*(line["cells"] for line in grid.lines), strict=True), strict=True
     ):
         first = [
-            line["name"]
-            for line, cell in zip(grid.lines, column, strict=True)
-            if cell["place"] == 1
+            line["name"] for line, cell in zip(grid.lines, column, strict=True) if cell["rank"] == 1
         ]
         assert first == [means[metric].idxmax()]
 
@@ -322,14 +326,16 @@ def test_seeds_are_averaged_and_are_not_images():
     frame = pd.concat(
         [scores("scenes", METHODS, lambda *_, s=seed: float(s), seed=seed) for seed in (1, 2)]
     )
-    mean = results.comparable(frame, PRINTED)
+    mean = results.select_for_table(frame, PRINTED)
     assert set(mean["n_images"]) == {3} and set(mean["value"]) == {1.5}
 
 
 def test_a_row_may_stand_for_a_whole_data_set():
     printed = published.table("moe-fusion", 3)
     rows = printed.drop(columns=["printed", "rank"]).assign(status="")
-    assert set(results.beside(printed, results.comparable(rows, printed))["verdict"]) == {"equal"}
+    assert set(
+        results.join_published(printed, results.select_for_table(rows, printed))["verdict"]
+    ) == {"equal"}
 
 
 def test_counts_are_of_printed_numbers(folder):

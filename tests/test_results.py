@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fusionlib import published, results
+from fusionlib import published, results, runs
 
 
 def printed(**changes):
@@ -21,6 +21,7 @@ def printed(**changes):
         "value": 10.3981,
         "printed": "10.3981",
         "status": "printed",
+        "refuted_by": "",
     }
     return pd.DataFrame([{**row, **changes}])
 
@@ -35,13 +36,13 @@ def ours(value, **changes):
     [(10.39806, "equal", 0.0), (10.4, "close", 0.0019), (10.8, "differs", 0.4019)],
 )
 def test_same_images_get_a_difference(value, verdict, difference):
-    line = results.beside(printed(), ours(value)).iloc[0]
+    line = results.join_published(printed(), ours(value)).iloc[0]
     assert line["verdict"] == verdict and line["difference"] == pytest.approx(difference, abs=1e-9)
 
 
 @pytest.mark.parametrize("changes", [{"dataset": "mine"}, {"n_images": 2}, {"split": "test"}])
 def test_other_images_get_none(changes):
-    line = results.beside(printed(), ours(10.3981, **changes)).iloc[0]
+    line = results.join_published(printed(), ours(10.3981, **changes)).iloc[0]
     assert (
         line["verdict"] == "other images"
         and np.isnan(line["difference"])
@@ -50,24 +51,43 @@ def test_other_images_get_none(changes):
 
 
 def test_other_verdicts():
-    assert results.beside(printed(), ours(1.0, method="CvT")).iloc[0]["verdict"] == "not run"
-    assert results.beside(printed(), ours(np.nan)).iloc[0]["verdict"] == "not checkable"
     assert (
-        results.beside(printed(), ours(10.0, status=results.APPROXIMATE)).iloc[0]["verdict"]
+        results.join_published(printed(), ours(1.0, method="CvT")).iloc[0]["verdict"] == "not run"
+    )
+    assert results.join_published(printed(), ours(np.nan)).iloc[0]["verdict"] == "not checkable"
+    assert (
+        results.join_published(printed(), ours(10.0, reference_kind=results.CONSTRUCTED)).iloc[0][
+            "verdict"
+        ]
         == "approximate"
     )
     assert (
-        results.beside(printed(metric="seconds"), ours(3.0).assign(metric="seconds")).iloc[0][
-            "verdict"
-        ]
+        results.join_published(printed(metric="seconds"), ours(3.0).assign(metric="seconds")).iloc[
+            0
+        ]["verdict"]
         == "other machine"
     )
-    line = results.beside(printed(status="contradicts mf-psnr"), ours(42.0)).iloc[0]
+    line = results.join_published(printed(refuted_by="mf-psnr"), ours(42.0)).iloc[0]
     assert line["verdict"] == "contradiction" and np.isnan(line["difference"])
 
 
+def test_no_verdict_is_read_from_a_sentence():
+    said = ours(10.3981, status=f"not a {results.APPROXIMATE}")
+    line = results.join_published(printed(status="contradicts nothing"), said).iloc[0]
+    assert (line["verdict"], line["refuted_by"]) == ("equal", "")
+
+
+def test_results_from_before_the_kind_of_the_reference_was_a_column(tmp_path):
+    for name, frame in (
+        ("old", ours(10.0, status=results.APPROXIMATE).drop(columns="reference_kind")),
+        ("new", ours(10.0, reference_kind="exact", status=f"no {results.APPROXIMATE}")),
+    ):
+        runs.Run(name, tmp_path / name, {}).finish(frame)
+    assert results.load(tmp_path)["reference_kind"].tolist() == ["exact", results.CONSTRUCTED]
+
+
 def test_a_printed_number_is_met_at_its_own_precision():
-    line = results.beside(printed(value=0.999, printed="0.999"), ours(0.99942)).iloc[0]
+    line = results.join_published(printed(value=0.999, printed="0.999"), ours(0.99942)).iloc[0]
     assert line["verdict"] == "equal"
 
 
@@ -79,6 +99,7 @@ def test_mean_counts_what_is_defined_and_keeps_the_reason():
                 "value": [1.0, 2.0, np.nan],
                 "image": list("abc"),
                 "status": ["", "constructed reference", ""],
+                "reference_kind": ["exact", "constructed", "exact"],
             }
         ),
         method="LP",
@@ -86,6 +107,7 @@ def test_mean_counts_what_is_defined_and_keeps_the_reason():
     )
     mean = results.mean(frame).iloc[0]
     assert (mean["value"], mean["n_images"], mean["status"]) == (1.5, 2, "constructed reference")
+    assert mean["reference_kind"] == "constructed", "as approximate as its least certain image"
 
 
 def test_interval_covers_the_mean_and_shrinks():
@@ -103,9 +125,9 @@ def test_rows_of_the_papers_own_pair_stand_for_its_table():
             ours(2.0, paper="multi-focus", dataset="classic").assign(printed_as=""),
         ]
     )
-    leopard = results.comparable(frame, published.table("multi-focus", "A-2"))
+    leopard = results.select_for_table(frame, published.table("multi-focus", "A-2"))
     assert leopard["dataset"].tolist() == ["leopard"] and leopard["value"].tolist() == [10.0]
-    everything = results.comparable(frame, published.table("multi-focus", "A-3"))
+    everything = results.select_for_table(frame, published.table("multi-focus", "A-3"))
     assert everything["value"].tolist() == [6.0] and everything["n_images"].tolist() == [2]
 
 

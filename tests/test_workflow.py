@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,8 +33,10 @@ def tiny(tmp_path):
     (home / "profiles").mkdir(parents=True)
     (home / "profiles" / "smoke.yaml").write_text(PROFILE)
     (home / "nodes.yaml").write_text(
-        "good: {notebook: good.ipynb, gives: [one]}\nbad: {notebook: bad.ipynb, gives: [two]}\n"
-        "after: {notebook: after.ipynb, gives: [three], after: {good: before}}\n"
+        "good: {notebook: good.ipynb, provides: [one]}\n"
+        "bad: {notebook: bad.ipynb, provides: [two]}\n"
+        "after: {notebook: after.ipynb, provides: [three],"
+        " needs: {before: {node: good, take: same}}}\n"
     )
     books = tmp_path / "notebooks"
     notebook(books / "good.ipynb", FINISH)
@@ -184,7 +187,7 @@ def test_an_edited_notebook_runs_again_and_says_why(tiny):
 def test_the_last_node_runs_whatever_became_of_the_others(tiny):
     nodes = tiny / "workflow" / "nodes.yaml"
     nodes.write_text(
-        nodes.read_text() + "page: {notebook: page.ipynb, gives: [four], last: results}\n"
+        nodes.read_text() + "page: {notebook: page.ipynb, provides: [four], finally: results}\n"
     )
     notebook(
         tiny / "notebooks" / "page.ipynb",
@@ -200,15 +203,18 @@ def test_the_last_node_runs_whatever_became_of_the_others(tiny):
         "found": ["after", "good"]
     }
     page = next(
-        node for node in graph.expand("smoke", tiny, ["two"], here=tiny / "workflow") if node.last
+        node
+        for node in graph.expand("smoke", tiny, ["two"], here=tiny / "workflow")
+        if node.is_final
     )
     assert not page.wanted and page.name == "page"
 
 
 def test_a_dry_run_lists_jobs_and_hours_without_data(tiny):
     (tiny / "workflow" / "nodes.yaml").write_text(
-        "train: {notebook: train.ipynb, gives: [training], over: infrared_visible}\nscore:"
-        " {notebook: score.ipynb, gives: [one], over: infrared_visible, after: {train: model}}\n"
+        "train: {notebook: train.ipynb, provides: [training], for_each: infrared_visible}\n"
+        "score: {notebook: score.ipynb, provides: [one], for_each: infrared_visible,"
+        " needs: {model: {node: train, take: same}}}\n"
     )
     for name, more in (("train", ""), ("score", "\nmodel: str = ''")):
         notebook(
@@ -275,12 +281,35 @@ def test_wrong_words(tiny, words, sentence):
     assert done.returncode == 2 and re.fullmatch(f"error: {sentence}", done.stderr.strip())
 
 
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("{goood: {n: 4}}", "no notebook named goood, did you mean good"),
+        (
+            "{after: {befor: x}}",
+            ".*/after.ipynb: no parameter named befor, did you mean before; there are output,"
+            " n, before",
+        ),
+        ("{good: {n: many}}", ".*/good.ipynb: parameter n: expected int like 3, got str 'many'"),
+    ],
+)
+def test_a_profile_that_names_what_there_is_not_starts_nothing(tiny, options, given, sentence):
+    path = tiny / "workflow" / "profiles" / "smoke.yaml"
+    path.write_text(f"{PROFILE}parameters: {given}\n")
+    done = reproduce(tiny, *options)
+    expected = f"error: {re.escape(str(path))}: parameters: {sentence}"
+    assert done.returncode == 2 and re.fullmatch(expected, done.stderr.strip()), done.stderr
+    assert not (tiny / "reports").exists()
+
+
 def test_profiles_are_checked(tmp_path):
     (tmp_path / "profiles").mkdir()
     for text, words in [
         (PROFILE + "colour: red\n", "'colour' was unexpected"),
         ("jobs: many\n", "jobs|required"),
         (PROFILE.replace("jobs: 2", "jobs: 0"), "jobs: 0 is less than the minimum"),
+        (PROFILE.replace("multi_focus: [builtin]", "multi_focus: ['{x}']"), "does not match"),
         ("a: [", "damaged"),
     ]:
         (tmp_path / "profiles" / "x.yaml").write_text(text)
@@ -294,7 +323,7 @@ def test_costs_must_be_of_something(tmp_path):
     (tmp_path / "profiles" / "x.yaml").write_text(
         PROFILE + "costs: {training: {split: all, pairs_per_second: 4}}\n"
     )
-    with pytest.raises(ValueError, match="profile x: costs: no node gives training"):
+    with pytest.raises(ValueError, match="profile x: costs: no node provides training"):
         graph.expand("x", tmp_path, here=tmp_path)
     (tmp_path / "profiles" / "x.yaml").write_text(
         PROFILE + "costs: {training: {split: all, pairs_per_second: 0}}\n"
@@ -347,3 +376,54 @@ def test_smoke_ignores_the_real_data(tmp_path):
         ]
     )
     assert "DATA" not in passed and "WEIGHTS" not in passed
+
+
+ODD = 'it\'s {n} #1: a "b" $HOME'
+
+
+def test_paths_and_values_reach_the_notebook_as_they_are(tiny, tmp_path):
+    checkout = tmp_path / ODD
+    for name in ("fusionlib", "workflow", "data/published"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(runs.root() / name, checkout / name, ignore=ignored)
+    (tmp_path / "link").symlink_to(checkout)  # PYTHONPATH cannot hold a colon
+    home = checkout / "small"
+    shutil.copytree(tiny / "workflow", home / "workflow")
+    (home / "workflow" / "nodes.yaml").write_text(
+        "first: {notebook: first.ipynb, provides: [one], for_each: infrared_visible}\n"
+        "page: {notebook: page.ipynb, provides: [two], finally: results}\n"
+    )
+    text = "{n} #2: 'c' \\ $(exit) {{m}}"
+    (home / "workflow" / "profiles" / "smoke.yaml").write_text(
+        PROFILE.replace("infrared_visible: [builtin]", "infrared_visible: [real]")
+        + f"parameters: {json.dumps({'first': {'text': text}})}\n"
+    )
+    record = (
+        "from fusionlib import runs\n"
+        "run = runs.Run('t', output, {'seen': [output, text, data, results]})\nrun.finish();"
+    )
+    names = ("output", "text", "data", "dataset", "results")
+    parameters = "\n".join(f"{name}: str = ''" for name in names)
+    for name in ("first", "page"):
+        notebook(home / "notebooks" / f"{name}.ipynb", record, parameters=parameters)
+    data = tmp_path / ODD / "data"
+    (data / "ivif" / "real").mkdir(parents=True)
+    command = [sys.executable, "-m", "workflow.reproduce", "--workflow", home / "workflow"]
+    command += ["--reports", home / ODD]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "link"), "FUSION_DATA": str(data)}
+    options = {"cwd": tmp_path / "link", "env": environment, "capture_output": True, "text": True}
+    done = subprocess.run(command, timeout=300, **options)
+    assert done.returncode == 0, done.stderr
+    folder = home / ODD / "smoke"
+    seen = runs.load(folder / "first-real")["parameters"]["seen"]
+    assert seen == [str(folder / "first-real"), text, str(data / "ivif" / "real"), ""]
+    assert runs.load(folder / "page")["parameters"]["seen"] == [
+        str(folder / "page"),
+        "",
+        "",
+        str(folder),
+    ]
+    before = (folder / "first-real" / "run.json").stat().st_mtime_ns
+    again = subprocess.run([*command, "--only", "one"], timeout=300, **options)
+    assert again.returncode == 0, again.stderr
+    assert (folder / "first-real" / "run.json").stat().st_mtime_ns == before, "it ran again"

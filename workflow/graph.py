@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,18 +12,24 @@ import yaml
 from fusionlib import runs
 
 HERE = Path(__file__).resolve().parent
+BUILT_IN = "builtin"  # the word of profiles for data that needs no FUSION_DATA
 
 
 @dataclass
 class Node:
-    """One papermill call: a notebook, its parameters, where its results go and what must have run
-    before.
+    """One papermill call: a notebook, its parameters, where its results go and what it needs.
 
     Attributes
     ----------
+    folder : Path
+        Where its results go.
+    provides : list of str
+        The words of ``ONLY`` that ask for it.
+    needs : list of Path
+        Folders of the nodes that must have run before.
     wanted : bool
         Asked for; what a wanted node needs runs too.
-    last : bool
+    is_final : bool
         Run after all others, whether they succeeded or not, and every time: it reads what they
         left.
     hours : float
@@ -37,10 +43,10 @@ class Node:
     folder: Path
     parameters: dict
     threads: int
-    gives: list[str]
-    after: list[Path] = field(default_factory=list)
+    provides: list[str]
+    needs: list[Path] = field(default_factory=list)
     wanted: bool = True
-    last: bool = False
+    is_final: bool = False
     hours: float = 0.0
     basis: str = ""
 
@@ -80,13 +86,11 @@ def load_profile(name: str, here: Path = HERE) -> dict:
             f"{path}: expected YAML, got a damaged file ({str(error).splitlines()[0]})"
         ) from None
     schema = yaml.safe_load((HERE / "profile.schema.yaml").read_text())
-    error = jsonschema.exceptions.best_match(
-        jsonschema.Draft202012Validator(schema).iter_errors(content)
-    )
-    if error:
-        raise ValueError(
-            f"{path}: {'/'.join(map(str, error.absolute_path)) or 'top level'}: {error.message}"
-        )
+    validator = jsonschema.Draft202012Validator(schema)
+    refused = jsonschema.exceptions.best_match(validator.iter_errors(content))
+    if refused:
+        where = "/".join(map(str, refused.absolute_path)) or "top level"
+        raise ValueError(f"{path}: {where}: {refused.message}")
     return content
 
 
@@ -104,6 +108,8 @@ def expand(
 
     Parameters
     ----------
+    profile : str
+        Name of a file in ``profiles``.
     reports : path
         Folder of this profile's results; a node's folder is ``reports/NODE``.
     only : list of str
@@ -119,80 +125,181 @@ def expand(
     Raises
     ------
     ValueError
-        An unknown word in ``only`` or in the profile's costs; FUSION_DATA does not hold a data set
-        of a node that will run, or is not set.
+        An unknown word in ``only`` or in the profile's costs; a notebook or parameter that there is
+        not, or a value of another type; FUSION_DATA does not hold a data set of a node that will
+        run, or is not set.
     """
-    settings = load_profile(profile, here)
-    table = yaml.safe_load((here / "nodes.yaml").read_text())
-    words = {word for entry in table.values() for word in entry["gives"]}
-    unknown = sorted(set(only) - words)
-    if unknown:
-        raise ValueError(
-            f"ONLY: no table or figure named {', '.join(unknown)}; there are"
-            f" {', '.join(sorted(words))}"
-        )
-    if odd := sorted(set(settings.get("costs", {})) - words):
-        raise ValueError(
-            f"profile {profile}: costs: no node gives {', '.join(odd)}; there are"
-            f" {', '.join(sorted(words))}"
-        )
+    settings, entries = load_graph(profile, only, here)
+    weights = weights if profile != "smoke" else ""
     nodes: list[Node] = []
     folders: dict[str, dict[str | None, Path]] = {}
-    for key, entry in table.items():
-        items = settings.get(entry["over"], ["builtin"]) if "over" in entry else [None]
+    for key, entry in entries.items():
+        known = runs.parameters_of(entry["notebook"])
         folders[key] = {}
-        for item in items:
-            name = key if item in (None, "builtin") else f"{key}-{item}"
-            notebook = here.parent / "notebooks" / entry["notebook"]
-            known = runs.parameters_of(notebook)
-            parameters = dict(settings.get("parameters", {}).get(notebook.stem, {}))
-            if item not in (None, "builtin"):
-                parameters |= {"dataset": item, "data": data_folder(data, entry["over"], item)}
-            together = settings.get(entry.get("together"), ["builtin"])
-            if together != ["builtin"]:
-                parameters |= {
-                    "dataset": ["built-in" if item == "builtin" else item for item in together],
-                    "data": [
-                        "" if item == "builtin" else data_folder(data, entry["together"], item)
-                        for item in together
-                    ],
-                }
-            offered = {
-                "seed": settings["seed"],
-                "device": settings["device"],
-                "threads": settings["threads"],
-                "weights": weights if profile != "smoke" else "",
+        for item in items_of(entry, settings):
+            name = key if item in (None, BUILT_IN) else f"{key}-{item}"
+            folders[key][item] = reports / name
+            needs = {
+                parameter: chosen_folders(f"{name}: {parameter}", need, folders, item)
+                for parameter, need in entry.get("needs", {}).items()
             }
-            parameters |= {name: value for name, value in offered.items() if name in known}
-            after = []
-            for other, parameter in entry.get("after", {}).items():
-                # A model is scored on its own data set. A node without one of its own takes all
-                # there are, or the first where it takes a single one.
-                mine = folders[other].get(item) if "over" in entry else None
-                before = [mine] if mine else list(folders[other].values())
-                many = isinstance(known[parameter], list)
-                after += before if many else before[:1]
-                parameters[parameter] = list(map(str, before)) if many else str(before[0])
-            if "last" in entry:
-                parameters[entry["last"]] = str(reports)
+            parameters = {
+                **settings.get("parameters", {}).get(entry["notebook"].stem, {}),
+                **data_parameters(entry, item, settings, data),
+                **common_parameters(settings, weights, known),
+                **need_parameters(needs, known),
+                **({entry["finally"]: str(reports)} if "finally" in entry else {}),
+            }
+            runs.check_parameters(entry["notebook"], parameters)
+            hours, basis = estimate(settings, entry, item)
             nodes.append(
                 Node(
-                    name,
-                    notebook,
-                    reports / name,
-                    parameters,
-                    settings["threads"],
-                    entry["gives"],
-                    after,
-                    not only or bool(set(only) & set(entry["gives"])),
-                    "last" in entry,
-                    *estimate(settings, entry, item),
+                    name=name,
+                    notebook=entry["notebook"],
+                    folder=reports / name,
+                    parameters=parameters,
+                    threads=settings["threads"],
+                    provides=entry["provides"],
+                    needs=[folder for chosen in needs.values() for folder in chosen],
+                    wanted=not only or bool(set(only) & set(entry["provides"])),
+                    is_final="finally" in entry,
+                    hours=hours,
+                    basis=basis,
                 )
             )
-            folders[key][item] = reports / name
     if not dry:
         check_data(nodes, data)
     return nodes
+
+
+def load_graph(profile: str, only: Sequence[str], here: Path) -> tuple[dict, dict[str, dict]]:
+    """Read a profile and ``nodes.yaml``, check each against the other and against the notebooks.
+
+    Parameters
+    ----------
+    profile, only, here
+        As for :func:`expand`.
+
+    Returns
+    -------
+    settings : dict
+        The profile.
+    entries : dict
+        Those of ``nodes.yaml``, ``notebook`` made a path.
+
+    Raises
+    ------
+    ValueError
+        As for :func:`expand`, but for the data.
+    """
+    settings = load_profile(profile, here)
+    entries = yaml.safe_load((here / "nodes.yaml").read_text())
+    check_words(profile, settings, entries, only)
+    for entry in entries.values():
+        entry["notebook"] = here.parent / "notebooks" / entry["notebook"]
+    notebooks = [entry["notebook"] for entry in entries.values()]
+    check_profile_parameters(here / "profiles" / f"{profile}.yaml", settings, notebooks)
+    return settings, entries
+
+
+def check_words(profile: str, settings: dict, entries: dict, only: Sequence[str]) -> None:
+    """Raise ValueError where ``only`` or the profile's costs name what no node provides."""
+    words = {word for entry in entries.values() for word in entry["provides"]}
+    known = ", ".join(sorted(words))
+    if unknown := sorted(set(only) - words):
+        raise ValueError(f"ONLY: no table or figure named {', '.join(unknown)}; there are {known}")
+    if unknown := sorted(set(settings.get("costs", {})) - words):
+        raise ValueError(
+            f"profile {profile}: costs: no node provides {', '.join(unknown)}; there are {known}"
+        )
+
+
+def check_profile_parameters(path: Path, settings: dict, notebooks: Iterable[Path]) -> None:
+    """Raise ValueError where a profile names a notebook or parameter that there is not, or a value
+    has another type than the notebook's default.
+    """
+    known = {notebook.stem: notebook for notebook in notebooks}
+    for name, values in settings.get("parameters", {}).items():
+        if name not in known:
+            raise ValueError(
+                f"{path}: parameters: no notebook named {name}{runs.nearest(name, known)}"
+            )
+        try:
+            runs.check_parameters(known[name], values)
+        except ValueError as error:
+            raise ValueError(f"{path}: parameters: {error}") from None
+
+
+def items_of(entry: dict, settings: dict) -> Sequence[str | None]:
+    """Return the data sets that an entry has one node for each of; [None] for a single node."""
+    return settings.get(entry["for_each"], [BUILT_IN]) if "for_each" in entry else [None]
+
+
+def data_parameters(entry: dict, item: str | None, settings: dict, data: str) -> dict:
+    """Return ``dataset`` and ``data`` of a node; nothing where it runs on built-in data alone."""
+    if item not in (None, BUILT_IN):
+        return {"dataset": item, "data": data_folder(data, entry["for_each"], item)}
+    items = settings.get(entry.get("for_all"), [BUILT_IN])
+    if items == [BUILT_IN]:
+        return {}
+    return {
+        "dataset": ["built-in" if name == BUILT_IN else name for name in items],
+        "data": [
+            "" if name == BUILT_IN else data_folder(data, entry["for_all"], name) for name in items
+        ],
+    }
+
+
+def common_parameters(settings: dict, weights: str, known: dict) -> dict:
+    """Return what every notebook gets that has a parameter of the name."""
+    offered = {name: settings[name] for name in ("seed", "device", "threads")}
+    offered["weights"] = weights
+    return {name: value for name, value in offered.items() if name in known}
+
+
+def chosen_folders(
+    where: str, need: dict, folders: dict[str, dict[str | None, Path]], item: str | None
+) -> list[Path]:
+    """Return the folders of another node that a node needs.
+
+    Parameters
+    ----------
+    where : str
+        Node and parameter, for the error sentence.
+    need : dict
+        ``node``, the key of the other node, and ``take``, which of its folders.
+    folders : dict
+        Key of a node -> its data sets -> their folders.
+    item : str or None
+        The data set of the node that asks.
+
+    Raises
+    ------
+    ValueError
+        ``take`` is no such word, or "same" where there is none of the same data set.
+    """
+    candidates, (preferred, _, otherwise) = folders[need["node"]], need["take"].partition(" or ")
+    if preferred == "same" and item in candidates:
+        return [candidates[item]]
+    every = list(candidates.values())
+    match otherwise or preferred:
+        case "all":
+            return every
+        case "first":
+            return every[:1]
+    raise ValueError(
+        f"nodes.yaml: {where}: expected {need['node']} for the data set {item} (take:"
+        f" {need['take']}), the profile has it for {', '.join(map(str, candidates))}"
+    )
+
+
+def need_parameters(needs: dict[str, list[Path]], known: dict) -> dict:
+    """Return the folders of needed nodes as text: a list for ``all`` and for a list parameter."""
+    parameters: dict[str, str | list[str]] = {}
+    for name, chosen in needs.items():
+        is_list = isinstance(known.get(name), list) or len(chosen) > 1
+        parameters[name] = list(map(str, chosen)) if is_list else str(chosen[0])
+    return parameters
 
 
 def estimate(settings: dict, entry: dict, item: str | None) -> tuple[float, str]:
@@ -206,47 +313,45 @@ def estimate(settings: dict, entry: dict, item: str | None) -> tuple[float, str]
     ValueError
         The profile does not say how many pairs there are.
     """
+    items = [item] if "for_each" in entry else settings["infrared_visible"]
+    datasets = [name for name in items if name and name != BUILT_IN]
     hours, basis = 0.0, []
-    for cost in (
-        settings["costs"][word] for word in entry["gives"] if word in settings.get("costs", {})
-    ):
-        items = [item] if "over" in entry else settings["infrared_visible"]
-        real = [name for name in items if name != "builtin"]
-        if missing := [
-            name for name in real if cost["split"] not in settings.get("pairs", {}).get(name, {})
-        ]:
-            raise ValueError(
-                f"profile: pairs: expected how many are in the split {cost['split']} of"
-                f" {', '.join(missing)}"
-            )
-        pairs = sum(settings["pairs"][name][cost["split"]] for name in real)
+    for word in entry["provides"]:
+        cost = settings.get("costs", {}).get(word)
+        if cost is None:
+            continue
+        pairs = count_pairs(settings, datasets, cost["split"])
         passes = {name: cost[name] for name in ("epochs", "times") if name in cost}
         hours += pairs * math.prod(passes.values()) / cost["pairs_per_second"] / 3600
-        basis.append(
-            " x ".join([f"{pairs} pairs", *(f"{count} {name}" for name, count in passes.items())])
-            + f" / {cost['pairs_per_second']:g} pairs per second"
-        )
+        factors = [f"{pairs} pairs", *(f"{count} {name}" for name, count in passes.items())]
+        basis.append(f"{' x '.join(factors)} / {cost['pairs_per_second']:g} pairs per second")
     return hours, "; ".join(basis)
+
+
+def count_pairs(settings: dict, datasets: Sequence[str], split: str) -> int:
+    """Return how many pairs the profile states for a split of some data sets; raise ValueError
+    where it states none.
+    """
+    stated = settings.get("pairs", {})
+    if missing := [name for name in datasets if split not in stated.get(name, {})]:
+        raise ValueError(
+            f"profile: pairs: expected how many are in the split {split} of {', '.join(missing)}"
+        )
+    return sum(stated[name][split] for name in datasets)
 
 
 def listing(nodes: Sequence[Node]) -> str:
     """Return the jobs of a run as text, with the GPU hours that the profile's costs mean."""
     wanted = [node for node in nodes if node.wanted]
     width = max(len(node.name) for node in wanted)
-    kind = {True: "GPU, no cost stated", False: "processor only"}
-    lines = [
-        f"{node.name:{width}} "
-        f" {f'{node.hours:9.2f}  {node.basis}' if node.basis else f'        -  {kind[node.gpu]}'}"
-        for node in wanted
-    ]
-    total = f"{'together':{width}}  {sum(node.hours for node in wanted):9.2f}  {len(wanted)} jobs"
-    return "\n".join(
-        [
-            f"{'job':{width}}  GPU hours  estimated from the costs that the profile states",
-            *lines,
-            total,
-        ]
-    )
+    lines = [f"{'job':{width}}  GPU hours  estimated from the costs that the profile states"]
+    for node in wanted:
+        kind = "GPU, no cost stated" if node.gpu else "processor only"
+        cost = f"{node.hours:9.2f}  {node.basis}" if node.basis else f"        -  {kind}"
+        lines.append(f"{node.name:{width}}  {cost}")
+    hours = sum(node.hours for node in wanted)
+    lines.append(f"{'together':{width}}  {hours:9.2f}  {len(wanted)} jobs")
+    return "\n".join(lines)
 
 
 def data_folder(data: str, kind: str, item: str) -> str:
@@ -262,7 +367,7 @@ def check_data(nodes: Sequence[Node], data: str) -> None:
     """
     running = {node.folder for node in nodes if node.wanted}
     for node in reversed(nodes):  # a node stands behind all that it needs
-        running |= set(node.after) if node.folder in running else set()
+        running |= set(node.needs) if node.folder in running else set()
     for node in (node for node in nodes if node.folder in running):
         given = node.parameters.get("data", [])
         for folder in filter(None, given if isinstance(given, list) else [given]):

@@ -9,7 +9,6 @@ FUSION_DATA and FUSION_WEIGHTS are read here and nowhere else; notebooks get the
 
 from __future__ import annotations
 
-import argparse
 import functools
 import importlib.util
 import json
@@ -17,170 +16,171 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from fusionlib import images, report, runs
 from workflow import graph
 
+REPORTS = runs.root() / "reports"
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells give it
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--profile", default="smoke")
-    parser.add_argument("--only", default="")
-    parser.add_argument("--dry-run", action="store_true")
-    parser.add_argument(
-        "--cluster",
-        default="",
-        help="a folder of workflow/ with Snakemake's settings for a cluster",
-    )
-    parser.add_argument("--reports", type=Path, default=runs.root() / "reports")
-    parser.add_argument(
-        "--workflow", type=Path, default=graph.HERE, help="folder with nodes.yaml and profiles/"
-    )
-    parser.add_argument(
-        "--with-parent",
-        action="store_true",
-        help="end with the program that started this, such as make",
-    )
-    options = parser.parse_args()
+@app.command(help=(__doc__ or "").split("\n\n")[0])
+def main(
+    profile: str = "smoke",
+    only: Annotated[str, typer.Option(help="words of nodes.yaml; empty means all")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run")] = False,
+    cluster: Annotated[
+        str, typer.Option(help="a folder of workflow/ with Snakemake's settings for a cluster")
+    ] = "",
+    reports: Path = REPORTS,
+    workflow: Annotated[
+        Path, typer.Option(help="folder with nodes.yaml and profiles/")
+    ] = graph.HERE,
+    with_parent: Annotated[
+        bool, typer.Option("--with-parent", help="end with the program that started this")
+    ] = False,
+) -> None:
     # asked politely, it would go on until its notebooks are done, and refuse the next start
-    if options.with_parent:
+    if with_parent:
         runs.end_with_parent(signal.SIGKILL)
+    folder, workflow = reports.resolve() / profile, workflow.resolve()
     try:
-        folder = options.reports.resolve() / options.profile
-        paths = {
-            name.lower().removeprefix("fusion_"): str(Path(os.environ[name]).resolve())
-            for name in ("FUSION_DATA", "FUSION_WEIGHTS")
-            if os.environ.get(name)
-        }
-        nodes = graph.expand(
-            options.profile,
-            folder,
-            options.only.split(),
-            **paths,
-            here=options.workflow.resolve(),
-            dry=options.dry_run,
-        )
-        with runs.lock(folder, f"profile {options.profile} ({folder})"):
-            if options.dry_run:
-                status = snakemake(options, folder, paths)
+        settings = graph.load_profile(profile, workflow)
+        data, weights = map(path_from_environment, ("FUSION_DATA", "FUSION_WEIGHTS"))
+        nodes = graph.expand(profile, folder, only.split(), data, weights, workflow, dry_run)
+        options = snakemake_options(settings, "" if dry_run else cluster)
+        with runs.lock(folder, f"profile {profile} ({folder})"):
+            state = write_plan(folder, nodes, workflow.parent / "notebooks")
+            if dry_run:
+                status = snakemake(state, [*options, "--dry-run"])
                 print(f"\n{graph.listing(nodes)}")
-                return status
-            images.write_text(
-                folder / "nodes.json",
-                json.dumps(
-                    [
-                        {
-                            "name": node.name,
-                            "notebook": node.notebook.name,
-                            "gives": node.gives,
-                            "wanted": node.wanted,
-                            "after": [before.name for before in node.after],
-                        }
-                        for node in nodes
-                    ],
-                    indent=1,
-                ),
-            )
-            status = snakemake(options, folder, paths)
-            for node in (
-                node for node in nodes if node.last and node.wanted and status != INTERRUPTED
-            ):
-                status = run(node) or status
-            print(f"\nreport: {report.write(folder)}")
-            return status
+            else:
+                status = reproduce(folder, state, nodes, options)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        status = 2
+    raise typer.Exit(status)
 
 
-def run(node: graph.Node) -> int:
-    """Run one node as the Snakefile does, but now, whatever became of the others."""
-    return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "fusionlib",
-            "run",
-            str(node.notebook),
-            str(node.folder),
-            "--with-parent",
-            "--threads",
-            str(node.threads),
-            "--parameters",
-            json.dumps(node.parameters),
-        ],
-        check=False,
-    ).returncode
+def path_from_environment(name: str) -> str:
+    """Return the absolute path that a variable names, "" where it is unset or empty."""
+    return str(Path(os.environ[name]).resolve()) if os.environ.get(name) else ""
 
 
-def snakemake(options: argparse.Namespace, folder: Path, paths: dict[str, str]) -> int:
-    """Call Snakemake with -k; a lock that a killed run left in its state folder is taken away
-    first.
+def reproduce(
+    folder: Path, state: Path, nodes: Sequence[graph.Node], options: Sequence[str]
+) -> int:
+    """Run all nodes, then the final ones and the report; return the exit status.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the profile's results.
+    state : Path
+        From :func:`write_plan`.
+    nodes : list of Node
+    options : list of str
+        Of Snakemake's command line.
     """
-    settings = graph.load_profile(options.profile, options.workflow.resolve())
+    listed = [
+        {
+            "name": node.name,
+            "notebook": node.notebook.name,
+            "provides": node.provides,
+            "wanted": node.wanted,
+            "needs": [needed.name for needed in node.needs],
+        }
+        for node in nodes
+    ]
+    images.write_text(folder / "nodes.json", json.dumps(listed, indent=1))
+    status = snakemake(state, options)
+    # Snakemake's onsuccess and onerror would run in its own process: not at all where it is killed
+    # or ends before its first job, and they know no exit status.
+    for node in nodes:
+        if node.is_final and node.wanted and status != INTERRUPTED:
+            script = graph.HERE / "run_node.py"
+            done = subprocess.run([sys.executable, script, node.name], cwd=state, env=environment())
+            status = done.returncode or status
+    print(f"\nreport: {report.write(folder)}")
+    return status
+
+
+def write_plan(folder: Path, nodes: Sequence[graph.Node], notebooks: Path) -> Path:
+    """Write what the Snakefile reads and return the folder that it stands in: ``plan.json``, and
+    ``notebooks``, a link.
+    """
     state = folder / ".snakemake-state"
     state.mkdir(parents=True, exist_ok=True)
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        str(graph.HERE / "Snakefile"),
-        "--directory",
-        str(state),
-        "--cores",
-        str(settings["jobs"] * settings["threads"]),
+    link = state / "notebooks"
+    link.unlink(missing_ok=True)
+    link.symlink_to(notebooks, target_is_directory=True)
+    plan = [
+        {
+            "name": node.name,
+            "notebook": node.notebook.name,
+            "parameters": node.parameters,
+            "library": runs.library_hash(node.notebook),
+            "needs": [needed.name for needed in node.needs],
+            "wanted": node.wanted,
+            "is_final": node.is_final,
+            # What many wait for runs first, then what had to wait itself: short independent ones
+            # fill the gaps at the end.
+            "priority": 2 * sum(node.folder in other.needs for other in nodes) + bool(node.needs),
+            "threads": node.threads,
+            "gpu": int(node.gpu),
+            "minutes": node.minutes,
+        }
+        for node in nodes
     ]
+    images.write_text(state / "plan.json", json.dumps(plan, indent=1))
+    return state
+
+
+def snakemake_options(settings: dict, cluster: str) -> list[str]:
+    """Return how many jobs Snakemake runs at once, and where.
+
+    Raises
+    ------
+    ValueError
+        No such cluster, or its executor is not installed.
+    """
+    options = ["--cores", str(settings["jobs"] * settings["threads"])]
     if "gpus" in settings:
-        command += ["--resources", f"gpu={settings['gpus']}"]
-    if options.cluster and not options.dry_run:
-        command += ["--profile", str(cluster(options.cluster)), "--jobs", str(settings["jobs"])]
-    values = {
-        "profile": options.profile,
-        "only": options.only,
-        "reports": folder,
-        "workflow": options.workflow.resolve(),
-        **paths,
-        "dry": "yes" if options.dry_run else "",
-    }
-    # an empty value reads as None
-    config = ["--config", *(f"{name}={value}" for name, value in values.items() if value)]
-    # The lock of the folder is held here, so a lock of Snakemake's own can only be a dead run's.
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(runs.root()), os.environ.get("PYTHONPATH", "")]),
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-    }
-    if (state / ".snakemake" / "locks").is_dir() and any(
-        (state / ".snakemake" / "locks").iterdir()
-    ):
-        subprocess.run(
-            [*command, "--unlock", *config], env=environment, check=False, capture_output=True
-        )
+        options += ["--resources", f"gpu={settings['gpus']}"]
+    if cluster:
+        options += ["--profile", str(cluster_folder(cluster)), "--jobs", str(settings["jobs"])]
+    return options
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a process that imports this project, installed or not."""
+    path = os.pathsep.join([str(runs.root()), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path}
+
+
+def snakemake(state: Path, options: Sequence[str]) -> int:
+    """Call Snakemake in the folder of the plan and return its exit status; a failed node stops
+    only those that need it.
+    """
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(graph.HERE / "Snakefile")]
+    command += ["--directory", str(state), *options, "--keep-going", "--rerun-incomplete"]
+    # runs.lock holds the folder, and lets go when this process is killed; Snakemake's own lock
+    # would stay, and takes braces in the path of its folder for wildcards.
+    command += ["--nolock", "--show-failed-logs", "--quiet", "host"]
     process = subprocess.Popen(
-        [
-            *command,
-            "--keep-going",
-            "--rerun-incomplete",
-            "--show-failed-logs",
-            "--quiet",
-            "host",
-            *(["--dry-run"] if options.dry_run else []),
-            *config,
-        ],
-        env=environment,
+        command,
+        env=environment(),
         # Asked to end, Snakemake would first wait for its notebooks, and the next start would run
         # beside it.
         preexec_fn=functools.partial(runs.end_with_parent, signal.SIGKILL),
     )
-
-    def stop(*_) -> None:
-        process.send_signal(signal.SIGTERM)
-
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGTERM))
     try:
         return process.wait()
     except KeyboardInterrupt:
@@ -190,7 +190,7 @@ def snakemake(options: argparse.Namespace, folder: Path, paths: dict[str, str]) 
         return INTERRUPTED
 
 
-def cluster(name: str) -> Path:
+def cluster_folder(name: str) -> Path:
     """Return the folder with Snakemake's settings for a cluster, and refuse one whose executor is
     not installed.
     """
@@ -209,4 +209,4 @@ def cluster(name: str) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app()

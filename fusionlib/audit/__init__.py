@@ -41,16 +41,16 @@ def audit(folder: str | Path = published.FOLDER) -> pd.DataFrame:
                 f"claims.csv: expected a check among {', '.join(CHECKS[paper])}, got {name!r}"
             )
         said = {row.id: published.claimed(row.claimed) for row in group.itertuples()}
-        found = {
+        answered = {
             id_: (verdict, evidence)
             for id_, verdict, evidence in CHECKS[paper][name](tables[paper], said)
         }
-        if set(found) != set(said):
+        if set(answered) != set(said):
             raise ValueError(
-                f"claims.csv, check {name}: expected the claims {', '.join(found)}, got"
+                f"claims.csv, check {name}: expected the claims {', '.join(answered)}, got"
                 f" {', '.join(said)}"
             )
-        answers |= found
+        answers |= answered
     frame = claims[["id", "paper", "where", "claim", "kind"]].copy()
     frame["verdict"] = [answers[id_][0] for id_ in frame["id"]]
     frame["evidence"] = [answers[id_][1] for id_ in frame["id"]]
@@ -58,15 +58,21 @@ def audit(folder: str | Path = published.FOLDER) -> pd.DataFrame:
     return frame
 
 
-def statuses(rows: pd.DataFrame) -> list[str]:
-    """Return the status of each printed number of a paper, as :func:`fusionlib.published.table`
-    gives them with "all".
+def refutations(rows: pd.DataFrame) -> list[str]:
+    """Return, for each printed number of a paper, the id of the claim that refutes it.
 
-    "printed", or "contradicts ID" where the number cannot stand beside others of its row; ID is a
-    claim's.
+    Parameters
+    ----------
+    rows : DataFrame
+        From :func:`fusionlib.published.table` with "all".
+
+    Returns
+    -------
+    list of str
+        Column ``refuted_by``: "" where the number can stand beside others of its row.
     """
-    status = pd.Series("printed", index=rows.index)
+    refuted_by = pd.Series("", index=rows.index)
     for claim, metrics, impossible in multi_focus.contradictions(rows):
-        here = pd.MultiIndex.from_frame(rows[["dataset", "method"]]).isin(impossible)
-        status[here & rows["metric"].isin(metrics)] = f"contradicts {claim}"
-    return list(status)
+        is_impossible = pd.MultiIndex.from_frame(rows[["dataset", "method"]]).isin(impossible)
+        refuted_by[is_impossible & rows["metric"].isin(metrics)] = claim
+    return list(refuted_by)

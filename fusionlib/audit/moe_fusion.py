@@ -21,7 +21,7 @@ from fusionlib.audit.grids import (
 )
 
 OURS = "MoE-Fusion"
-PLACES = ("first", "second", "third")
+ORDINALS = ("first", "second", "third")
 # ASSUMPTION: a decrease under 2 % is listed as small, because the ablation text says "significant"
 # without a test.
 SMALL = 0.02
@@ -37,8 +37,8 @@ def leads(rows: pd.DataFrame) -> pd.DataFrame:
     return cells(rows, "1").xs(OURS, level="method") / best_compared(rows) - 1
 
 
-def places(rows: pd.DataFrame) -> pd.DataFrame:
-    """Place of the proposed model in each column of table 1, 1 = largest: datasets x metrics."""
+def column_ranks(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rank of the proposed model in each column of table 1, 1 = largest: datasets x metrics."""
     return (
         cells(rows, "1")
         .groupby(level="dataset")
@@ -71,13 +71,13 @@ def single_modality(rows: pd.DataFrame, said: Said) -> Answers:
 
 
 def outperforms(rows: pd.DataFrame, said: Said) -> Answers:
-    place, detection = places(rows), cells(rows, "3").droplevel("dataset")
-    first = (place == 1).sum(axis=1)
+    rank, detection = column_ranks(rows), cells(rows, "3").droplevel("dataset")
+    first = (rank == 1).sum(axis=1)
     yield (
         "moe-outperforms",
-        of(int(first.sum()), place.size),
+        of(int(first.sum()), rank.size),
         (
-            f"First in {first.sum()} of {place.size} columns of table 1 ({listed(first, 'd')}) and"
+            f"First in {first.sum()} of {rank.size} columns of table 1 ({listed(first, 'd')}) and"
             f" in {(detection.idxmax() == OURS).sum()} of {detection.shape[1]} columns of table 3."
         ),
     )
@@ -85,19 +85,19 @@ def outperforms(rows: pd.DataFrame, said: Said) -> Answers:
 
 def ranks(rows: pd.DataFrame, said: Said) -> Answers:
     for id_, claim in said.items():
-        place = places(rows).loc[claim["dataset"]]
-        metrics = {name: list(place.index[place == k]) for k, name in enumerate(PLACES, start=1)}
-        told = [int(claim[name]) for name in PLACES]
-        right = told == [len(found) for found in metrics.values()]
+        rank = column_ranks(rows).loc[claim["dataset"]]
+        metrics = {name: list(rank.index[rank == k]) for k, name in enumerate(ORDINALS, start=1)}
+        told = [int(claim[name]) for name in ORDINALS]
+        right = told == [len(names) for names in metrics.values()]
         counts = "; ".join(
-            f"{name} on {len(found)} ({' '.join(found) or '-'})" for name, found in metrics.items()
+            f"{name} on {len(names)} ({' '.join(names) or '-'})" for name, names in metrics.items()
         )
         yield (
             id_,
             yes(right),
             (
                 f"{counts}. The text says {told[0]}, {told[1]} and {told[2]}: {sum(told)} of"
-                f" {len(place)} metrics."
+                f" {len(rank)} metrics."
             ),
         )
 
@@ -119,7 +119,7 @@ def highest(rows: pd.DataFrame, said: Said) -> Answers:
 
 
 def marks(rows: pd.DataFrame, said: Said) -> Answers:
-    top = cells(rows, "1").groupby(level="dataset").rank(ascending=False) <= len(PLACES)
+    top = cells(rows, "1").groupby(level="dataset").rank(ascending=False) <= len(ORDINALS)
     marked = cells(rows, "1", values="rank").notna()
     right = (marked == top).groupby(level="dataset").all()
     yield (
@@ -146,11 +146,9 @@ def splits(rows: pd.DataFrame, said: Said) -> Answers:
 
 
 def full_model(rows: pd.DataFrame, said: Said) -> Answers:
-    one, two = (
-        cells(rows, "1").xs(OURS, level="method"),
-        cells(rows, "2", "variant").xs("full", level="variant"),
-    )
-    equal = (one == two.loc[one.index, one.columns]).to_numpy()
+    compared = cells(rows, "1").xs(OURS, level="method")
+    full = cells(rows, "2", "variant").xs("full", level="variant")
+    equal = (compared == full.loc[compared.index, compared.columns]).to_numpy()
     yield (
         "moe-table-2-full",
         of(int(equal.sum()), equal.size),
@@ -228,7 +226,7 @@ def ablation_sizes(rows: pd.DataFrame, said: Said) -> Answers:
             f" {', '.join(map(spoken, loss.index[alike])) or 'none'}. On M3FD the MI left is"
             f" {span(left)}: {(left < compared.loc['M3FD', 'MI'].min()).sum()} of {len(parts)}"
             " variants below every compared method, the full model in place"
-            f" {places(rows).loc['M3FD', 'MI']:.0f}."
+            f" {column_ranks(rows).loc['M3FD', 'MI']:.0f}."
         ),
     )
 

@@ -121,16 +121,16 @@ def psnr(rows: pd.DataFrame, said: Said) -> Answers:
         ),
     )
     pairs = [
-        (one, two)
+        (nearer, farther)
         for _, part in grid.groupby("dataset", sort=False)
-        for one, two in permutations(part.itertuples(), 2)
-        if one.RMSE < two.RMSE
+        for nearer, farther in permutations(part.itertuples(), 2)
+        if nearer.RMSE < farther.RMSE
     ]
     broken = [
-        f"{spoken(one.Index)} {one.RMSE} / {one.PSNR} against {two.Index[1]} {two.RMSE} /"
-        f" {two.PSNR}"
-        for one, two in pairs
-        if one.PSNR <= two.PSNR
+        f"{spoken(nearer.Index)} {nearer.RMSE} / {nearer.PSNR} against"
+        f" {farther.Index[1]} {farther.RMSE} / {farther.PSNR}"
+        for nearer, farther in pairs
+        if nearer.PSNR <= farther.PSNR
     ]
     old, new = grid.loc[("all", "LP")], grid.loc[("all", "LP+BA")]
     yield (
@@ -216,16 +216,12 @@ def averages(rows: pd.DataFrame, said: Said) -> Answers:
     moved = {t: (grid.loc[f"{t}+BA"] / grid.loc[t] - 1)[["Qabf", "SSIM"]] for t in TRANSFORMS}
     # An unchanged value may have moved by half a unit of the fourth decimal.
     apart = moved["CvT"].abs() > 10 * moved["LP"].abs().clip(lower=0.00005)
-    yield (
-        "mf-avg-cvt-jump",
-        yes(not apart.any()),
-        "; ".join(
-            f"{t} {m} {grid.loc[t, m]:g} to {grid.loc[f'{t}+BA', m]:g} ({moved[t][m]:+.1%})"
-            for t in TRANSFORMS
-            for m in moved[t].index
-        )
-        + ".",
-    )
+    changes = [
+        f"{t} {m} {grid.loc[t, m]:g} to {grid.loc[f'{t}+BA', m]:g} ({moved[t][m]:+.1%})"
+        for t in TRANSFORMS
+        for m in moved[t].index
+    ]
+    yield ("mf-avg-cvt-jump", yes(not apart.any()), f"{'; '.join(changes)}.")
     entropy = grid["EN"]
     steps = (("+PSO", ""), ("+BA", ""), ("+BA", "+PSO"))
     pairs = [(t + new, t + old) for t in TRANSFORMS for new, old in steps]
@@ -255,13 +251,13 @@ def comparison(
         for new, old in pairs:
             gain = part.loc[(name, new)] - part.loc[(name, old)]
             gain["RMSE"] *= -1  # the only metric where smaller is better
-            rest = "".join(
-                f", {word} {' '.join(gain.index[which])}"
-                for word, which in (("equal", gain == 0), ("worse", gain < 0))
-                if which.any()
-            )
-            parts.append(f"{name} {new} over {old} {(gain > 0).sum()} of {len(gain)}{rest}")
-            better, total = better + int((gain > 0).sum()), total + len(gain)
+            n_better = int((gain > 0).sum())
+            sentence = f"{name} {new} over {old} {n_better} of {len(gain)}"
+            for word, which in (("equal", gain == 0), ("worse", gain < 0)):
+                if which.any():
+                    sentence += f", {word} {' '.join(gain.index[which])}"
+            parts.append(sentence)
+            better, total = better + n_better, total + len(gain)
     return of(better, total), f"Better: {'; '.join(parts)}."
 
 
@@ -338,18 +334,18 @@ def parabola(rows: pd.DataFrame, said: Said) -> Answers:
 
 def weights(rows: pd.DataFrame, said: Said) -> Answers:
     grid, average = cells(rows, SINGLE), cells(rows, AVERAGES)
-    one = np.isclose(grid["w1"] + grid["w2"], 1, rtol=0, atol=1e-9)
+    sums_to_one = np.isclose(grid["w1"] + grid["w2"], 1, rtol=0, atol=1e-9)
     plain = grid.loc[grid.index.isin(TRANSFORMS, level="method"), "w1"] == 0.5
     given = sum(name in average for name in ("w1", "w2"))
     yield (
         "mf-weights-sum",
-        of(int(one.sum()), len(one)),
-        f"w1 + w2 = 1 in {one.sum()} of {len(one)} rows.",
+        of(int(sums_to_one.sum()), len(sums_to_one)),
+        f"w1 + w2 = 1 in {sums_to_one.sum()} of {len(sums_to_one)} rows.",
     )
     yield (
         "mf-two-dimensional",
-        yes(not one.all()),
-        f"{one.sum()} of {len(one)} pairs of weights lie on one line.",
+        yes(not sums_to_one.all()),
+        f"{sums_to_one.sum()} of {len(sums_to_one)} pairs of weights lie on one line.",
     )
     yield (
         "mf-plain-half",

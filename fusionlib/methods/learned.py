@@ -46,7 +46,7 @@ class ComparedNetwork:
         self.variant = variant.removesuffix(OWN_LUMA)
         self.summary = (
             "Compared network of MoE-Fusion's tables,"
-            f" {COMPARED[name].variants[self.variant].says}."
+            f" {COMPARED[name].variants[self.variant].description}."
         )
 
     @cached_property

@@ -21,7 +21,7 @@ from fusionlib import images, results, runs
 from fusionlib.report import layout
 from fusionlib.report.layout import PAPERS, TABLES, number, table
 
-# Every figure and table of both papers by the word that nodes give and ONLY understands.
+# Every figure and table of both papers by the word that nodes provide and ONLY understands.
 # "" as word: a drawing of a procedure or a list of settings, with no result to reproduce.
 ARTEFACTS = [
     ("figure-1", "moe-fusion", "Figure 1", "Three compared methods and MoE-Fusion with detections"),
@@ -60,99 +60,103 @@ EMBEDDED = 7_000_000  # bytes of pictures inside the page; further ones are link
 
 def assumptions() -> list[dict]:
     """Return every ``ASSUMPTION:`` sentence of the library with the file and line it stands in."""
-    found = []
+    listed = []
     for path in sorted((runs.root() / "fusionlib").rglob("*.py")):
         if path == Path(__file__).resolve():
             continue
         lines = path.read_text(encoding="utf-8").splitlines()
-        for place, line in enumerate(lines):
-            if "ASSUMPTION:" not in line:
-                continue
-            parts = [line.split("ASSUMPTION:", 1)[1]]
-            following = place + 1
-            while not parts[-1].rstrip().endswith((".", '."""')) and following < len(lines):
-                text = lines[following].strip().lstrip("#").strip()
-                if not text or text.startswith(('"""', "ASSUMPTION:")):
-                    break
-                parts.append(text)
-                following += 1
-            sentence = " ".join(part.strip() for part in parts).rstrip('"')
-            found.append(
-                {
-                    "where": f"{path.relative_to(runs.root()).as_posix()}:{place + 1}",
-                    "text": sentence,
-                }
-            )
-    return found
+        for index, line in enumerate(lines):
+            if "ASSUMPTION:" in line:
+                where = f"{path.relative_to(runs.root()).as_posix()}:{index + 1}"
+                listed.append({"where": where, "text": _sentence(lines[index:])})
+    return listed
+
+
+def _sentence(lines: list[str]) -> str:
+    """Return the sentence that begins behind ``ASSUMPTION:`` in the first of some lines."""
+    parts = [lines[0].split("ASSUMPTION:", 1)[1]]
+    for line in lines[1:]:
+        text = line.strip().lstrip("#").strip()
+        is_complete = parts[-1].rstrip().endswith((".", '."""'))
+        if is_complete or not text or text.startswith(('"""', "ASSUMPTION:")):
+            break
+        parts.append(text)
+    return " ".join(part.strip() for part in parts).rstrip('"')
 
 
 def left_out(run: dict) -> list[str]:
     """Return what a finished run had to leave out: unreadable files, and methods that failed."""
     status = run.get("status", {})
-    failed = (
-        [f"{name} {word}" for name, word in status.items() if word.startswith("failed")]
-        if isinstance(status, dict)
-        else []
-    )
+    reasons = status.items() if isinstance(status, dict) else []
+    failed = [f"{name} {reason}" for name, reason in reasons if reason.startswith("failed")]
     return [*run.get("problems", []), *failed]
 
 
 def nodes(folder: Path) -> list[dict]:
-    """Return what became of each node: finished, failed (with its error) or not run."""
+    """Return what became of each node: finished, failed (with its error) or not run.
+
+    Raises
+    ------
+    ValueError
+        ``nodes.json`` is of an older version.
+    """
     try:
         planned = json.loads((folder / "nodes.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         planned = []
+    if any("provides" not in node for node in planned):
+        raise ValueError(
+            f"{folder / 'nodes.json'}: expected what each node provides and needs, it was written"
+            " by an older version; run make reproduce again"
+        )
     names = [node["name"] for node in planned]
     planned += [
-        {"name": path.parent.name, "notebook": "", "gives": [], "wanted": True}
+        {"name": path.parent.name, "notebook": "", "provides": [], "wanted": True}
         for path in sorted(folder.glob("*/run.json"))
         if path.parent.name not in names
     ]
-    for node in planned:
-        home = folder / node["name"]
-        node |= {
-            "status": "not run",
-            "error": "",
-            "seconds": None,
-            "run": {},
-            "links": [],
-            "pictures": [],
-            "left_out": [],
-        }
-        if (home / "run.json").is_file():
-            try:
-                node["run"] = runs.load(home)
-                # What an unfinished run drew may be of an earlier one.
-                node |= {
-                    "status": "finished",
-                    "seconds": node["run"]["seconds"],
-                    "pictures": pictures(home),
-                    "left_out": left_out(node["run"]),
-                }
-            except ValueError as error:
-                node |= {"status": "failed", "error": str(error)}
-        elif (home / "log.txt").is_file():
-            lines = (
-                (home / "log.txt")
-                .read_text(encoding="utf-8", errors="replace")
-                .strip()
-                .splitlines()
-            )
-            node |= {
-                "status": "failed",
-                "error": lines[-1] if lines else "stopped before its first cell",
-            }
-        node["links"] = [
-            f"{node['name']}/{name}"
+    return [node | outcome(folder / node["name"]) for node in planned]
+
+
+def outcome(home: Path) -> dict:
+    """Return what a node left in its folder: status, error, seconds, run, links, pictures,
+    left_out.
+    """
+    result: dict = {
+        "status": "not run",
+        "error": "",
+        "seconds": None,
+        "run": {},
+        "pictures": [],
+        "left_out": [],
+        "links": [
+            f"{home.name}/{name}"
             for name in ("notebook.html", "notebook.ipynb", "results.csv", "log.txt")
             if (home / name).is_file()
-        ]
-    return planned
+        ],
+    }
+    if (home / "run.json").is_file():
+        try:
+            run = runs.load(home)
+        except ValueError as error:
+            return result | {"status": "failed", "error": str(error)}
+        # What an unfinished run drew may be of an earlier one.
+        return result | {
+            "status": "finished",
+            "seconds": run["seconds"],
+            "run": run,
+            "pictures": pictures(home),
+            "left_out": left_out(run),
+        }
+    if (home / "log.txt").is_file():
+        log = (home / "log.txt").read_text(encoding="utf-8", errors="replace")
+        last = log.strip().splitlines()[-1:] or ["stopped before its first cell"]
+        return result | {"status": "failed", "error": last[0]}
+    return result
 
 
 def artefacts(every: list[dict], tables: list[dict]) -> list[dict]:
-    """Say of each figure and table of both papers whether it is there, and if not, why.
+    """Return of each figure and table of both papers whether it is there, and if not, why.
 
     Parameters
     ----------
@@ -167,52 +171,55 @@ def artefacts(every: list[dict], tables: list[dict]) -> list[dict]:
         word, paper, number, title, status ("present", "failed", "not run", "nothing to run"),
         reason, link ("" or an anchor of the page)
     """
-    laid = {entry["key"]: entry for entry in tables}
-    found = []
+    entries = []
     for word, paper, label, title in ARTEFACTS:
-        giving = [node for node in every if word in node["gives"]]
-        status, reason, link = "not run", "", ""
-        drawn = [
-            picture for node in giving for picture in node["pictures"] if _shows(picture, word)
-        ]
-        if not word:
-            status, reason = "nothing to run", "no numbers or images in it"
-        elif (word in laid and laid[word]["joined"]["ours"].notna().any()) or drawn:
-            status, link = "present", word if word in laid else drawn[0]["anchor"]
-        elif failed := [node for node in giving if node["status"] == "failed"]:
-            status, reason = "failed", failed[0]["error"]
-        elif not giving:
-            reason = "no notebook of this profile gives it"
-        elif any(node["status"] == "finished" for node in giving):
-            reason = f"{giving[0]['name']} finished without it; its notebook says why"
+        entry = {"word": word, "paper": PAPERS[paper], "number": label, "title": title, "link": ""}
+        if word:
+            status = _artefact_status(word, every, tables)
         else:
-            broken = [
-                node["name"]
-                for node in every
-                if node["status"] == "failed" and node["name"] in giving[0].get("after", [])
-            ]
-            reason = (
-                f"{giving[0]['name']} did not run"
-                + (f": it needs {broken[0]}, which failed" if broken else "")
-                if any(node["wanted"] for node in giving)
-                else "ONLY did not ask for it"
-            )
-        if status == "present" and (
-            failed := [node["name"] for node in giving if node["status"] == "failed"]
-        ):
-            reason = f"without {', '.join(failed)}, which failed"
-        found.append(
-            {
-                "word": word,
-                "paper": PAPERS[paper],
-                "number": label,
-                "title": title,
-                "status": status,
-                "reason": reason,
-                "link": link,
-            }
-        )
-    return found
+            status = {"status": "nothing to run", "reason": "no numbers or images in it"}
+        entries.append(entry | status)
+    return entries
+
+
+def _artefact_status(word: str, every: list[dict], tables: list[dict]) -> dict:
+    """Return status, reason and, where it is present, link of one figure or table."""
+    providers = [node for node in every if word in node["provides"]]
+    failed = [node for node in providers if node["status"] == "failed"]
+    if link := _link_to(word, providers, tables):
+        names = ", ".join(node["name"] for node in failed)
+        reason = f"without {names}, which failed" if failed else ""
+        return {"status": "present", "reason": reason, "link": link}
+    if failed:
+        return {"status": "failed", "reason": failed[0]["error"]}
+    return {"status": "not run", "reason": _why_not_run(providers, every)}
+
+
+def _link_to(word: str, providers: list[dict], tables: list[dict]) -> str:
+    """Return the anchor of a table with numbers of ours or of a figure, "" where there is none."""
+    by_key = {entry["key"]: entry for entry in tables}
+    if word in by_key and by_key[word]["joined"]["ours"].notna().any():
+        return word
+    for node in providers:
+        for picture in node["pictures"]:
+            if _shows(picture, word):
+                return word if word in by_key else picture["anchor"]
+    return ""
+
+
+def _why_not_run(providers: list[dict], every: list[dict]) -> str:
+    """Return why none of the nodes that provide an artefact has left it, where none failed."""
+    if not providers:
+        return "no notebook of this profile provides it"
+    first = providers[0]
+    if any(node["status"] == "finished" for node in providers):
+        return f"{first['name']} finished without it; its notebook says why"
+    if not any(node["wanted"] for node in providers):
+        return "ONLY did not ask for it"
+    for node in every:
+        if node["status"] == "failed" and node["name"] in first.get("needs", []):
+            return f"{first['name']} did not run: it needs {node['name']}, which failed"
+    return f"{first['name']} did not run"
 
 
 def _shows(picture: dict, word: str) -> bool:
@@ -224,20 +231,22 @@ def tables_of(folder: Path, every: list[dict]) -> list[dict]:
     those results.
     """
     frame = results.load(folder)
-    asked = {word for node in every for word in node["gives"]}
-    laid = [table(key, frame) for key in TABLES]
+    asked = {word for node in every for word in node["provides"]}
+    laid_out = [table(key, frame) for key in TABLES]
     return [
-        entry for entry in laid if entry["key"] in asked or entry["joined"]["ours"].notna().any()
+        entry
+        for entry in laid_out
+        if entry["key"] in asked or entry["joined"]["ours"].notna().any()
     ]
 
 
 def pictures(home: Path) -> list[dict]:
     """Return the figures of one node in the order of their names: name, caption, path, anchor."""
-    found = []
+    listed = []
     # a hidden one is half of what a killed run was writing
     for path in sorted((home / "figures").glob("[!.]*.png")):
         caption = path.with_suffix(".txt")
-        found.append(
+        listed.append(
             {
                 "name": path.stem,
                 "path": path,
@@ -245,16 +254,20 @@ def pictures(home: Path) -> list[dict]:
                 "caption": caption.read_text(encoding="utf-8") if caption.is_file() else "",
             }
         )
-    return found
+    return listed
 
 
 def embed(every: list[dict], folder: Path, budget: int = EMBEDDED) -> None:
-    """Give each picture its ``source``: a data URI while the budget lasts, figures of the papers
+    """Set the ``source`` of each picture: a data URI while the budget lasts, figures of the papers
     first, else its path.
     """
     words = [word for word, *_ in ARTEFACTS]
     drawn = [picture for node in every for picture in node["pictures"]]
-    for picture in sorted(drawn, key=lambda one: not any(_shows(one, word) for word in words)):
+
+    def is_extra(picture: dict) -> bool:
+        return not any(_shows(picture, word) for word in words)
+
+    for picture in sorted(drawn, key=is_extra):
         picture["source"] = picture["path"].relative_to(folder).as_posix()
         try:
             source = embedded(picture["path"])
@@ -334,23 +347,13 @@ def write(folder: str | Path) -> Path:
         raise FileNotFoundError(
             f"{folder}: expected the folder of a profile's results, found nothing there"
         )
+    for path in folder.glob("*/notebook.ipynb"):
+        notebook_page(path.parent)
     every = nodes(folder)
     if not every:
         raise ValueError(
             f"{folder}: expected nodes.json or finished runs, found neither; run make reproduce"
             " first"
-        )
-    for node in every:
-        notebook_page(folder / node["name"])
-        node["links"] = sorted(
-            {
-                *node["links"],
-                *(
-                    [f"{node['name']}/notebook.html"]
-                    if (folder / node["name"] / "notebook.html").is_file()
-                    else []
-                ),
-            }
         )
     embed(every, folder)
     tables = tables_of(folder, every)

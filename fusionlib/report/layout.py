@@ -7,6 +7,7 @@ laid out as one grid per data set.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -70,7 +71,7 @@ TABLES = {
 
 @dataclass
 class Grid:
-    """One data set of a table: rows by metrics, with the places of the best three per column.
+    """One data set of a table: rows by metrics, with the ranks of the best three per column.
 
     Attributes
     ----------
@@ -80,8 +81,8 @@ class Grid:
         same.
     metrics : list of str
     lines : list of dict
-        ``name``, ``extra`` (not a row of the printed table, hence without a place), ``cells``: for
-        each metric a dict with text, place (0: none), printed, verdict, difference, or None.
+        ``name``, ``extra`` (not a row of the printed table, hence without a rank), ``cells``: for
+        each metric a dict with text, rank (0: none), printed, verdict, difference, or None.
     standing : str
         Where MoE-Fusion stands among the methods by its mean rank, if they are the rows; a
         sentence.
@@ -101,27 +102,27 @@ def table(key: str, frame: pd.DataFrame) -> dict:
     -------
     dict
         key, number, paper, title, caption; ``joined``, the long comparison of
-        :func:`fusionlib.results.beside`; and either ``lines`` with ``metrics`` (multi-focus) or
-        ``grids`` (MoE-Fusion).
+        :func:`fusionlib.results.join_published`; and either ``lines`` with ``metrics``
+        (multi-focus) or ``grids`` (MoE-Fusion).
     """
-    place = TABLES[key]
-    printed = published.table(place.paper, place.number)
-    ours = results.comparable(frame, printed)
-    joined = results.beside(printed, ours)
-    for claim in published.claims().itertuples():
-        joined["note"] = joined["note"].str.replace(
-            f"contradicts {claim.id}", f"refuted by the table itself: {claim.claim}"
-        )
+    about = TABLES[key]
+    printed = published.table(about.paper, about.number)
+    ours = results.select_for_table(frame, printed)
+    joined = results.join_published(printed, ours)
+    claims = published.claims().set_index("id")["claim"]
+    for line in joined[joined["refuted_by"] != ""].itertuples():
+        reason = f"refuted by the table itself: {claims[line.refuted_by]}"
+        joined.loc[line.Index, "note"] = "; ".join(filter(None, [reason, line.note]))
     entry = {
         "key": key,
-        "paper": PAPERS[place.paper],
-        "number": place.number,
-        "title": place.title,
-        "caption": place.caption,
+        "paper": PAPERS[about.paper],
+        "number": about.number,
+        "title": about.title,
+        "caption": about.caption,
         "joined": joined,
     }
-    if place.paper == "moe-fusion":
-        return entry | {"grids": grids(printed, ours, joined, place.row)}
+    if about.paper == "moe-fusion":
+        return entry | {"grids": grids(printed, ours, joined, about.row)}
     metrics = list(dict.fromkeys(joined["metric"]))
     lines = []
     for (method, variant), part in joined.groupby(["method", "variant"], sort=False):
@@ -156,21 +157,21 @@ def grids(printed: pd.DataFrame, ours: pd.DataFrame, joined: pd.DataFrame, row: 
     """Return a grid for each printed data set in the order of print, then one for each of ours."""
     names = list(dict.fromkeys(printed[row]))
     metrics = list(dict.fromkeys(printed["metric"]))
-    found = [
+    laid_out = [
         _printed_grid(part, row, names, metrics)
         for _, part in printed.groupby("dataset", sort=False)
     ]
     same = joined[~joined["verdict"].isin(["not run", "other images"])]
     for dataset, part in ours[ours["metric"].isin(metrics)].groupby("dataset", sort=False):
-        found.append(_our_grid(part, same[same["dataset"] == dataset], row, names, metrics))
-    return found
+        laid_out.append(_our_grid(part, same[same["dataset"] == dataset], row, names, metrics))
+    return laid_out
 
 
 def _printed_grid(part: pd.DataFrame, row: str, names: list[str], metrics: list[str]) -> Grid:
     values, text = (
         part.pivot(index=row, columns="metric", values=kind) for kind in ("value", "printed")
     )
-    place = places(values)
+    ranks = top_ranks(values)
     return Grid(
         f"{part['dataset'].iloc[0]}, {part['n_images'].iloc[0]} pairs",
         True,
@@ -180,7 +181,7 @@ def _printed_grid(part: pd.DataFrame, row: str, names: list[str], metrics: list[
                 "name": name,
                 "extra": False,
                 "cells": [
-                    {"text": text.loc[name, metric], "place": place.loc[name, metric]}
+                    {"text": text.loc[name, metric], "rank": ranks.loc[name, metric]}
                     for metric in metrics
                 ],
             }
@@ -193,16 +194,14 @@ def _printed_grid(part: pd.DataFrame, row: str, names: list[str], metrics: list[
 def _our_grid(
     part: pd.DataFrame, same: pd.DataFrame, row: str, names: list[str], metrics: list[str]
 ) -> Grid:
-    """Rows in the order of print, each variant its own; then rows that print lacks, which take no
-    place.
+    """Rows in the order of print, each variant its own; then rows that print lacks, which get no
+    rank.
     """
-    label = (
-        part[row]
-        if row == "variant"
-        else part["method"].where(
-            part["variant"] == "", part["method"] + " (" + part["variant"] + ")"
-        )
-    )
+    if row == "variant":
+        label = part["variant"]
+    else:
+        with_variant = part["method"] + " (" + part["variant"] + ")"
+        label = part["method"].where(part["variant"] == "", with_variant)
     part = part.assign(label=label)
     values = part.pivot_table(index="label", columns="metric", values="value", sort=False).reindex(
         columns=metrics
@@ -211,7 +210,7 @@ def _our_grid(
     key = source[row]
     extra = ~key.isin(names)
     compared = values[~extra[values.index]]
-    place = places(compared)
+    ranks = top_ranks(compared)
     partners = {(line.method, line.variant, line.metric): line for line in same.itertuples()}
     grid = Grid(
         f"{part['dataset'].iloc[0]}, {part['n_images'].max()} pairs",
@@ -232,65 +231,64 @@ def _our_grid(
                         "text": number(
                             values.loc[label, metric], partner.printed if partner else ""
                         ),
-                        "place": 0 if extra[label] else place.loc[label, metric],
+                        "rank": 0 if extra[label] else ranks.loc[label, metric],
                         "partner": partner,
                     }
                 )
             grid.lines.append({"name": label, "extra": bool(extra[label]), "cells": cells})
         if not labels:
             grid.lines.append(
-                {"name": name, "extra": True, "cells": [{"text": "–", "place": 0}] * len(metrics)}
+                {"name": name, "extra": True, "cells": [{"text": "–", "rank": 0}] * len(metrics)}
             )
     return grid
 
 
 def frame(entry: dict) -> pd.DataFrame:
-    """Return a laid-out table as text: "number (place)" by data set, or "printed / ours" where the
+    """Return a laid-out table as text: "number (rank)" by data set, or "printed / ours" where the
     table has one.
     """
     if "grids" not in entry:
         joined = entry["joined"]
-        cells = joined.assign(
-            cell=[f"{row.printed} / {number(row.ours, row.printed)}" for row in joined.itertuples()]
-        )
-        return cells.pivot_table(
+        both = [f"{row.printed} / {number(row.ours, row.printed)}" for row in joined.itertuples()]
+        return joined.assign(cell=both).pivot_table(
             index=["method", "variant"],
             columns="metric",
             values="cell",
             aggfunc="first",
             sort=False,
         )
-    return pd.concat(
-        {
-            f"{grid.title}, {'printed' if grid.printed else 'ours'}": pd.DataFrame(
-                [
-                    [
-                        f"{cell['text']} ({cell['place']})" if cell["place"] else cell["text"]
-                        for cell in line["cells"]
-                    ]
-                    for line in grid.lines
-                ],
-                index=[line["name"] for line in grid.lines],
-                columns=grid.metrics,
-            )
-            for grid in entry["grids"]
-        }
-    )
+    frames = {}
+    for grid in entry["grids"]:
+        source = "printed" if grid.printed else "ours"
+        frames[f"{grid.title}, {source}"] = grid_to_frame(grid)
+    return pd.concat(frames)
 
 
-def places(wide: pd.DataFrame) -> pd.DataFrame:
+def grid_to_frame(grid: Grid) -> pd.DataFrame:
+    """Return a grid as text, "number (rank)" in each cell."""
+    lines = [[_cell_text(cell) for cell in line["cells"]] for line in grid.lines]
+    names = [line["name"] for line in grid.lines]
+    return pd.DataFrame(lines, index=names, columns=grid.metrics)
+
+
+def _cell_text(cell: dict) -> str:
+    return f"{cell['text']} ({cell['rank']})" if cell["rank"] else cell["text"]
+
+
+def top_ranks(wide: pd.DataFrame) -> pd.DataFrame:
     """Return 1, 2, 3 for the largest three of each column, 0 for the rest; equal numbers share a
-    place.
+    rank.
     """
-    place = ranking.ranks(wide, decimals=15)
-    return place.where(place <= BEST, 0).fillna(0).astype(int)
+    ranks = ranking.ranks(wide, decimals=15)
+    return ranks.where(ranks <= BEST, 0).fillna(0).astype(int)
 
 
 def number(value: float, printed: str = "") -> str:
     """Format a value with the decimals of its printed partner (at most 6, 4 without one)."""
     if value is None or not np.isfinite(value):
         return "–"
-    return f"{value:.{min(published.decimals(printed), 6) if printed else 4}f}"
+    digits = min(published.decimals(printed), 6) if printed else 4
+    return f"{value:.{digits}f}"
 
 
 def latex(entry: dict) -> str:
@@ -314,19 +312,13 @@ def latex(entry: dict) -> str:
             rf"\multicolumn{{{len(metrics) + 1}}}{{l}}{{{_escape(grid.title)}, {source}}} \\"
         ]
         for line in grid.lines:
-            marked = [
-                ("", r"\textbf", r"\underline", r"\textit")[cell["place"]] for cell in line["cells"]
-            ]
-            body.append(
-                _row(
-                    [line["name"]],
-                    [
-                        f"{mark}{{{cell['text']}}}" if mark else cell["text"]
-                        for mark, cell in zip(marked, line["cells"], strict=True)
-                    ],
-                )
-            )
+            body.append(_row([line["name"]], [_latex_cell(cell) for cell in line["cells"]]))
     return _tabular(f"l{'c' * len(metrics)}", ["", *metrics], body)
+
+
+def _latex_cell(cell: dict) -> str:
+    command = ("", r"\textbf", r"\underline", r"\textit")[cell["rank"]]
+    return f"{command}{{{cell['text']}}}" if command else cell["text"]
 
 
 def _tabular(columns: str, header: list[str], body: list[str]) -> str:
@@ -345,7 +337,7 @@ def _tabular(columns: str, header: list[str], body: list[str]) -> str:
     )
 
 
-def _row(names: list[str], cells: list[str] = ()) -> str:
+def _row(names: Sequence[str], cells: Sequence[str] = ()) -> str:
     return " & ".join([*map(_escape, names), *(cell.replace("–", "--") for cell in cells)]) + r" \\"
 
 

@@ -1,15 +1,15 @@
-"""Execute notebooks in place, as they are committed: outputs kept, times and machine details left
-out.
+"""Execution of notebooks in place, as they are committed: outputs kept, times and machine details
+left out.
 
-    python workflow/refresh.py notebooks/00-start.ipynb ...
+    python workflow/execute_notebooks.py notebooks/00-start.ipynb ...
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import nbformat
+import typer
 from nbclient import NotebookClient
 
 from fusionlib import runs
@@ -17,7 +17,7 @@ from fusionlib import runs
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
-def refresh(path: Path) -> None:
+def execute_in_place(path: Path) -> None:
     """Run ``path`` in its own folder and write it back only if every cell succeeded."""
     notebook = nbformat.read(path, as_version=4)
     with runs.local_kernel() as manager:
@@ -38,6 +38,11 @@ def refresh(path: Path) -> None:
     nbformat.write(notebook, path)
 
 
+def main(notebooks: list[Path]) -> None:
+    """Execute NOTEBOOKS in place, one after the other."""
+    for notebook in notebooks:
+        execute_in_place(notebook)
+
+
 if __name__ == "__main__":
-    for argument in sys.argv[1:]:
-        refresh(Path(argument))
+    typer.run(main)

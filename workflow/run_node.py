@@ -1,0 +1,30 @@
+"""Run one node of the plan in the working directory; Snakemake and workflow.reproduce call this.
+
+python workflow/run_node.py NAME
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from fusionlib import runs
+
+
+def run_node(name: str, plan: Path = Path("plan.json")) -> None:
+    """Execute the notebook of a node into its folder, beside the folder of the plan."""
+    nodes = {node["name"]: node for node in json.loads(plan.read_text(encoding="utf-8"))}
+    node = nodes[name]
+    notebook = plan.parent / "notebooks" / node["notebook"]
+    runs.execute(notebook, plan.parent / ".." / name, node["parameters"], node["threads"])
+
+
+if __name__ == "__main__":
+    runs.end_with_parent()  # a killed Snakemake would leave it running beside the next start
+    try:
+        run_node(sys.argv[1])
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.exit(f"error: {error}")
