@@ -47,7 +47,9 @@ def test_parameters_are_typed_commented_assignments_a_line(path):
 def test_thin(path):
     assert len(cells(path)) <= 25
     for cell in cells(path):
-        assert len(source(cell).splitlines()) <= 15, source(cell)
+        # parameters are a list to look up, not a step to understand
+        most = 20 if "parameters" in cell["metadata"].get("tags", []) else 15
+        assert len(source(cell).splitlines()) <= most, source(cell)
         assert "os.environ" not in source(cell) and "getenv" not in source(cell)
 
 
