@@ -252,6 +252,7 @@ def recorded(test_file: Path, copy: Path) -> dict:
         record = json.loads(kept.read_text())
         if all(digest(ROOT / name) == old for name, old in record["files"].items()):
             return record["tests"]
+    print(f"recording {test_file.name}", file=sys.stderr, flush=True)
     target = copy / "record.json"
     target.unlink(missing_ok=True)
     run_tests(copy, [test_file.relative_to(ROOT).as_posix()], 3600, {"MUTANTS_RECORD": str(target)})
