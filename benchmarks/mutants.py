@@ -1,12 +1,13 @@
 """Mutation test: single-token changes of the library, drawn by a seed, that some test must notice.
 
-    python benchmarks/mutants.py SEED [--count 60] [--jobs 1] [--room optimizers] [--tests test_rules]
+    python benchmarks/mutants.py SEED [--count 60] [--jobs 1] [--room ROOM...] [--tests FILE...]
 
 Each mutant changes one comparison, operator, boolean or number on a line drawn from the
-executable lines of :data:`ROOMS`, in a temporary copy of the tree, and runs the tests that reach this line.
-Which tests reach which line is recorded once per test file with ``sys.settrace`` and kept until
-the test file or a library file it reaches changes. Where no recorded test notices the mutant, all
-tests of the files that hold them run. Texts of errors, docstrings and type hints are left out.
+executable lines of :data:`ROOMS`, in a temporary copy of the tree, and runs the tests that reach
+this line. Which tests reach which line is recorded once per test file with ``sys.settrace`` and
+kept until the test file or a library file it reaches changes. Where no recorded test notices the
+mutant, all tests of the files that hold them run. Texts of errors, docstrings and type hints are
+left out.
 Equivalent mutants stand in ``mutants_equivalent.csv``, each with a sentence of proof; "*" is every
 mutant of the line.
 
