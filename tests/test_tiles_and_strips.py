@@ -1,9 +1,12 @@
 """Parts of images that are computed one after the other: tiles of networks, strips of metrics."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from fusionlib.metrics.arrays import strips
+from fusionlib.networks import MoEFusion, inference
 from fusionlib.networks.tiles import Area, tiles
 
 
@@ -42,3 +45,38 @@ def test_strips_start_even_and_hold_every_window_once(length, width, window):
         assert strip.stop == strip.start + windows + window - 1
         expected += windows
     assert expected == length - window + 1
+
+
+@pytest.fixture
+def pair():
+    """A small network and a pair of 120 x 200 pixels."""
+    model = MoEFusion(width=4, gate_grid=((6, 8), (3, 4))).eval()
+    generator = torch.Generator().manual_seed(0)
+    return model, [torch.rand(1, c, 120, 200, generator=generator) for c in (1, 1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("rows_that_fit", "rows"), [(1, 8), (8.5, 8), (9.5, 9), (23.5, 23), (300, 96)]
+)
+def test_rows_of_a_tile_follow_from_the_memory(pair, monkeypatch, rows_that_fit, rows):
+    """The numbers that the estimate counts: 4 bytes, 60 maps of C channels, 160 columns a row."""
+    model, images = pair
+    held = 0.5e9
+    used, made = [], inference.tiles
+    monkeypatch.setattr(inference, "tiles", lambda size, t: used.append(t) or made(size, t))
+    process = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=held))
+    monkeypatch.setattr(inference.psutil, "Process", lambda: process)
+    whole_image = 16 * 120 * 200
+    gates = 16 * 20 * 4 * (6 * 8 + 3 * 4)
+    spare = rows_that_fit * 4 * 60 * 4 * 160
+    memory = (held + whole_image + gates + spare) / 1e9
+    out = inference.fuse(model, *images, memory=memory)
+    assert set(used) == {(rows, 160)}
+    torch.testing.assert_close(out.fused, model(*images).fused, rtol=1e-4, atol=1e-5)
+
+
+def test_two_gigabytes_or_half_of_what_is_free_by_default(monkeypatch):
+    for free, spare in ((16e9, 2e9), (3e9, 1.5e9)):
+        state = SimpleNamespace(available=free)
+        monkeypatch.setattr(inference.psutil, "virtual_memory", lambda state=state: state)
+        assert inference.spare_bytes(None) == spare
