@@ -273,7 +273,7 @@ def recorded(test_file: Path, copy: Path) -> dict:
 
 def choose_tests(mutant: Mutant, tests: dict) -> tuple[list[str], list[str]]:
     """Return the tests that reach a mutant's statement (where it runs at import: the file), and the
-    other tests of their files.
+    other tests of their files (where it runs at import: also of those that name the module).
     """
     first, last = mutant.span
     reaching = set()
@@ -282,6 +282,12 @@ def choose_tests(mutant: Mutant, tests: dict) -> tuple[list[str], list[str]]:
         if any(mutant.at_import or first <= line <= last for line in lines):
             reaching.add(name)
     files = {name.split("::")[0] for name in reaching or tests}
+    if mutant.at_import:  # defaults and constants are also read without running a line of the file
+        path = Path(mutant.file)
+        module = path.parent.name if path.stem == "__init__" else path.stem
+        named = {name.split("::")[0] for name in tests} - files
+        word = re.compile(rf"\b{module}\b")
+        files |= {file for file in named if word.search((ROOT / file).read_text())}
     others = [name for name in tests if name not in reaching and name.split("::")[0] in files]
     return sorted(reaching), others
 
