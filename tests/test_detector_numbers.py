@@ -175,3 +175,17 @@ def test_a_detector_at_its_own_size_reads_three_equal_channels(small):
     expected = (images.expand(-1, 3, -1, -1) - mean[:, None, None]) / std[:, None, None]
     torch.testing.assert_close(batch, expected)
     assert F.mse_loss(batch, expected) < 1e-10
+
+
+def test_a_single_process_weighs_its_losses_with_one(small):
+    assert faster_rcnn._shares([3, 5, 0], torch.device("cpu")) == [1.0, 1.0, 1.0]
+    detector = small.visible.train()
+    target = {"boxes": torch.tensor([[4.0, 4.0, 20.0, 28.0]]), "labels": torch.tensor([1])}
+    images = torch.rand(1, 1, 32, 48, generator=torch.Generator().manual_seed(0))
+    parts = {}
+    detector.rpn.register_forward_hook(lambda module, given, out: parts.update(out[1]))
+    detector.roi_heads.register_forward_hook(lambda module, given, out: parts.update(out[1]))
+    losses = detector(images, [target], [torch.Generator().manual_seed(1)]).losses
+    assert set(losses) == set(parts) and len(losses) == 4
+    for name, loss in losses.items():
+        assert loss.item() == pytest.approx(parts[name].item(), rel=1e-6), name
