@@ -667,3 +667,24 @@ def test_addresses_of_the_registry():
             )
             assert len(file.sha256) in (0, 64) and len(file.blob) in (0, 40)
             assert file.origin and entry.licence
+
+
+def test_official_sizes_are_those_of_the_files_with_their_checksum(fusion_weights):
+    from hashlib import sha256
+
+    from fusionlib.networks.weights.official import CHECKPOINTS
+
+    stated = {}
+    for entry in CHECKPOINTS.values():
+        for file in (*entry.files, *(f for group in entry.others for f in group)):
+            if file.sha256:
+                stated[file.sha256] = file.size
+    met = set()
+    for path in fusion_weights.rglob("*"):
+        if path.is_file() and path.stat().st_size < 50e6:
+            content = path.read_bytes()
+            key = sha256(content).hexdigest()
+            if key in stated:
+                assert stated[key] == len(content), path.name
+                met.add(key)
+    assert met

@@ -252,3 +252,9 @@ def test_bad_input_is_one_sentence(make, error, words):
     with pytest.raises(error, match=words) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+def test_wedges_of_one_shape_share_one_transform():
+    groups = Curvelet((64, 81))._plan.groups
+    shapes = [group.shape for group in groups]
+    assert len(set(shapes)) == len(shapes) < sum(len(group.places) for group in groups)

@@ -134,3 +134,102 @@ def test_rows_of_the_papers_own_pair_stand_for_its_table():
 def test_unknown_label_is_refused():
     with pytest.raises(ValueError, match="expected labels among .*, got methd"):
         results.rows(pd.DataFrame({"metric": [], "value": []}), methd="LP")
+
+
+@pytest.mark.parametrize(
+    "value, verdict, difference",
+    [
+        (10.004, "equal", 0.0),
+        (9.996, "equal", 0.0),
+        (10.006, "close", 0.01),
+        (9.994, "close", -0.01),
+        (10.09, "close", 0.09),
+        (9.91, "close", -0.09),
+        (10.0999, "close", 0.1),
+        (10.11, "differs", 0.11),
+        (9.89, "differs", -0.11),
+        (10.19, "differs", 0.19),
+        (10.3, "differs", 0.3),
+    ],
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_verdicts_at_their_boundaries(value, verdict, difference, sign):
+    """Equal: rounds to the printed number; close: within 1 % of it."""
+    text = "10.00" if sign > 0 else "-10.00"
+    row = printed(value=sign * 10.0, printed=text)
+    line = results.beside(row, ours(sign * value)).iloc[0]
+    assert line["verdict"] == verdict
+    assert line["difference"] == pytest.approx(sign * difference, abs=1e-9)
+    assert line["n_images"] == 1 and line["ours"] == sign * value
+    approximate = ours(sign * value, status=results.APPROXIMATE)
+    line = results.beside(row, approximate).iloc[0]
+    assert line["verdict"] == "approximate"
+    assert line["difference"] == pytest.approx(sign * difference, abs=1e-9)
+
+
+@pytest.mark.parametrize("value, kept", [(10.0, "equal"), (10.05, "close")])
+def test_a_refuted_number_may_agree_but_not_differ(value, kept):
+    row = printed(value=10.0, printed="10.00", status="contradicts EN")
+    line = results.beside(row, ours(value)).iloc[0]
+    assert line["verdict"] == kept and line["note"].startswith("contradicts EN")
+    line = results.beside(row, ours(12.0)).iloc[0]
+    assert line["verdict"] == "contradiction" and np.isnan(line["difference"])
+    missing = results.beside(row, ours(1.0, method="CvT")).iloc[0]
+    assert missing["verdict"] == "not run" and missing["n_images"] == 0
+
+
+def test_interval_is_the_percentile_bootstrap():
+    values = np.array([1.0, 4.0, 2.0, 8.0, np.nan, 5.0])
+    kept = values[np.isfinite(values)]
+    draws = np.random.default_rng(3).integers(5, size=(400, 5))
+    means = np.sort(kept[draws].mean(axis=1))
+    low, high = results.interval(values, level=0.9, samples=400, seed=3)
+    assert (low, high) == pytest.approx(tuple(np.quantile(means, [0.05, 0.95])), abs=1e-12)
+    default = np.random.default_rng(0).integers(5, size=(2000, 5))
+    bounds = np.quantile(kept[default].mean(axis=1), [0.025, 0.975])
+    assert results.interval(values) == pytest.approx(tuple(bounds), abs=1e-12)
+    assert np.isnan(results.interval(np.array([np.nan]))).all()
+
+
+def test_seeds_are_averaged_before_images():
+    frames = [
+        results.rows(
+            pd.DataFrame([{"metric": "EN", "value": value, "image": image}]),
+            dataset="d",
+            method="m",
+            seed=seed,
+        )
+        for value, image, seed in ((1.0, "a", 0), (3.0, "a", 1), (8.0, "b", 0))
+    ]
+    line = results.mean(pd.concat(frames)).iloc[0]
+    assert (line["value"], line["n_images"]) == (5.0, 2)
+    assert line["spread"] == pytest.approx(np.std([2.0, 8.0], ddof=1))
+
+
+@pytest.mark.parametrize(
+    "low, high, p, word",
+    [
+        (0.1, 0.2, 0.01, "higher"),
+        (-0.2, -0.1, 0.01, "lower"),
+        (0.0, 0.2, 0.01, "undecided"),
+        (-0.2, 0.0, 0.01, "undecided"),
+        (0.1, 0.2, 0.05, "undecided"),
+        (-0.1, 0.2, 0.05, "no difference shown"),
+    ],
+)
+def test_words_of_a_paired_comparison(low, high, p, word):
+    assert results.Paired(0.0, (low, high), p, 9, 1, 2).verdict() == word
+
+
+def test_paired_counts_and_differences_by_hand():
+    from scipy.stats import wilcoxon
+
+    x = np.array([3.0, 1.0, 2.0, 7.0, np.nan, 4.0])
+    y = np.array([1.0, 2.0, 2.0, 3.0, 1.0, np.nan])
+    outcome = results.paired(x, y)
+    assert (outcome.n, outcome.lower, outcome.higher) == (4, 1, 2)
+    assert outcome.difference == pytest.approx(5 / 4)
+    assert outcome.p == wilcoxon([2.0, -1.0, 0.0, 4.0]).pvalue
+    assert outcome.interval == results.interval(np.array([2.0, -1.0, 0.0, 4.0]))
+    same = results.paired(np.ones(3), np.ones(3))
+    assert (same.p, same.difference, same.lower, same.higher) == (1.0, 0.0, 0, 0)

@@ -147,3 +147,68 @@ def test_bad_input_is_one_sentence(make, error, words):
     with pytest.raises(error, match=words) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("match", "smaller"),
+    [(0.8, 0.1), (0.76, 0.02), (0.75, 0.0), (0.74, 0.0), (0.9, 0.3), (1.0, 0.5), (-0.8, 0.0)],
+)
+def test_salience_weights_by_hand(match, smaller):
+    """Burt and Kolczynski 1993: from match 0.75 (weights 0, 1) to match 1 (one half each)."""
+    # one sample of energy 1 beside one of energy b^2: match = 2 b / (1 + b^2)
+    b = match / (1 + np.sqrt(1 - match**2))
+    weak, strong = np.full((3, 3), b), np.ones((3, 3))
+    np.testing.assert_allclose(rules.select(weak, strong, 2, 1), smaller, atol=1e-7)
+    if abs(match) < 1:
+        np.testing.assert_allclose(rules.select(strong, weak, 2, 1), 1 - smaller, atol=1e-7)
+    # windows inside a constant band have the same match, and energies 9 times as large
+    np.testing.assert_allclose(rules.select(weak, strong, 2, 3)[1, 1], smaller, atol=1e-7)
+
+
+def test_equal_sources_go_to_the_second():
+    same = np.array([[1.0, -2.0, 0.0]])
+    for rule in (1, 4):
+        assert not rules.select(same, same, rule).any()
+    assert not rules.select(np.ones((9, 9)), np.ones((9, 9)), 3).any()
+    assert (rules.select(np.zeros((3, 3)), np.zeros((3, 3)), 2, 1) == 0).all()
+
+
+def test_the_gradient_base_rule_by_hand():
+    """Each base is weighted by its mean gradient magnitude over 3 x 3."""
+    rng = np.random.default_rng(2)
+    a, b = rng.normal(size=(2, 6, 7))
+
+    def average_gradient(x):
+        magnitude = np.empty(x.shape)
+        for i in range(x.shape[0]):
+            for j in range(x.shape[1]):
+                squares = 0.0
+                for n, k, line in ((x.shape[0], i, x[:, j]), (x.shape[1], j, x[i])):
+                    low, high = max(k - 1, 0), min(k + 1, n - 1)
+                    squares += ((line[high] - line[low]) / (high - low)) ** 2
+                magnitude[i, j] = np.sqrt(squares / 2)
+        mean = np.zeros(x.shape)
+        for i in range(x.shape[0]):
+            for j in range(x.shape[1]):
+                for y in (i - 1, i, i + 1):
+                    for z in (j - 1, j, j + 1):
+                        y_inside = min(max(y, 0), x.shape[0] - 1)
+                        z_inside = min(max(z, 0), x.shape[1] - 1)
+                        mean[i, j] += magnitude[y_inside, z_inside] / 9
+        return mean
+
+    of_a, of_b = average_gradient(a), average_gradient(b)
+    weight = rules.base_weight(a, b, "gradient")
+    np.testing.assert_allclose(weight, of_a / (of_a + of_b), rtol=1e-12)
+    assert (rules.base_weight(0 * a, 0 * b, "gradient") == 0.5).all()
+    assert (rules.base_weight(a, 0 * b, "gradient") == 1).all()
+
+
+def test_bad_areas_and_rules():
+    for area in (0, 2, -1, True, 3.0):
+        with pytest.raises(ValueError, match="area: expected an odd positive integer"):
+            rules.select(A, B, 2, area)
+    for rule in (0, 5, True, "best"):
+        with pytest.raises(ValueError, match="rule: expected 1 to 4"):
+            rules.select(A, B, rule)
+    assert rules.select(A, B, 2, np.int64(1)).shape == A.shape
