@@ -10,7 +10,7 @@ import inspect
 import pytest
 
 # fusionlib.transforms, fusionlib.optimizers, fusionlib.metrics, fusionlib.losses,
-# fusionlib.results, fusionlib.ranking, fusionlib.detectors, fusionlib.networks: their modules are imported by name
+# fusionlib.results, fusionlib.ranking, fusionlib.detectors, fusionlib.networks: imported by name
 DEFAULTS = {
     "transforms.laplacian.LaplacianPyramid": {"levels": 4, "border": "toolbox"},
     "transforms.laplacian.LaplacianPyramid.fuse": {
