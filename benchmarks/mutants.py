@@ -90,7 +90,8 @@ class Sites(ast.NodeVisitor):
     """Collects the mutants of a file in ``mutants``."""
 
     def __init__(self, file: str, text: str):
-        self.file, self.lines, self.mutants = file, text.splitlines(), []
+        self.file, self.lines = file, text.splitlines()
+        self.mutants: list[Mutant] = []
         self.tokens = [
             token
             for token in tokenize.generate_tokens(io.StringIO(text).readline)
@@ -102,7 +103,7 @@ class Sites(ast.NodeVisitor):
     def visit(self, node: ast.AST) -> None:
         if isinstance(node, ast.stmt):
             body = getattr(node, "body", None)
-            last = body[0].lineno - 1 if body else node.end_lineno
+            last = body[0].lineno - 1 if body else node.end_lineno or node.lineno
             self.span = (node.lineno, max(node.lineno, last))
         super().visit(node)
 
@@ -127,7 +128,8 @@ class Sites(ast.NodeVisitor):
     def visit_Raise(self, node: ast.Raise) -> None:
         pass
 
-    visit_JoinedStr = visit_Raise
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
+        pass
 
     def visit_Call(self, node: ast.Call) -> None:
         name = getattr(node.func, "id", getattr(node.func, "attr", ""))
@@ -174,7 +176,7 @@ class Sites(ast.NodeVisitor):
             for new in other:
                 self.add(line, column, old, repr(new) if new >= 0 else f"({new})")
 
-    def operator(self, left: ast.AST, right: ast.AST) -> None:
+    def operator(self, left: ast.expr, right: ast.expr) -> None:
         """Add the operator that stands between two operands."""
         begin, end = self.end(left), self.start(right)
         between = [t for t in self.tokens if begin <= t.start and t.end <= end]
@@ -189,11 +191,12 @@ class Sites(ast.NodeVisitor):
             mutant = Mutant(self.file, line, column, old, new, self.span, self.depth == 0)
             self.mutants.append(mutant)
 
-    def start(self, node: ast.AST) -> tuple[int, int]:
+    def start(self, node: ast.expr) -> tuple[int, int]:
         return node.lineno, self._characters(node.lineno, node.col_offset)
 
-    def end(self, node: ast.AST) -> tuple[int, int]:
-        return node.end_lineno, self._characters(node.end_lineno, node.end_col_offset)
+    def end(self, node: ast.expr) -> tuple[int, int]:
+        line, offset = node.end_lineno or node.lineno, node.end_col_offset or 0
+        return line, self._characters(line, offset)
 
     def _characters(self, line: int, offset: int) -> int:
         return len(self.lines[line - 1].encode()[:offset].decode())
@@ -268,6 +271,15 @@ def recorded(test_file: Path, copy: Path) -> dict:
     record = {"files": {name: digest(ROOT / name) for name in sorted(files)}, "tests": tests}
     CACHE.mkdir(exist_ok=True)
     kept.write_text(json.dumps(record))
+    return tests
+
+
+def record_room(name: str, only: list[str] | None, copy: Path) -> dict:
+    """Return the records of the tests of a room (a folder or file of the library) together."""
+    tests: dict[str, dict] = {}
+    for file in tests_of(name.removesuffix(".py")):
+        if not only or file.stem in only:
+            tests |= recorded(file, copy)
     return tests
 
 
@@ -416,13 +428,8 @@ def main() -> int:
             return "killed" if killed else "SURVIVED", why
 
         if not given.list:
-            for room in sorted({mutant.file.split("/")[1] for mutant in mutants}):
-                files = tests_of(room.removesuffix(".py"))
-                records[room] = {}
-                for file in files:
-                    if given.tests and file.stem not in given.tests:
-                        continue
-                    records[room] |= recorded(file, Path(temporary) / "0")
+            names = {mutant.file.split("/")[1] for mutant in mutants}
+            records = {name: record_room(name, given.tests, copies.queue[0]) for name in names}
         with ThreadPoolExecutor(given.jobs) as pool:
             for mutant, (outcome, why) in zip(mutants, pool.map(attempt, mutants), strict=True):
                 counts[outcome] += 1

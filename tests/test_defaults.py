@@ -10,7 +10,7 @@ import inspect
 import pytest
 
 # fusionlib.transforms, fusionlib.optimizers, fusionlib.metrics, fusionlib.losses,
-# fusionlib.results, fusionlib.detectors, fusionlib.networks: their modules are imported by name
+# fusionlib.results, fusionlib.ranking, fusionlib.detectors, fusionlib.networks: imported by name
 DEFAULTS = {
     "transforms.laplacian.LaplacianPyramid": {"levels": 4, "border": "toolbox"},
     "transforms.laplacian.LaplacianPyramid.fuse": {
@@ -60,6 +60,8 @@ DEFAULTS = {
     "metrics.reference.rmse": {"white": 255.0, "average": "squares", "error": "mean"},
     "metrics.reference.psnr": {"peak": 255.0, "white": 255.0, "error": "mean"},
     "losses.fusion_loss": {"reading": "paper", "alpha": 10.0},
+    "ranking.friedman": {"level": 0.05},
+    "ranking.critical_difference": {"level": 0.05},
     "results.interval": {"level": 0.95, "samples": 2000, "seed": 0},
     "results.Paired.verdict": {"level": 0.05},
     "results.paired": {"level": 0.95, "samples": 2000, "seed": 0},

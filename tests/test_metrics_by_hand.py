@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from fusionlib.metrics.arrays import inner
 from fusionlib.metrics.fidelity import gaussian, smooth
 from fusionlib.metrics.information import entropy, mutual_information
 
@@ -31,3 +32,12 @@ def test_smooth_is_a_valid_filter_of_any_window(size, step):
     windows = np.lib.stride_tricks.sliding_window_view(x, (size, size))
     expected = np.einsum("ijkl,k,l->ij", windows, taps, taps)[::step, ::step]
     np.testing.assert_allclose(smooth(x, taps, step), expected.T, atol=1e-12)
+
+
+def test_sums_of_integers_are_exact_and_those_of_floats_keep_their_fractions():
+    whole, half = np.array([[3, 2]], dtype=np.int16), np.array([[0.5, 0.25]])
+    assert inner(whole, half) == inner(half, whole) == 2.0
+    assert inner(half, half) == 0.3125
+    total = inner(np.full((2, 2), 255, dtype=np.uint8), np.full((2, 2), 255, dtype=np.uint8))
+    assert total == 4 * 255**2 and isinstance(total, int)
+    assert isinstance(inner(whole, whole), int) and isinstance(inner(whole, half), float)
