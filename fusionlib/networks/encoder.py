@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from .configuration import Border
-from .mixture import Expert, convolutions
+from .convolution import convolutions
+from .mixture import Expert
 
 
 class DenseEncoder(nn.Module):

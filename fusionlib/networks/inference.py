@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .configuration import READINGS, check_batch
-from .mixture import Conv3x3, Expert, MixtureOfExperts, safe_log
+from .convolution import Conv3x3
+from .mixture import Expert, MixtureOfExperts, safe_log
 from .moe_fusion import MoEFusion, MoEFusionOutput
 from .tiles import Area, tiles
 

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import nn
 
+from .convolution import Conv3x3
 from .encoder import AttentionFusion, DenseEncoder
-from .mixture import Conv3x3, Expert, NoisyTopKGate
+from .mixture import Expert, NoisyTopKGate
 
 
 def initialize(model: nn.Module, seed: int, *, random_gates: bool) -> None:

@@ -10,7 +10,7 @@ Shapes: B images, N experts of which K are chosen, C channels of H x W pixels, D
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -18,24 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configuration import Border
+from .convolution import convolutions
 
 # Generators of the gates' noise: PyTorch's own, one for the batch, or one for each image.
 Noise = torch.Generator | Sequence[torch.Generator] | None
-
-
-class Conv3x3(nn.Conv2d):
-    """A 3x3 convolution with bias that keeps the size."""
-
-    bias: Tensor
-
-    def __init__(self, inputs: int, outputs: int, border: Border):
-        super().__init__(inputs, outputs, 3, padding=1, padding_mode=border)
-
-
-def convolutions(sizes: Iterable[tuple[int, int]], border: Border) -> Sequence[Conv3x3]:
-    """Return an ``nn.ModuleList`` of convolutions of (inputs, outputs) channels, typed as such."""
-    layers = nn.ModuleList(Conv3x3(inputs, outputs, border) for inputs, outputs in sizes)
-    return cast(Sequence[Conv3x3], layers)
 
 
 class Expert(nn.Module):
@@ -125,16 +111,8 @@ def _draw_noise(like: Tensor, generator: Noise) -> Tensor:
 
 
 def _expected_load(clean: Tensor, noisy: Tensor, spread: Tensor, top: Tensor) -> Tensor:
-    """Return the images per expert, (N,), to be expected if its noise were drawn again.
-
-    Parameters
-    ----------
-    clean, noisy : (B, N)
-        Logits without and with noise.
-    spread : (B, N)
-        Standard deviation of the noise.
-    top : (B, K + 1)
-        The largest noisy logits, in descending order.
+    """Return the images per expert, (N,), to be expected if its noise were drawn again: from the
+    logits (B, N) without and with noise, its deviation (B, N) and the K + 1 largest logits.
     """
     # The threshold excludes the expert: the (K+1)-th logit for one in the top K, else the K-th.
     threshold = torch.where(noisy > top[:, -1:], top[:, -1:], top[:, -2:-1])

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -25,47 +24,7 @@ from . import initialization, moe_names
 from .configuration import READINGS, MoEFusionConfig, check_batch, widened
 from .encoder import AttentionFusion, DenseEncoder
 from .mixture import Expert, MixtureOfExperts, Noise, NoisyTopKGate
-
-
-@dataclass
-class MoEFusionOutput:
-    """The output of a forward pass.
-
-    Attributes
-    ----------
-    fused : (B, 1, H, W)
-        The fused image on the scale of the inputs, not clipped.
-    gates : dict of (B, N)
-        Weights of "foreground", "background" and "global", as far as the variant has them: K
-        non-zero a row, sum one.
-    loads, importances : dict of (N,)
-        Per gate, over the batch; see :class:`fusionlib.networks.mixture.Gating`.
-    local_features : dict of (B, C, H, W)
-        y_local of "foreground" and "background".
-    attention : (B, 1, H, W) or None
-        Att in [0, 1]; None without local features.
-    dense_features, expert_outputs : dict
-        With ``details=True``: "infrared" and "visible" x_dense (B, 4C, H, W), and what each expert,
-        selected or not, makes of its input, (B, N, C, H, W), of the global ones (B, N, 1, H, W).
-    """
-
-    fused: Tensor
-    gates: dict[str, Tensor] = field(default_factory=dict)
-    loads: dict[str, Tensor] = field(default_factory=dict)
-    importances: dict[str, Tensor] = field(default_factory=dict)
-    local_features: dict[str, Tensor] = field(default_factory=dict)
-    attention: Tensor | None = None
-    dense_features: dict[str, Tensor] = field(default_factory=dict)
-    expert_outputs: dict[str, Tensor] = field(default_factory=dict)
-
-    def single_modality(self) -> dict[str, Tensor]:
-        """Return for each local gate which images only one modality's experts serve, (B,) bool."""
-        single = {}
-        for name, gate in self.gates.items():
-            if name != "global":
-                visible, infrared = (gate > 0).chunk(2, dim=1)
-                single[name] = visible.any(dim=1) != infrared.any(dim=1)
-        return single
+from .output import ForwardPass, MoEFusionOutput
 
 
 class MoEFusion(nn.Module):
@@ -118,17 +77,7 @@ class MoEFusion(nn.Module):
     def _mixture(
         self, channels: Sequence[int], inputs: int, grid: Sequence[int]
     ) -> MixtureOfExperts:
-        """Build a mixture of experts.
-
-        Parameters
-        ----------
-        channels : sequence of int
-            Of an expert, from its input to its output.
-        inputs : int
-            Feature maps, all of which the gate reads and each expert one.
-        grid : (int, int)
-            Height and width at which the gate reads them.
-        """
+        """Build experts that read one of ``inputs`` maps, and their gate, which reads all."""
         config, reading = self.config, READINGS[self.config.reading]
         features = inputs * channels[0] * math.prod(grid)
         gate = NoisyTopKGate(features, config.experts, config.k, noise=config.noise)
@@ -165,6 +114,7 @@ class MoEFusion(nn.Module):
         """
         check_batch(self.config, infrared, visible, attention)
         out = MoEFusionOutput(infrared.new_empty(0))
+        run = ForwardPass(out, generator, details)
         # Section 3.1: x_dense of either image, its last C channels x_enc.
         visible_features, infrared_features = self.encode(visible, infrared)  # (B, 4C, H, W) each
         # Section 3.2: Att, and with it y_local of the foreground and of the background.
@@ -175,12 +125,10 @@ class MoEFusion(nn.Module):
                 mask = att if region == "foreground" else 1 - att
                 x_enc = (x[:, -self.config.width :] for x in (visible_features, infrared_features))
                 x_local = [x * mask for x in x_enc]  # (B, C, H, W) each
-                y_local = self.mix_local(region, x_local, out, generator, details)
-                out.local_features[region] = y_local  # (B, C, H, W)
+                out.local_features[region] = self.mix_local(region, x_local, run)  # (B, C, H, W)
         # End of section 3.2: x_f, the dense features of both images and y_local as channels.
         x_f = torch.cat([visible_features, infrared_features, *out.local_features.values()], dim=1)
-        # Section 3.3: (B, 10C, H, W) -> (B, 1, H, W).
-        out.fused = self.decode(x_f, out, generator, details)
+        out.fused = self.decode(x_f, run)  # section 3.3: (B, 10C, H, W) -> (B, 1, H, W)
         if details:
             out.dense_features = {"infrared": infrared_features, "visible": visible_features}
         return out
@@ -200,71 +148,40 @@ class MoEFusion(nn.Module):
         maps = F.interpolate(maps, tuple(size), mode="bilinear", align_corners=True)
         return maps if self.attention_fusion is None else self.attention_fusion(maps)
 
-    def mix_local(
-        self,
-        region: str,
-        x_local: list[Tensor],
-        out: MoEFusionOutput,
-        generator: Noise,
-        details: bool,
-    ) -> Tensor:
+    def mix_local(self, region: str, x_local: list[Tensor], run: ForwardPass) -> Tensor:
         """Return y_local (B, C, H, W) of a region: equation (2).
 
         Parameters
         ----------
         region : "foreground" or "background"
         x_local : list of (B, C, H, W)
-            Of the visible and of the infrared image.
-        out : MoEFusionOutput
-            Notes the gate's decision.
-        generator, details
-            As :meth:`forward` takes them.
+            Attended features of the visible and of the infrared image.
+        run : ForwardPass
         """
         module = self.local_mixtures[region]
         if not isinstance(module, MixtureOfExperts):  # Att-Local
             return module(torch.cat(x_local, dim=1))
-        return self._mix(region, module, x_local, out, generator, details)
+        return self._mix(region, module, x_local, run)
 
-    def decode(self, x_f: Tensor, out: MoEFusionOutput, generator: Noise, details: bool) -> Tensor:
-        """Return the fused image (B, 1, H, W): equation (4).
-
-        Parameters
-        ----------
-        x_f : (B, 10C, H, W)
-            Dense and local features.
-        out, generator, details
-            As :meth:`mix_local` takes them.
-        """
+    def decode(self, x_f: Tensor, run: ForwardPass) -> Tensor:
+        """Return the fused image (B, 1, H, W) of x_f (B, 10C, H, W): equation (4)."""
         # ASSUMPTION: the fused image is the plain sum of equation (4), not clipped nor squashed.
         if not isinstance(self.decoder, MixtureOfExperts):
             return self.decoder(x_f)
-        return self._mix("global", self.decoder, [x_f], out, generator, details)
+        return self._mix("global", self.decoder, [x_f], run)
 
     def _mix(
-        self,
-        name: str,
-        mixture: MixtureOfExperts,
-        inputs: list[Tensor],
-        out: MoEFusionOutput,
-        generator: Noise,
-        details: bool,
+        self, name: str, mixture: MixtureOfExperts, inputs: list[Tensor], run: ForwardPass
     ) -> Tensor:
-        """Run a mixture whose gate reads all its inputs, and note the gate's decision.
-
-        Parameters
-        ----------
-        name : str
-            "foreground", "background" or "global", under which ``out`` has the decision.
-        inputs : list of (B, C, H, W)
-            Feature maps.
-        """
+        """Run a mixture whose gate reads all its inputs (B, C, H, W), and note its decision."""
+        out = run.out
         grid = self.config.global_grid if name == "global" else self.config.local_grid
         small = [F.interpolate(x, grid, mode="bilinear", align_corners=True) for x in inputs]
         s = torch.cat(small, dim=1).flatten(1)  # Cao (1), (3): s = flatten(x), (B, D)
-        y, gating = mixture(s, inputs, generator)
+        y, gating = mixture(s, inputs, run.generator)
         out.gates[name], out.loads[name] = gating.weights, gating.load
         out.importances[name] = gating.importance
-        if details:
+        if run.details:
             out.expert_outputs[name] = mixture.every_output(inputs)
         return y
 
