@@ -25,7 +25,7 @@ def describe(value: object) -> str:
     return f"{type(value).__name__} {value!r:.60}"
 
 
-def check(image: np.ndarray, name: str = "image") -> np.ndarray:
+def check(image: object, name: str = "image") -> np.ndarray:
     """Return ``image`` if it keeps the contract, gray where its three channels are equal.
 
     Parameters
@@ -71,7 +71,7 @@ def _float_hint(image: np.ndarray) -> str:
 
 
 def check_pair(
-    a: np.ndarray, b: np.ndarray, names: tuple[str, str] = ("a", "b")
+    a: object, b: object, names: tuple[str, str] = ("a", "b")
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return both images checked, of one height and width.
 
