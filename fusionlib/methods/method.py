@@ -102,13 +102,10 @@ class Method:
         for first, name, second in ((a, "infrared", infrared), (b, "visible", visible)):
             if first is not None and second is not None:
                 raise TypeError(f"{name}: expected one image, got a second under another name")
-        a = infrared if a is None else a
-        b = visible if b is None else b
-        return self.fuse_with_info(a, b, **parameters)[0]
+        pair = images.check_pair(infrared if a is None else a, visible if b is None else b)
+        return self.fuse_with_info(*pair, **parameters)[0]
 
-    def fuse_with_info(
-        self, a: np.ndarray | None, b: np.ndarray | None, **parameters
-    ) -> tuple[np.ndarray, dict]:
+    def fuse_with_info(self, a: np.ndarray, b: np.ndarray, **parameters) -> tuple[np.ndarray, dict]:
         """Like :meth:`fuse`, with what the method found out (such as the weight) as a second
         value.
         """
@@ -116,7 +113,7 @@ class Method:
         return shown, info
 
     def fuse_both(
-        self, a: np.ndarray | None, b: np.ndarray | None, **parameters
+        self, a: np.ndarray, b: np.ndarray, **parameters
     ) -> tuple[np.ndarray, np.ndarray, dict]:
         """Return the fused image twice, gray as it is scored and in colour as it is shown, and what
         was found out.
