@@ -95,21 +95,76 @@ class Placed(NamedTuple):
 def layout(rng: np.random.Generator, climate: Climate, view: float) -> list[Placed]:
     """Lay out persons, bicycles, cars, lamps and trees, the nearest first.
 
-    ``view`` is half the image's width in focal lengths; random draws do not depend on the climate.
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        What is drawn does not depend on the climate.
+    climate : Climate
+    view : float
+        Half the image's width in focal lengths.
     """
-    placed: list[Placed] = []
+    road = Road(rng, view)
 
-    def free(x: float, z: float, half: float) -> bool:
-        """Tell whether no more than half of the place is shared with another object, as the camera
-        sees it.
-        """
-        for o in placed:
-            there, wide = o.x / o.z * z, o.half / o.z * z
-            if min(x + half, there + wide) - max(x - half, there - wide) > min(half, wide):
+    def walker() -> list[tuple[str, list[Part]]]:
+        return [("person", person(rng, climate))]
+
+    def cyclist() -> list[tuple[str, list[Part]]]:
+        objects = [("bicycle", bicycle(rng, climate))]
+        if rng.random() < 0.7:
+            objects.append(("person", person(rng, climate, riding=True)))
+        return objects
+
+    road.put((5.0, 9.0), 3.0, 0.4, 1.8, walker)
+    for _ in range(rng.integers(1, 4)):
+        _put_car(road, climate)
+    for _ in range(rng.integers(0, 3)):
+        road.put((5.5, 12), 3.5, 0.9, 1.75, cyclist)
+    for _ in range(rng.integers(1, 5)):
+        road.put((6, 18), 6.0, 0.4, 1.8, walker)
+    placed = road.placed
+    for side in (-1, 1):
+        for z in np.arange(rng.uniform(7, 14), 42, 14):
+            placed.append(Placed(None, side * 4.3, z, 1.2, 5.5, False, lamp(climate, side)))
+        for z in rng.uniform(14, 45, rng.integers(0, 4)):
+            x = side * rng.uniform(5.5, 7)
+            placed.append(Placed(None, x, z, 2.2, 7.5, False, tree(rng, climate)))
+    return sorted(placed, key=lambda o: o.z)
+
+
+def _put_car(road: Road, climate: Climate) -> None:
+    """Put a car on its lane, seen from ahead or behind, or across the road, seen from the side."""
+    rng = road.rng
+    view_of = rng.choice(["front", "front", "rear", "side"])
+    lane = {"front": -1.8, "rear": 1.8, "side": None}[view_of]
+    depths, half = ((12, 22), 2.15) if view_of == "side" else ((8, 26), 0.92)
+    road.put(depths, 3.0, half, 1.5, lambda: [("car", car(rng, climate, view_of))], lane)
+
+
+class Road:
+    """Objects that stand in view without hiding each other by more than half.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    view : float
+        Half the image's width in focal lengths.
+    """
+
+    def __init__(self, rng: np.random.Generator, view: float):
+        self.rng, self.view = rng, view
+        self.placed: list[Placed] = []
+
+    def is_free(self, x: float, z: float, half: float) -> bool:
+        """Tell whether another object shares at most half of a position, as the camera sees it."""
+        for other in self.placed:
+            centre, width = other.x / other.z * z, other.half / other.z * z
+            shared = min(x + half, centre + width) - max(x - half, centre - width)
+            if shared > min(half, width):
                 return False
         return True
 
     def put(
+        self,
         depths: tuple[float, float],
         reach: float,
         half: float,
@@ -117,49 +172,32 @@ def layout(rng: np.random.Generator, climate: Climate, view: float) -> list[Plac
         make: Callable[[], list[tuple[str, list[Part]]]],
         lane: float | None = None,
     ) -> None:
+        """Put an object at a random free position, or nowhere after twelve tries.
+
+        Parameters
+        ----------
+        depths : (float, float)
+            Nearest and farthest, in metres, as all lengths here.
+        reach : float
+            Largest distance from the middle of the road.
+        half, height : float
+            Half its width, and its height.
+        make : callable
+            Draws its labels and parts.
+        lane : float, optional
+            Where it stands across the road, about; anywhere within ``reach`` where None.
+        """
+        rng, view = self.rng, self.view
         for _ in range(12):
-            z, where = rng.uniform(*depths), rng.uniform(-1, 1)
-            x = where * min(reach, 0.92 * view * z) if lane is None else lane + 0.3 * where
-            if abs(x) < view * z and free(x, z, half):
+            z, across = rng.uniform(*depths), rng.uniform(-1, 1)
+            x = across * min(reach, 0.92 * view * z) if lane is None else lane + 0.3 * across
+            if abs(x) < view * z and self.is_free(x, z, half):
                 mirrored = bool(rng.random() < 0.5)
-                for label, parts in make():  # a rider sits before the bicycle
-                    placed.append(
-                        Placed(
-                            label, x, z - 0.01 * (label == "person"), half, height, mirrored, parts
-                        )
-                    )
+                for label, parts in make():
+                    # a rider sits before the bicycle
+                    depth = z - 0.01 * (label == "person")
+                    self.placed.append(Placed(label, x, depth, half, height, mirrored, parts))
                 return
-
-    def ridden() -> list[tuple[str, list[Part]]]:
-        found = [("bicycle", bicycle(rng, climate))]
-        return (
-            found + [("person", person(rng, climate, riding=True))] if rng.random() < 0.7 else found
-        )
-
-    put((5.0, 9.0), 3.0, 0.4, 1.8, lambda: [("person", person(rng, climate))])
-    for _ in range(rng.integers(1, 4)):
-        view_of = rng.choice(["front", "front", "rear", "side"])
-        lane = {"front": -1.8, "rear": 1.8, "side": None}[view_of]
-        put(
-            (12, 22) if view_of == "side" else (8, 26),
-            3.0,
-            2.15 if view_of == "side" else 0.92,
-            1.5,
-            functools.partial(lambda view: [("car", car(rng, climate, view))], view_of),
-            lane,
-        )
-    for _ in range(rng.integers(0, 3)):
-        put((5.5, 12), 3.5, 0.9, 1.75, ridden)
-    for _ in range(rng.integers(1, 5)):
-        put((6, 18), 6.0, 0.4, 1.8, lambda: [("person", person(rng, climate))])
-    for side in (-1, 1):
-        for z in np.arange(rng.uniform(7, 14), 42, 14):
-            placed.append(Placed(None, side * 4.3, z, 1.2, 5.5, False, lamp(climate, side)))
-        for z in rng.uniform(14, 45, rng.integers(0, 4)):
-            placed.append(
-                Placed(None, side * rng.uniform(5.5, 7), z, 2.2, 7.5, False, tree(rng, climate))
-            )
-    return sorted(placed, key=lambda o: o.z)
 
 
 # ---- the view ------------------------------------------------------------------------------------
@@ -274,14 +312,20 @@ class Street:
         self.sunny = np.where(is_wall, side != sun, ~shaded).astype(np.float32)
         self.warmth += 6 * c.sun * (self.sunny - 0.5)
 
-        # Sky with clouds over a line of far trees.
+        self._sky(rng, down, is_sky)
+
+    def _sky(self, rng: np.random.Generator, down: np.ndarray, is_sky: np.ndarray) -> None:
+        """Paint the sky with clouds over a line of far trees, where ``is_sky`` (H, W); ``down`` as
+        in :meth:`_background`.
+        """
+        c = self.climate
         elevation = np.maximum(-down * self.focal / self.row, 0)
         wool = np.clip(2.2 * cloud(rng, self.size) - 1, 0, 1) * np.minimum(elevation * 3, 1)
         share = elevation**0.6
         sky = colour(c.horizon) * (1 - share) + colour(c.zenith) * share
         self.sky = sky + 0.6 * wool * (max(c.horizon) - sky)
         cold = c.sky + (c.green - c.sky) * (0.75 * np.exp(-4 * elevation) + 0.25 * wool)
-        trees = is_sky & (-down < 0.04 + 0.09 * cloud(rng, (1, width), 12))
+        trees = is_sky & (-down < 0.04 + 0.09 * cloud(rng, (1, self.size[1]), 12))
         self.is_sky = is_sky & ~trees
         self.albedo = np.where(trees, colour((0.04, 0.07, 0.03)), self.albedo)
         self.warmth = np.where(self.is_sky, cold, np.where(trees, np.float32(c.green), self.warmth))
