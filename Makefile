@@ -41,7 +41,8 @@ refresh: install
 
 lint: install
 	$(BIN)/ruff check fusionlib workflow tests benchmarks notebooks
-	$(BIN)/ruff format --check fusionlib workflow tests benchmarks
+	$(BIN)/ruff format --check fusionlib workflow tests benchmarks notebooks
+	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 bench: install
