@@ -214,11 +214,14 @@ def test_memory_changes_nothing_but_the_way():
 def test_an_image_is_given_once():
     a, b = pair((8, 9))
     fuse = get("average").fuse
-    with pytest.raises(TypeError, match="multiple values for argument 'infrared'"):
+    with pytest.raises(TypeError, match="infrared: expected one image, got a second"):
         fuse(a, b, infrared=b)
-    with pytest.raises(TypeError, match="missing 1 required positional argument: 'infrared'"):
+    with pytest.raises(TypeError, match="visible: expected one image, got a second"):
+        fuse(a, b=b, visible=b)
+    with pytest.raises(TypeError, match="expected two images, infrared and visible"):
         fuse(visible=b)
     assert np.array_equal(fuse(a, visible=b), fuse(a, b))
+    assert np.array_equal(fuse(a=a, b=b), fuse(infrared=a, visible=b))
 
 
 def test_fused_images_of_somebody_are_imported_by_name(tmp_path):

@@ -14,7 +14,7 @@ from fusionlib import methods, scoring
 from fusionlib.datasets import Pair, catalog
 from fusionlib.experiments import protocol
 from fusionlib.experiments.protocol import Sources
-from fusionlib.methods.learned import MOE_FUSION
+from fusionlib.methods.learned import MOE_FUSION, MoEFusionMethod
 from fusionlib.networks import COMPARED
 
 TRIVIAL = ("infrared", "visible", "average", "maximum")
@@ -158,7 +158,7 @@ def trained_on(method: methods.Method) -> str:
     FileNotFoundError
         MoE-Fusion without weights: what it was trained on is written beside them.
     """
-    if method.name == MOE_FUSION:
+    if isinstance(method.function, MoEFusionMethod):
         data = method.function.network.settings.data
         return f"{Path(data.folder).name} ({data.split or 'all'})" if data.folder else GENERATED
     return COMPARED[method.name].trained_on if method.name in COMPARED else "nothing"

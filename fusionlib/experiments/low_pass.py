@@ -135,6 +135,7 @@ def choices(pair: Pair, transform: str, objective: LowPassObjective) -> dict[str
         "0.5"; "found": the exact optimum of the objective; "best possible": the smallest error to
         the reference; and "printed, PSO", "printed, BA" for the paper's own pairs.
     """
+    assert pair.reference is not None
     weights = {
         "0.5": 0.5,
         "found": float(sweep(objective).x),

@@ -360,7 +360,8 @@ def together(found: pd.DataFrame) -> pd.DataFrame:
     of each method.
 
     Returns
-    ------- DataFrame with convention, resolution, agree (share over all printed values), gap,
+    -------
+    DataFrame with convention, resolution, agree (share over all printed values), gap,
     lacking, variants
     """
     rows = []

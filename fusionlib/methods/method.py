@@ -69,14 +69,23 @@ class Method:
     dtype: type = np.float64
     fuse_colour: Callable | None = field(default=None, repr=False)
 
-    def fuse(self, infrared: np.ndarray, visible: np.ndarray, **parameters) -> np.ndarray:
-        """Fuse two images: infrared or a first, visible or b second.
+    def fuse(
+        self,
+        a: np.ndarray | None = None,
+        b: np.ndarray | None = None,
+        *,
+        infrared: np.ndarray | None = None,
+        visible: np.ndarray | None = None,
+        **parameters,
+    ) -> np.ndarray:
+        """Fuse two images: a or infrared first, b or visible second.
 
         Parameters
         ----------
-        infrared, visible : (H, W) or (H, W, 3) uint8
-            One size. Exactly one coloured: its Y is fused and its Cb, Cr are kept. Both coloured:
-            one weight and one selection from Y, applied to all channels.
+        a, b, infrared, visible : (H, W) or (H, W, 3) uint8
+            Each image under one of its two names; one size. Exactly one coloured: its Y is fused
+            and its Cb, Cr are kept. Both coloured: one weight and one selection from Y, applied to
+            all channels.
         **parameters
             See :attr:`parameters`.
 
@@ -90,7 +99,13 @@ class Method:
             An image is missing, given twice or breaks the contract of :mod:`fusionlib.images`,
             sizes differ, an unknown parameter, a function that returns no plane.
         """
-        return self.fuse_with_info(infrared, visible, **parameters)[0]
+        for first, name, second in ((a, "infrared", infrared), (b, "visible", visible)):
+            if first is not None and second is not None:
+                raise TypeError(f"{name}: expected one image, got a second under another name")
+        a, b = infrared if a is None else a, visible if b is None else b
+        if a is None or b is None:
+            raise TypeError("fuse: expected two images, infrared and visible, got one at most")
+        return self.fuse_with_info(a, b, **parameters)[0]
 
     def fuse_with_info(self, a: np.ndarray, b: np.ndarray, **parameters) -> tuple[np.ndarray, dict]:
         """Like :meth:`fuse`, with what the method found out (such as the weight) as a second

@@ -95,7 +95,8 @@ def ssim(
         the window.
 
     Notes
-    ----- Wang, Bovik, Sheikh & Simoncelli 2004, without downsampling; Eq. (22), Abas & Baykan 2021.
+    -----
+    Wang, Bovik, Sheikh & Simoncelli 2004, without downsampling; Eq. (22), Abas & Baykan 2021.
     ASSUMPTION: the multi-focus paper gives no window, constants or border for SSIM; Wang's 11 x 11
     Gaussian, K = (0.01, 0.03), L = 255 and only windows inside the image are taken.
     """
@@ -161,7 +162,8 @@ def vif(
         left.
 
     Notes
-    ----- Sheikh & Bovik 2006, pixel-domain form with four scales: windows of N = 17, 9, 5, 3
+    -----
+    Sheikh & Bovik 2006, pixel-domain form with four scales: windows of N = 17, 9, 5, 3
     pixels, sigma N / 5. ASSUMPTION: below 41 pixels the evaluators score the scales that remain;
     here VIF is undefined there, because values over fewer scales do not compare.
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
@@ -84,7 +85,7 @@ def average_gradient(
     else:
         x, length, window = signed(fused), 1.0, 2
     total = 0.0
-    for rows in strips(*x.shape, window):
+    for rows in strips(x.shape[0], x.shape[1], window):
         strip = x[rows].astype(np.float64)
         if differences == "central":
             gy, gx = strip[2:, 1:-1] - strip[:-2, 1:-1], strip[1:-1, 2:] - strip[1:-1, :-2]
@@ -123,7 +124,8 @@ def qabf_xydeas(
         0 to 0.97533; undefined where all sources are black, for then no gradient carries weight.
 
     Notes
-    ----- Sobel, zero padded. On [0, 1] ties depend on the last bit, so the taps are added in the
+    -----
+    Sobel, zero padded. On [0, 1] ties depend on the last bit, so the taps are added in the
     one order that the evaluator's environment used: column by column of the kernel.
     """
     choice("ties", ties, ("fused", "one"))
@@ -163,7 +165,8 @@ def qabf_petrovic(fused: np.ndarray, *sources: np.ndarray) -> float:
         0 to 0.9997; undefined where no source has any gradient.
 
     Notes
-    ----- Sobel / 8 with reflected borders (the edge pixel is not repeated). Against
+    -----
+    Sobel / 8 with reflected borders (the edge pixel is not repeated). Against
     :func:`qabf_xydeas`: steeper strength and centred angle sigmoids, the root of their product,
     angles folded at pi / 2, weights g^1.5 from 2 gray levels on and 0.001 below, ratio 0 where
     either gradient is 0. ASSUMPTION: the multi-focus paper names no constants for Q^AB/F;
@@ -200,7 +203,7 @@ def qabf_petrovic(fused: np.ndarray, *sources: np.ndarray) -> float:
 def _qabf(
     fused: np.ndarray,
     sources: tuple[np.ndarray, ...],
-    border: str,
+    border: Literal["reflect", "edge", "constant"],
     divisor: float,
     preserved: Callable[..., tuple[np.ndarray, np.ndarray]],
 ) -> float:
@@ -212,7 +215,7 @@ def _qabf(
     total = weights = edges = 0.0
     # 0 / 0 where both gradients vanish, replaced at once
     with np.errstate(divide="ignore", invalid="ignore"):
-        for rows in strips(*padded[0].shape, 3):
+        for rows in strips(padded[0].shape[0], padded[0].shape[1], 3):
             strength_f, angle_f = _sobel(padded[0][rows], divisor)
             for source in padded[1:]:
                 strength, angle = _sobel(source[rows], divisor)

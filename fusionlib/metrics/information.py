@@ -43,7 +43,8 @@ def mutual_information(
         more.
 
     Notes
-    ----- Qu, Zhang & Yan 2002; the fusion factor of Abas & Baykan 2021, Eq. (24)-(25). A linear
+    -----
+    Qu, Zhang & Yan 2002; the fusion factor of Abas & Baykan 2021, Eq. (24)-(25). A linear
     stretch of 8-bit images to the full range beforehand keeps distinct levels distinct and changes
     nothing.
     """

@@ -64,7 +64,8 @@ def rmse(
         no difference.
 
     Notes
-    ----- Eq. (18) with one reference, Eq. (16) with two sources and ``average="roots"``, Abas &
+    -----
+    Eq. (18) with one reference, Eq. (16) with two sources and ``average="roots"``, Abas &
     Baykan 2021. ASSUMPTION: Eq. (16) of the multi-focus paper lacks the square root in its second
     half; both halves are taken as roots.
     """

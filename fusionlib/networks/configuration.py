@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal, NamedTuple
 
 from torch import Tensor
@@ -119,21 +119,30 @@ class MoEFusionConfig:
     image_size: tuple[int, int] | None = None
     start: str | None = None
     seed: int = 0
-    # What follows from the options: the grid of each gate, the regions with local features.
-    local_grid: tuple[int, int] = field(init=False, repr=False, compare=False)
-    global_grid: tuple[int, int] = field(init=False, repr=False, compare=False)
-    regions: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
         self._check_counts()
-        local_grid, global_grid = self._grids()
-        object.__setattr__(self, "local_grid", local_grid)
-        object.__setattr__(self, "global_grid", global_grid)
-        regions = ("foreground", "background") if self.background else ("foreground",)
-        object.__setattr__(self, "regions", () if self.local == "none" else regions)
+        self._grids()
+
+    @property
+    def local_grid(self) -> tuple[int, int]:
+        """Size to which the local gates resize their features."""
+        return self._grids()[0]
+
+    @property
+    def global_grid(self) -> tuple[int, int]:
+        """Size to which the global gate resizes its features."""
+        return self._grids()[1]
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Names of the regions with local features."""
+        if self.local == "none":
+            return ()
+        return ("foreground", "background") if self.background else ("foreground",)
 
     def _check_counts(self) -> None:
         for name in ("experts", "k", "width"):

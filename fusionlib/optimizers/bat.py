@@ -58,7 +58,8 @@ def bat(
         An unknown form, bad bounds or sizes, or an objective that is not finite.
 
     Notes
-    ----- ASSUMPTION: eq. (9) as printed (and in Yang 2010) accelerates a bat away from the best;
+    -----
+    ASSUMPTION: eq. (9) as printed (and in Yang 2010) accelerates a bat away from the best;
     repaired, it flies to it. ASSUMPTION: line 11 of algorithm 2 scales the random flight by A^(-t),
     which grows; repaired, it is the local step of lines 8 and 9 only, around the best, of the mean
     loudness times a uniform number in [-1, 1]. ASSUMPTION: line 12 of algorithm 2 keeps smaller

@@ -179,7 +179,9 @@ class LowPassObjective:
         """Return both halves of eqs. (14) and (16) for the rounded image R, from its sums with the
         sources I.
         """
-        r, rr, *products = self.steps.sums[:, self.steps.index(w)].astype(np.float64)
+        sums = self.steps.sums
+        assert sums is not None  # rounded images come with their sums
+        r, rr, *products = sums[:, self.steps.index(w)].astype(np.float64)
         n, pairs = self.p.size, []
         for source, ri in zip(self.sources, products, strict=True):
             i, ii = float(source.sum(dtype=np.int64)), float((source.astype(np.int64) ** 2).sum())

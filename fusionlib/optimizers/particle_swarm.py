@@ -53,7 +53,8 @@ def particle_swarm(
         An unknown form, bad bounds or sizes, or an objective that is not finite.
 
     Notes
-    ----- ASSUMPTION: algorithm 1 keeps smaller values in lines 11 and 14 but selects the maximum in
+    -----
+    ASSUMPTION: algorithm 1 keeps smaller values in lines 11 and 14 but selects the maximum in
     line 3; the repaired particle swarm maximises. ASSUMPTION: eq. (6) writes one symbol rand twice;
     the repaired particle swarm draws two independent numbers for each particle and coordinate, the
     printed form uses one number for both terms. ASSUMPTION: algorithm 1 updates an inertia weight

@@ -33,7 +33,8 @@ class Steps:
     entropies: np.ndarray
     sums: np.ndarray | None = None
 
-    def index(self, w: np.ndarray) -> np.ndarray:
+    def index(self, w: float | np.ndarray) -> np.ndarray:
+        """Return how many steps lie at or below each weight."""
         return np.searchsorted(self.weights, w, side="right")
 
 
@@ -54,13 +55,10 @@ def steps(p: np.ndarray, d: np.ndarray, others: tuple[np.ndarray, ...] | None = 
     n_log_n = np.arange(counts.sum() + 2) * np.log2(np.maximum(np.arange(counts.sum() + 2), 1))
     gain = np.diff(n_log_n, prepend=0)
     weights, changes = [np.empty(0)], [n_log_n[counts].sum(keepdims=True)]
-    sums = None
-    if others is not None:
-        others = tuple(each.ravel().astype(np.int64) for each in others)
-        sums = [
-            [[first @ each]]
-            for each in (np.ones(len(p), np.int64), first.astype(np.int64), *others)
-        ]
+    factors = [image.ravel().astype(np.int64) for image in others or ()]
+    wide = first.astype(np.int64)
+    starts = [wide.sum(), wide @ wide, *(wide @ factor for factor in factors)]
+    sums: list[list[np.ndarray]] = [[start[None]] for start in starts]
     moving = np.flatnonzero(first != last)
     parts = 1 + int(np.abs(last - first).sum()) // max(AT_ONCE, p.size // 2)
     p, d, first = p[moving], d[moving], first[moving]
@@ -69,12 +67,12 @@ def steps(p: np.ndarray, d: np.ndarray, others: tuple[np.ndarray, ...] | None = 
         at, pixel, lower, upwards = _events(p, d, first, last, low, high)
         weights.append(at)
         changes.append(_entropy_changes(counts, lower, upwards, gain))
-        if sums is not None:
+        if others is not None:
             sign = np.where(upwards, 1, -1)
             sums[0].append(sign)
             sums[1].append(sign * (2 * lower.astype(np.int64) + 1))  # (l + 1)^2 - l^2
-            for total, other in zip(sums[2:], others, strict=True):
-                total.append(sign * other.take(moving.take(pixel)))
+            for total, factor in zip(sums[2:], factors, strict=True):
+                total.append(sign * factor.take(moving.take(pixel)))
         counts += np.bincount(last, minlength=256) - np.bincount(first, minlength=256)
         first = last
     # Eq. (15), Abas and Baykan 2021: EN = -sum p log2 p = log2 N - (1/N) sum n log2 n
@@ -82,7 +80,7 @@ def steps(p: np.ndarray, d: np.ndarray, others: tuple[np.ndarray, ...] | None = 
     return Steps(
         np.concatenate(weights),
         entropies,
-        None if sums is None else np.stack([np.concatenate(each).cumsum() for each in sums]),
+        None if others is None else np.stack([np.concatenate(each).cumsum() for each in sums]),
     )
 
 

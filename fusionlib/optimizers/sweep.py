@@ -40,7 +40,7 @@ def sweep(objective: LowPassObjective) -> Result:
     began, evaluated = time.perf_counter(), objective.evaluations
     steps = objective.steps
     grid = np.linspace(0, 1, GRID)
-    values = objective(grid)
+    values = np.asarray(objective(grid))
     history = [float(values.max())]
     # Steps that cannot reach the best value of the grid are left out: within a cell of the grid the
     # smooth part exceeds the larger of its ends by less than MARGIN.
@@ -54,7 +54,7 @@ def sweep(objective: LowPassObjective) -> Result:
         for entropies in (steps.entropies[1:], steps.entropies[:-1])
     )
     x = np.concatenate([grid, at, np.nextafter(before, 0)])
-    values = objective(x)
+    values = np.asarray(objective(x))
     best = x[values == values.max()]
     w = float(best[np.abs(best - 0.5).argmin()])
     history.append(float(values.max()))

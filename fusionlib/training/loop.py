@@ -273,9 +273,11 @@ class Trainer:
             progress.history.append(row)
             progress.epoch, progress.step, progress.sums = epoch + 1, 0, {}
             if self.rank == 0:
-                progress.save()
+                # The log first: killed in between, the epoch is trained again and logged anew. The
+                # other way round a finished training would lack its last line for good.
                 text = pd.DataFrame(progress.history).to_csv(index=False)
                 images.write_text(self.folder / "log.csv", text)
+                progress.save()
 
     def run_epoch(self, phase: Phase, loader: torch.utils.data.DataLoader, steps: int) -> None:
         """Take the remaining steps of an epoch; stop, and save, where that is requested.
@@ -401,9 +403,9 @@ def drop_unused_gradients(model: Model) -> None:
     if not touched or not (model.settings.run.compile or prefers_gathered(touched[0][1])):
         return
     used = torch.stack([gradient.any() for _, gradient in touched]).tolist()
-    for (expert, _), any_image in zip(touched, used, strict=True):
+    for (module, _), any_image in zip(touched, used, strict=True):
         if not any_image:
-            expert.zero_grad()
+            module.zero_grad()
 
 
 def step_loss(

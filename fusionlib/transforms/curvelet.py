@@ -121,7 +121,7 @@ class Curvelet:
         )
         low = self._image(spectrum.ravel()[plan.low_index] * plan.low_weight)
         coefficients = (plan.matrix @ _columns(spectrum)).view(np.complex128).ravel()
-        high = [[None] * count for count in plan.counts]
+        high: list = [[None] * count for count in plan.counts]
         for group in plan.groups:
             stack = fft.ifft2(group.of(coefficients), norm="ortho", overwrite_x=True)
             if self.real:

@@ -71,7 +71,7 @@ def plan(shape: tuple[int, int], scales: int, angles: int, finest: str, real: bo
         cut = range(scales - 1, 1, -1)
     wedges, counts = [], []
     for place, scale in enumerate(cut):
-        size = tuple(m / 2 for m in size)
+        size = (size[0] / 2, size[1] / 2)
         # Radial windows: what the next low-pass leaves of the present one is the ring.
         following = np.outer(*(_low_pass(m) for m in size))
         inner = tuple(
