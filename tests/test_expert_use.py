@@ -276,7 +276,7 @@ def test_trends_find_a_planted_relation():
 def test_conditions(tmp_path, pairs):
     assert expert_use.conditions(pairs) == [CONDITIONS[int(pair.name[-4:]) % 4] for pair in pairs]
     assert all(
-        np.array_equal(pair.infrared, scene(int(pair.name[-4:]), TINY.size, kind).infrared)
+        np.array_equal(pair.infrared, scene(int(pair.name[-4:]), TINY.data.size, kind).infrared)
         for pair, kind in zip(pairs[:4], expert_use.conditions(pairs), strict=False)
     )
     write_scenes(tmp_path, range(2), (32, 32))
@@ -326,14 +326,16 @@ def test_figures_show_what_they_are_given(use, model, pairs, closed):
         and len(figures_experts.use(expert_use.chosen(use.gates)).axes) == 3
     )
     fusion, _ = model.predict_pair(pairs[0].infrared, pairs[0].visible)
-    parts = {
-        ground: (maps, fusion.gates[ground][0].tolist())
-        for ground, maps in expert_use.responses(model, fusion)[expert_use.MASKED].items()
-    }
-    sheet = figures_experts.experts(
-        {"a": (pairs[0].infrared, images.luma(pairs[0].visible), pairs[0].boxes, parts)},
-        ["visible"] * 2 + ["infrared"] * 2,
-    )
+    responses = expert_use.weighted_responses(model, fusion)
+    maps = expert_use.responses(model, fusion)[expert_use.MASKED]
+    for ground, (drawn_maps, weights) in responses.items():
+        np.testing.assert_array_equal(drawn_maps, maps[ground])
+        assert weights == fusion.gates[ground][0].tolist()
+    assert list(responses) == ["foreground", "background"]
+    modalities = expert_use.modalities(4)
+    assert modalities == ["visible", "visible", "infrared", "infrared"]
+    row = (pairs[0].infrared, images.luma(pairs[0].visible), pairs[0].boxes, responses)
+    sheet = figures_experts.experts({"a": row}, modalities)
     framed = [axis for axis in sheet.axes if axis.texts]
     assert len(sheet.axes) == 10 and len(framed) == 4
     scores = held_out.score(model, pairs[:2])

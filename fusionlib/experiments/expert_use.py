@@ -145,7 +145,7 @@ def _energy_rows(maps: np.ndarray, mask: np.ndarray) -> Iterable[dict]:
             ratio = 10 * np.log10(inside / outside)
         yield {
             "expert": number + 1,
-            "reads": MODALITIES[2 * number // len(maps)],
+            "reads": modalities(len(maps))[number],
             "inside": inside,
             "outside": outside,
             "ratio, dB": ratio,
@@ -183,6 +183,21 @@ def responses(model: Model, fusion: MoEFusionOutput) -> dict[str, dict[str, np.n
         result[UNMASKED][ground] = _response(mixture, features)
         result[UNTRAINED][ground] = _response(initial[ground], masked)
     return result
+
+
+def weighted_responses(
+    model: Model, fusion: MoEFusionOutput
+) -> dict[str, tuple[np.ndarray, list[float]]]:
+    """Return the masked responses of the local experts (N, H, W) and their N gate weights, by
+    ground, as figure 6 draws them.
+    """
+    maps = responses(model, fusion)[MASKED]
+    return {ground: (maps[ground], fusion.gates[ground][0].tolist()) for ground in maps}
+
+
+def modalities(count: int) -> list[str]:
+    """Return what each of ``count`` local experts of a mixture reads, "visible" or "infrared"."""
+    return [MODALITIES[2 * number // count] for number in range(count)]
 
 
 def _response(mixture: MixtureOfExperts, features: Sequence[Tensor]) -> np.ndarray:
