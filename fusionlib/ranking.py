@@ -45,9 +45,8 @@ def ranks(means: pd.DataFrame, decimals: int = 4) -> pd.DataFrame:
     decimals : int
         Numbers are compared as a table would print them.
     """
-    goodness = means.round(decimals) * [
-        -1 if larger_is_better(metric) is False else 1 for metric in means
-    ]
+    signs = [-1 if larger_is_better(metric) is False else 1 for metric in means]
+    goodness = means.round(decimals) * signs
     return goodness.rank(ascending=False, method="min").astype("Int64")
 
 

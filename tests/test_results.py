@@ -157,24 +157,24 @@ def test_verdicts_at_their_boundaries(value, verdict, difference, sign):
     """Equal: rounds to the printed number; close: within 1 % of it."""
     text = "10.00" if sign > 0 else "-10.00"
     row = printed(value=sign * 10.0, printed=text)
-    line = results.beside(row, ours(sign * value)).iloc[0]
+    line = results.join_published(row, ours(sign * value)).iloc[0]
     assert line["verdict"] == verdict
     assert line["difference"] == pytest.approx(sign * difference, abs=1e-9)
     assert line["n_images"] == 1 and line["ours"] == sign * value
-    approximate = ours(sign * value, status=results.APPROXIMATE)
-    line = results.beside(row, approximate).iloc[0]
+    approximate = ours(sign * value, reference_kind=results.CONSTRUCTED)
+    line = results.join_published(row, approximate).iloc[0]
     assert line["verdict"] == "approximate"
     assert line["difference"] == pytest.approx(sign * difference, abs=1e-9)
 
 
 @pytest.mark.parametrize("value, kept", [(10.0, "equal"), (10.05, "close")])
 def test_a_refuted_number_may_agree_but_not_differ(value, kept):
-    row = printed(value=10.0, printed="10.00", status="contradicts EN")
-    line = results.beside(row, ours(value)).iloc[0]
-    assert line["verdict"] == kept and line["note"].startswith("contradicts EN")
-    line = results.beside(row, ours(12.0)).iloc[0]
+    row = printed(value=10.0, printed="10.00", refuted_by="mf-psnr")
+    line = results.join_published(row, ours(value)).iloc[0]
+    assert line["verdict"] == kept and line["refuted_by"] == "mf-psnr"
+    line = results.join_published(row, ours(12.0)).iloc[0]
     assert line["verdict"] == "contradiction" and np.isnan(line["difference"])
-    missing = results.beside(row, ours(1.0, method="CvT")).iloc[0]
+    missing = results.join_published(row, ours(1.0, method="CvT")).iloc[0]
     assert missing["verdict"] == "not run" and missing["n_images"] == 0
 
 
