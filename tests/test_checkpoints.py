@@ -676,7 +676,7 @@ def test_official_sizes_are_those_of_the_files_with_their_checksum(fusion_weight
 
     stated = {}
     for entry in CHECKPOINTS.values():
-        for file in (*entry.files, *(f for group in entry.others for f in group)):
+        for file in (*entry.files, *(f for group in entry.copies for f in group)):
             if file.sha256:
                 stated[file.sha256] = file.size
     met = set()

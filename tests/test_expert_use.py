@@ -45,14 +45,14 @@ def use(model, pairs):
 
 def test_inside_is_the_boxes():
     image = np.zeros((20, 30), np.uint8)
-    mask = held_out.inside(
+    mask = held_out.object_mask(
         Pair("p", image, image, np.array([[3, 4, 5, 6], [20, 10, 10, 10]]), ["car"] * 2)
     )
     expected = np.zeros((20, 30), bool)
     expected[4:10, 3:8] = expected[10:, 20:] = True
     assert np.array_equal(mask, expected)
-    assert held_out.inside(Pair("p", image, image)) is None
-    assert not held_out.inside(Pair("p", image, image, np.zeros((0, 4)), [])).any()
+    assert held_out.object_mask(Pair("p", image, image)) is None
+    assert not held_out.object_mask(Pair("p", image, image, np.zeros((0, 4)), [])).any()
 
 
 def test_scores_of_what_needs_no_learning(model, pairs):
@@ -87,7 +87,9 @@ def test_against_knows_which_way_is_better():
         for method in ("ours", "average", "maximum")
         for metric in held_out.BETTER
     ]
-    table = held_out.against(pd.DataFrame(rows, columns=["image", "method", "metric", "value"]))
+    table = held_out.compare_to_baselines(
+        pd.DataFrame(rows, columns=["image", "method", "metric", "value"])
+    )
     expected = {
         metric: "better" if way == "higher" else "worse" for metric, way in held_out.BETTER.items()
     }
@@ -123,7 +125,7 @@ def test_attention_inside_and_outside(model, pairs):
     }
     maps = model.predict_pair(pairs[0].infrared, pairs[0].visible, details=False)[1][0, 0].numpy()
     assert found["inside"].iloc[0] == pytest.approx(
-        maps[held_out.inside(pairs[0])].mean(), rel=1e-5
+        maps[held_out.object_mask(pairs[0])].mean(), rel=1e-5
     )
 
 

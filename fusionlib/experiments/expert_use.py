@@ -105,7 +105,7 @@ def measure_usage(
         head = {"image": pair.name, "condition": condition}
         luminance = {"luminance": float(images.luma(pair.visible).mean())}
         gates += [head | luminance | row for row in _gate_rows(fusion)]
-        mask = held_out.inside(pair)
+        mask = held_out.object_mask(pair)
         if mask is not None and mask.any() and not mask.all():
             for features, grounds in responses(model, fusion).items():
                 for ground, maps in grounds.items():

@@ -60,7 +60,7 @@ def pairs(
     return pairs
 
 
-def inside(pair: Pair) -> np.ndarray | None:
+def object_mask(pair: Pair) -> np.ndarray | None:
     """Return where the boxes of a pair lie, (H, W) bool; None where nobody looked for objects."""
     if pair.boxes is None:
         return None
@@ -86,7 +86,7 @@ def score(model: Model, pairs: Iterable[Pair], name: str = "MoE-Fusion") -> pd.D
     """
     rows = []
     for pair in pairs:
-        infrared, visible, mask = pair.infrared, images.luma(pair.visible), inside(pair)
+        infrared, visible, mask = pair.infrared, images.luma(pair.visible), object_mask(pair)
         fused = {name: model.fuse(infrared, visible)}
         fused |= {other: methods.get(other).fuse(infrared, visible) for other in UNLEARNT}
         sources = _tensor(infrared), _tensor(visible)
@@ -111,7 +111,9 @@ def means(scores: pd.DataFrame) -> pd.DataFrame:
     return table.rename_axis(index=None, columns=None)
 
 
-def against(scores: pd.DataFrame, others: Sequence[str] = UNLEARNT[:2]) -> pd.DataFrame:
+def compare_to_baselines(
+    scores: pd.DataFrame, others: Sequence[str] = UNLEARNT[:2]
+) -> pd.DataFrame:
     """Compare the first method of :func:`score` with others, pair by pair.
 
     Returns
@@ -125,19 +127,19 @@ def against(scores: pd.DataFrame, others: Sequence[str] = UNLEARNT[:2]) -> pd.Da
     wide = scores.pivot(index="image", columns=["metric", "method"], values="value")
     for metric, way in BETTER.items():
         for other in others:
-            found = results.paired(wide[metric, first], wide[metric, other])
-            verdict = found.verdict()
+            comparison = results.paired(wide[metric, first], wide[metric, other])
+            verdict = comparison.verdict()
             if verdict in ("higher", "lower"):
                 verdict = "better" if verdict == way else "worse"
             rows.append(
                 {
                     "metric": metric,
                     "other": other,
-                    "difference": found.difference,
-                    "low": found.interval[0],
-                    "high": found.interval[1],
-                    "p": found.p,
-                    "better": getattr(found, way) / max(found.n, 1),
+                    "difference": comparison.difference,
+                    "low": comparison.interval[0],
+                    "high": comparison.interval[1],
+                    "p": comparison.p,
+                    "better": getattr(comparison, way) / max(comparison.n, 1),
                     "verdict": verdict,
                 }
             )
@@ -155,7 +157,7 @@ def attention(model: Model, pairs: Iterable[Pair]) -> pd.DataFrame:
     """
     rows = []
     for pair in pairs:
-        mask = inside(pair)
+        mask = object_mask(pair)
         if mask is None or not mask.any() or mask.all():
             continue
         fusion, maps = model.predict_pair(pair.infrared, pair.visible, details=False)
