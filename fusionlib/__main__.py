@@ -208,18 +208,20 @@ def data(
     if what in ("weights", "resnet50"):
         _weights(what, name, url, cache)
     elif not what:
-        there = catalog.present(folder) if folder else {}
+        present = catalog.present(folder) if folder else {}
         typer.echo(
             f"{'built in':14} infrared-visible street scenes, multi-focus photographs: nothing"
             " to get"
         )
         for key in catalog.names():
-            place = (
-                f"{there[key][1]} of {catalog.entry(key)[1]['pairs']} pairs in {there[key][0]}"
-                if key in there
+            location = (
+                f"{present[key][1]} of {catalog.entry(key)[1]['pairs']} pairs in {present[key][0]}"
+                if key in present
                 else ""
             )
-            typer.echo(f"{key:14} {catalog.entry(key)[1]['title']}{'; ' if place else ''}{place}")
+            typer.echo(
+                f"{key:14} {catalog.entry(key)[1]['title']}{'; ' if location else ''}{location}"
+            )
         typer.echo(
             "fusionlib data NAME says its terms and how to get it; fusionlib data weights lists"
             " networks"

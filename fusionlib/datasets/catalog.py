@@ -54,19 +54,19 @@ def entries(directory: str | os.PathLike = "") -> dict[str, dict]:
     if not isinstance(content, dict) or not all(isinstance(e, dict) for e in content.values()):
         raise ValueError(f"{path}: expected NAME: {{pairs: ..., layouts: ...}}, got something else")
     defaults = {"kind": "infrared-visible", "terms": "not stated", "get": f"see {path}"}
-    own = {
+    described = {
         name: {"title": name, **defaults, **_entries().get(name, {}), **facts}
         for name, facts in content.items()
     }
-    for name, facts in own.items():
+    for name, facts in described.items():
         roles = {"called", *layouts.SOURCES.get(facts["kind"], ())}
-        described = [roles <= set(layout) for layout in facts.get("layouts", [{}])]
-        if len(roles) == 1 or "pairs" not in facts or not all(described):
+        complete = [roles <= set(layout) for layout in facts.get("layouts", [{}])]
+        if len(roles) == 1 or "pairs" not in facts or not all(complete):
             raise ValueError(
                 f"{path}: expected of {name} a kind out of {', '.join(layouts.SOURCES)}, pairs, and"
                 f" layouts with {', '.join(sorted(roles))} each, got {facts}"
             )
-    return _entries() | own
+    return _entries() | described
 
 
 def names(kind: str | None = None, directory: str | os.PathLike = "") -> list[str]:
@@ -177,13 +177,13 @@ def find(name: str, directory: str | os.PathLike) -> DatasetFiles:
         Unknown data set, or several copies.
     """
     name, facts = entry(name, directory)
-    found = layouts.find(directory, facts["layouts"], facts["kind"])
-    if found is None:
+    files = layouts.find(directory, facts["layouts"], facts["kind"])
+    if files is None:
         known = " or ".join(
             layout["called"] for layout in [*facts["layouts"], layouts.OWN[facts["kind"]]]
         )
         raise FileNotFoundError(f"{directory}: expected {name} as {known}, found none of these")
-    return found
+    return files
 
 
 def present(directory: str | os.PathLike) -> dict[str, tuple[Path, int]]:
@@ -194,7 +194,7 @@ def present(directory: str | os.PathLike) -> dict[str, tuple[Path, int]]:
     ``m3fd_detection`` is M3FD.
     """
     directory = Path(directory)
-    there: dict[str, tuple[Path, int]] = {}
+    present_sets: dict[str, tuple[Path, int]] = {}
     if not directory.is_dir():
         raise FileNotFoundError(f"{directory}: expected a folder of data sets, found none there")
     folders = sorted(path for pattern in ("*/", "*/*/") for path in directory.glob(pattern))
@@ -202,28 +202,28 @@ def present(directory: str | os.PathLike) -> dict[str, tuple[Path, int]]:
         fitting = [name for name in names() if _plain(folder.name).startswith(_plain(name))]
         for name in sorted(fitting, key=len)[-1:]:
             try:
-                there.setdefault(name, (folder, len(pair_names(find(name, folder)))))
+                present_sets.setdefault(name, (folder, len(pair_names(find(name, folder)))))
             # another thing of that name, or its parts one level below
             except (FileNotFoundError, ValueError):
                 continue
-    return there
+    return present_sets
 
 
 def _plain(text: str) -> str:
     return "".join(letter for letter in text.lower() if letter.isalnum())
 
 
-def pair_names(found: DatasetFiles) -> list[str]:
+def pair_names(files: DatasetFiles) -> list[str]:
     """Return the names that have both images, sorted."""
-    first, second = (found.files[role] for role in _sources(found))
+    first, second = (files.files[role] for role in _sources(files))
     return sorted(first.keys() & second.keys())
 
 
-def _sources(found: DatasetFiles) -> tuple[str, str]:
-    return next(sources for sources in layouts.SOURCES.values() if sources[0] in found.files)
+def _sources(files: DatasetFiles) -> tuple[str, str]:
+    return next(sources for sources in layouts.SOURCES.values() if sources[0] in files.files)
 
 
-def annotations_of(facts: dict, found: DatasetFiles) -> dict[str, Annotation | LabelFile]:
+def annotations_of(facts: dict, files: DatasetFiles) -> dict[str, Annotation | LabelFile]:
     """Return what is known of the boxes of each image; files of one image are read when asked for.
 
     Parameters
@@ -245,14 +245,14 @@ def annotations_of(facts: dict, found: DatasetFiles) -> dict[str, Annotation | L
             spelled: label for spelled, label in CLASSES.items() if label in classes.values()
         } | classes
     numbered = [known[spelled.lower()] for spelled in facts.get("numbered", ())]
-    if found.files["labels"]:
+    if files.files["labels"]:
         return {
-            pair: LabelFile(path, known, numbered) for pair, path in found.files["labels"].items()
+            pair: LabelFile(path, known, numbered) for pair, path in files.files["labels"].items()
         }
     return {
-        found.canonical_name(stem): one
-        for path in found.coco
-        for stem, one in read_coco(path, known).items()
+        files.canonical_name(stem): annotation
+        for path in files.coco
+        for stem, annotation in read_coco(path, known).items()
     }
 
 
@@ -322,9 +322,9 @@ def pairs(
     if files.conflicts:
         raise ValueError(files.conflicts[0])
     drawn = split in facts.get("drawn", ()) and split not in files.splits
-    own = files.layout is layouts.OWN[facts["kind"]]
+    is_own_layout = files.layout is layouts.OWN[facts["kind"]]
     opened: Pairs
-    if own and not (drawn and len(pair_names(files)) == facts["pairs"]):
+    if is_own_layout and not (drawn and len(pair_names(files)) == facts["pairs"]):
         opened = InfraredVisible(files.root, split, None, annotations, classes, size)
         drawn = False
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -71,103 +71,95 @@ def check(
     name, facts = catalog.entry(name, directory)
     report = Report(name)
     try:
-        found = catalog.find(name, directory)
+        files = catalog.find(name, directory)
     except (FileNotFoundError, ValueError) as error:
         report.problems.append(str(error))
         return report
     sources = layouts.SOURCES[facts["kind"]]
-    pairs = catalog.pair_names(found)
-    report.layout, report.root, report.pairs = found.layout["called"], found.root, len(pairs)
+    pairs = catalog.pair_names(files)
+    report.layout, report.root, report.pairs = files.layout["called"], files.root, len(pairs)
     report.problems += [
-        *found.conflicts,
-        *_counts(name, facts, found, pairs),
-        *_partners(found, sources),
+        *files.conflicts,
+        *_counts(name, facts, files, pairs),
+        *_partners(files, sources),
     ]
     try:
-        known = catalog.annotations_of(facts, found)
+        known = catalog.annotations_of(facts, files)
     except ValueError as error:
         known = {}
         report.problems.append(str(error))
     else:
-        missing = _unlabelled(facts, found, pairs, known)
+        missing = _unlabelled(facts, files, pairs, known)
         (report.notes if facts.get("labels_apart") and not known else report.problems).extend(
             missing
         )
-    jobs = [
-        (
-            [
-                found.files[role][pair]
-                for role in (*sources, "reference")
-                if pair in found.files[role]
-            ],
-            known.get(pair),
-        )
-        for pair in pairs
-    ]
+    jobs = []
+    for pair in pairs:
+        roles = [role for role in (*sources, "reference") if pair in files.files[role]]
+        jobs.append(([files.files[role][pair] for role in roles], known.get(pair)))
     size = tuple(facts["size"]) if "size" in facts else None
     for problems, boxes in tqdm(
         _run(jobs, size, processes), name, len(jobs), unit="pair", disable=not progress
     ):
         report.problems += problems
         report.boxes += boxes
-    expected = facts.get("boxes", {})
-    if (
-        known
-        and len(pairs) == facts["pairs"]
-        and not report.problems
-        and report.boxes != Counter(expected)
-    ):
-        told, got = (
-            ", ".join(f"{label} {count[label]}" for label in sorted(count))
-            for count in (expected, report.boxes)
-        )
-        report.notes.append(
-            f"{found.root}: others count the boxes {told}; here are {got or 'none'}"
-        )
+    if known and len(pairs) == facts["pairs"] and not report.problems:
+        report.notes += _other_box_counts(files.root, facts.get("boxes", {}), report.boxes)
     return report
 
 
-def _counts(name: str, facts: dict, found: DatasetFiles, pairs: list[str]) -> Iterator[str]:
+def _other_box_counts(root: Path, expected: Mapping[str, int], boxes: Counter) -> Iterator[str]:
+    """Yield a sentence where others count other boxes of a class than there are."""
+    if boxes != Counter(expected):
+        told, got = (
+            ", ".join(f"{label} {count[label]}" for label in sorted(count))
+            for count in (expected, boxes)
+        )
+        yield f"{root}: others count the boxes {told}; here are {got or 'none'}"
+
+
+def _counts(name: str, facts: dict, files: DatasetFiles, pairs: list[str]) -> Iterator[str]:
     if len(pairs) != facts["pairs"]:
-        yield f"{found.root}: expected {facts['pairs']} pairs of {name}, found {len(pairs)}"
-    if found.layout is layouts.OWN[facts["kind"]]:
+        yield f"{files.root}: expected {facts['pairs']} pairs of {name}, found {len(pairs)}"
+    if files.layout is layouts.OWN[facts["kind"]]:
         return
     for split, count in facts.get("splits", {}).items():
-        members = found.splits.get(split, [])
+        members = files.splits.get(split, [])
         if len(members) != count:
-            place = found.layout.get("lists", {}).get(split, f"the folder {split}")
+            location = files.layout.get("lists", {}).get(split, f"the folder {split}")
             yield (
-                f"{found.root}: expected {count} pairs of split {split} in {place}, found"
+                f"{files.root}: expected {count} pairs of split {split} in {location}, found"
                 f" {len(members) or 'none'}"
             )
-    there = set(pairs)
-    for split, members in found.splits.items():
-        if "lists" in found.layout:
+    pair_set = set(pairs)
+    for split, members in files.splits.items():
+        if "lists" in files.layout:
             for pair in members:
-                if pair not in there:
+                if pair not in pair_set:
                     yield (
-                        f"{found.root}: expected images of {pair!r}, a name in"
-                        f" {found.layout['lists'][split]}, found none"
+                        f"{files.root}: expected images of {pair!r}, a name in"
+                        f" {files.layout['lists'][split]}, found none"
                     )
 
 
-def _partners(found: DatasetFiles, sources: tuple[str, str]) -> Iterator[str]:
-    for one, other in (sources, sources[::-1]):
-        for pair in sorted(found.files[one].keys() - found.files[other].keys()):
+def _partners(files: DatasetFiles, sources: tuple[str, str]) -> Iterator[str]:
+    for role, other in (sources, sources[::-1]):
+        for pair in sorted(files.files[role].keys() - files.files[other].keys()):
             yield (
-                f"{found.files[one][pair]}: expected a partner among the {other} images, found none"
+                f"{files.files[role][pair]}: expected a partner among the {other} images, found"
+                " none"
             )
 
 
-def _unlabelled(facts: dict, found: DatasetFiles, pairs: list[str], known: dict) -> list[str]:
+def _unlabelled(facts: dict, files: DatasetFiles, pairs: list[str], known: dict) -> list[str]:
     if "classes" not in facts:
         return []
     if not known:
         return [
-            f"{found.root}: expected boxes"
-            f" ({found.layout.get('labels', found.layout.get('coco'))}), found none"
+            f"{files.root}: expected boxes"
+            f" ({files.layout.get('labels', files.layout.get('coco'))}), found none"
         ]
-    first = found.files[next(iter(found.files))]
+    first = files.files[next(iter(files.files))]
     missing = [
         f"{first[pair]}: expected boxes for this image, found none"
         for pair in pairs
@@ -175,7 +167,7 @@ def _unlabelled(facts: dict, found: DatasetFiles, pairs: list[str], known: dict)
     ]
     if spare := sorted(known.keys() - set(pairs)):
         missing.append(
-            f"{found.root}: expected an image for each label, {len(spare)} have none, such as"
+            f"{files.root}: expected an image for each label, {len(spare)} have none, such as"
             f" {spare[0]}"
         )
     return missing

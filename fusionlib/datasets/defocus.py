@@ -82,12 +82,12 @@ def focus(
         if not mask.any():
             continue
         radius = aperture * abs(np.median(disparity[index == layer]) - at)
-        own = planes * mask[..., None]
+        light = planes * mask[..., None]
         if radius >= 0.5:
             kernel = disc(radius)
             mask = fftconvolve(mask, kernel, mode="same").clip(0, 1)
-            own = fftconvolve(own, kernel[..., None], mode="same", axes=(0, 1)).clip(0, None)
-        colour = colour * (1 - mask[..., None]) + own
+            light = fftconvolve(light, kernel[..., None], mode="same", axes=(0, 1)).clip(0, None)
+        colour = colour * (1 - mask[..., None]) + light
         coverage = coverage * (1 - mask) + mask
     # What lies behind a near object was never photographed: coverage below 1 there is spread over
     # what is known.

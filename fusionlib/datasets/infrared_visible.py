@@ -167,13 +167,13 @@ class Pairs(Sequence[Pair]):
                     )
         for name in chosen:
             if name not in self.infrared or name not in self.visible:
-                kind, found = (
+                kind, files = (
                     ("infrared", self.visible)
                     if name in self.visible
                     else ("visible", self.infrared)
                 )
                 raise ValueError(
-                    f"{found[name]}: expected a partner among the {kind} images, found none"
+                    f"{files[name]}: expected a partner among the {kind} images, found none"
                 )
         return chosen
 
@@ -253,7 +253,7 @@ class InfraredVisible(Pairs):
         classes: Sequence[str] | None = None,
         size: tuple[int, int] | None = None,
     ):
-        self.folder, found = Path(folder), {}
+        self.folder, annotated = Path(folder), {}
         if not self.folder.is_dir():
             raise FileNotFoundError(
                 f"{self.folder}: expected a folder with ir and vi, found none there"
@@ -263,7 +263,7 @@ class InfraredVisible(Pairs):
         if annotations is not None:
             path = self.folder / annotations
             if path.exists():
-                found = read_coco(path)
+                annotated = read_coco(path)
             elif str(annotations) != "annotations.json":
                 raise FileNotFoundError(
                     f"{path}: expected a COCO annotation file, found nothing there"
@@ -272,8 +272,8 @@ class InfraredVisible(Pairs):
             folder,
             infrared,
             visible,
-            found,
-            self._splits(found) if split is not None else None,
+            annotated,
+            self._splits(annotated) if split is not None else None,
             split,
             names,
             classes,
@@ -281,27 +281,27 @@ class InfraredVisible(Pairs):
         )
 
     def _modality(self, spellings: Sequence[str], kind: str) -> Path:
-        found = [
+        folders = [
             p for p in sorted(self.folder.iterdir()) if p.is_dir() and p.name.lower() in spellings
         ]
-        if len(found) != 1:
+        if len(folders) != 1:
             error, what = (
-                (ValueError, " and ".join(p.name for p in found))
-                if found
+                (ValueError, " and ".join(p.name for p in folders))
+                if folders
                 else (FileNotFoundError, "none")
             )
             raise error(
                 f"{self.folder}: expected one folder of {kind} images, {'/'.join(spellings)}, found"
                 f" {what}"
             )
-        return found[0]
+        return folders[0]
 
-    def _splits(self, found: Mapping[str, Annotation]) -> dict[str, list[str]]:
+    def _splits(self, annotated: Mapping[str, Annotation]) -> dict[str, list[str]]:
         path = self.folder / "splits.json"
         splits: dict[str, list[str]] = {}
         if path.exists():
             return read_json(path)
-        for stem, annotation in found.items():
+        for stem, annotation in annotated.items():
             if annotation.split:
                 splits.setdefault(annotation.split, []).append(stem)
         return splits

@@ -166,11 +166,11 @@ def read_voc(path: str | os.PathLike, known: Mapping[str, str | None] | None = N
         )
     boxes: list[Sequence[float]] = []
     labels: list[str] = []
-    for number, one in enumerate(root.iter("object")):
-        label = (one.findtext("name") or "").strip()
+    for number, entry in enumerate(root.iter("object")):
+        label = (entry.findtext("name") or "").strip()
         try:
             left, top, right, bottom = (
-                float(one.findtext(f"bndbox/{edge}", "nothing"))
+                float(entry.findtext(f"bndbox/{edge}", "nothing"))
                 for edge in ("xmin", "ymin", "xmax", "ymax")
             )
         except ValueError as error:
@@ -256,31 +256,31 @@ def read_coco(
     path, coco = Path(path), read_json(path)
     try:
         named = {category["id"]: str(category["name"]) for category in coco["categories"]}
-        found = {}
+        by_id = {}
         for image in coco["images"]:
             size = (
                 (image["height"], image["width"])
                 if "height" in image and "width" in image
                 else None
             )
-            found[image["id"]] = (
+            by_id[image["id"]] = (
                 Path(image["file_name"]).stem,
                 Annotation([], [], size, image.get("split", "")),
             )
-        for number, one in enumerate(coco["annotations"]):
-            box = one["bbox"]
+        for number, entry in enumerate(coco["annotations"]):
+            box = entry["bbox"]
             if (
-                one["image_id"] not in found
+                entry["image_id"] not in by_id
                 or len(box) != 4
                 or not all(isinstance(v, int | float) for v in box)
             ):
                 raise ValueError(
                     f"{path}: expected annotation {number} to have four numbers and a listed image,"
-                    f" got bbox {box!r:.60} of image {one['image_id']!r}"
+                    f" got bbox {box!r:.60} of image {entry['image_id']!r}"
                 )
-            label = named.get(one["category_id"], str(one["category_id"]))
+            label = named.get(entry["category_id"], str(entry["category_id"]))
             if (name := spell(label, path, known)) is not None:
-                _, annotation = found[one["image_id"]]
+                _, annotation = by_id[entry["image_id"]]
                 annotation.boxes.append(box)
                 annotation.labels.append(name)
     except (KeyError, TypeError) as error:
@@ -288,15 +288,15 @@ def read_coco(
             f"{path}: expected COCO lists images, annotations and categories, {error} is missing or"
             " of a wrong kind"
         ) from None
-    return dict(found.values())
+    return dict(by_id.values())
 
 
 def read_json(path: str | os.PathLike) -> dict:
     """Read a JSON object; ValueError with one sentence for anything else."""
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise ValueError(f"{path}: expected a JSON file, it cannot be read ({error})") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {type(found).__name__}")
-    return found
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}")
+    return content

@@ -89,25 +89,27 @@ def _compile(pattern: str) -> re.Pattern:
 
 
 def _patterns(layout: Mapping, role: str) -> list[re.Pattern]:
-    found = layout.get(role, [])
-    return [_compile(pattern) for pattern in ([found] if isinstance(found, str) else found)]
+    patterns = layout.get(role, [])
+    return [
+        _compile(pattern) for pattern in ([patterns] if isinstance(patterns, str) else patterns)
+    ]
 
 
 def _walk(directory: Path) -> list[str]:
     """Return the paths of all files below a folder, relative to it, sorted; hidden ones and those
     of macOS left out.
     """
-    found = []
+    hits = []
     # data often lies on another disk
     for folder, below, names in os.walk(directory, followlinks=True):
         below[:] = [name for name in below if not name.startswith(".") and name != "__MACOSX"]
         start = Path(folder).relative_to(directory).as_posix()
-        found += [
+        hits += [
             name if start == "." else f"{start}/{name}"
             for name in names
             if not name.startswith(".")
         ]
-    return sorted(found)
+    return sorted(hits)
 
 
 def find(
@@ -170,34 +172,34 @@ def _count(matches: Mapping[str, list]) -> int:
 def _collect(
     directory: Path, paths: list[str], layout: Mapping, root: str, matches: dict[str, list]
 ) -> DatasetFiles:
-    found = DatasetFiles(
+    files = DatasetFiles(
         layout, directory / root, {role: {} for role in (*matches, "reference", "labels")}
     )
-    found.coco = [directory / match.string for match in matches.pop("coco", [])]
+    files.coco = [directory / match.string for match in matches.pop("coco", [])]
     spelled: dict[str, str] = {}
     members: dict[str, dict[str, None]] = defaultdict(dict)
     for role, hits in matches.items():
         for match in hits:
             name = spelled.setdefault(match["name"].lower(), match["name"])
             path = directory / match.string
-            if name in found.files[role]:
-                found.conflicts.append(
+            if name in files.files[role]:
+                files.conflicts.append(
                     f"{path}: expected one file, {role} of {name}, found also"
-                    f" {found.files[role][name]}"
+                    f" {files.files[role][name]}"
                 )
                 continue
-            found.files[role][name] = path
+            files.files[role][name] = path
             if "split" in match.re.groupindex and role not in ("reference", "labels"):
                 members[match["split"].lower()][name] = None
-    found.splits = {split: list(names) for split, names in members.items()}
+    files.splits = {split: list(names) for split, names in members.items()}
     for split, pattern in layout.get("lists", {}).items():
         for match in filter(None, map(_compile(pattern).fullmatch, paths)):
             if (match["root"] or "") == root:
                 lines = (
                     (directory / match.string).read_text(encoding="utf-8", errors="replace").split()
                 )
-                found.splits[split] = [
-                    spelled.get(found.canonical_name(line).lower(), found.canonical_name(line))
+                files.splits[split] = [
+                    spelled.get(files.canonical_name(line).lower(), files.canonical_name(line))
                     for line in lines
                 ]
-    return found
+    return files

@@ -252,26 +252,10 @@ class Street:
         # metres a pixel covers
         slant = z * z / self.focal / np.where(is_wall, distance, np.float32(CAMERA_HEIGHT))
 
-        # Ground: road with markings and a crossing, kerb, pavement, grass.
-        stone = texture("gravel", self.x / 3, z / 3, slant / 3)
         slabs = texture(
             "brick", np.where(is_wall, wall, self.x) / 3, np.where(is_wall, level, z) / 3, slant / 3
         )
-        grass = texture("grass", self.x / 4, z / 4, slant / 4)
-        across, crossing = np.abs(self.x), rng.uniform(9, 18)
-        paint = ((across < 0.09) & (z % 6 < 3)) | (np.abs(across - 3.25) < 0.07)
-        paint |= (np.abs(z - crossing) < 1.5) & (self.x % 1.1 < 0.55) & (across < 3.1)
-        road, paved = across < 3.6, across < 6
-        gray = np.select(
-            [paint, road, across < 3.8], np.array([0.62, 0.13, 0.42], np.float32), np.float32(0.27)
-        )
-        gray *= np.where(road, 0.55 + 0.45 * stone, slabs**1.4)
-        albedo = np.where(paved, gray, grass * colour((0.11, 0.17, 0.04)))
-        warmth = np.where(
-            road,
-            c.road + 1.2 * (stone - 1) - paint,
-            np.where(paved, c.road - 2 + slabs, c.green + 2 * (grass - 1)),
-        )
+        albedo, warmth = self._ground(rng, slabs, slant)
 
         # Houses with windows; some are lit after dark.
         plaster = np.array(
@@ -313,6 +297,39 @@ class Street:
         self.warmth += 6 * c.sun * (self.sunny - 0.5)
 
         self._sky(rng, down, is_sky)
+
+    def _ground(
+        self, rng: np.random.Generator, slabs: np.ndarray, slant: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return albedo (3, H, W) and warmth (H, W) of the ground: road with markings and a
+        crossing, kerb, pavement, grass.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+        slabs : (H, W)
+            Texture of the pavement.
+        slant : (H, W)
+            Metres that a pixel covers.
+        """
+        c, z = self.climate, self.depth
+        stone = texture("gravel", self.x / 3, z / 3, slant / 3)
+        grass = texture("grass", self.x / 4, z / 4, slant / 4)
+        across, crossing = np.abs(self.x), rng.uniform(9, 18)
+        paint = ((across < 0.09) & (z % 6 < 3)) | (np.abs(across - 3.25) < 0.07)
+        paint |= (np.abs(z - crossing) < 1.5) & (self.x % 1.1 < 0.55) & (across < 3.1)
+        road, paved = across < 3.6, across < 6
+        gray = np.select(
+            [paint, road, across < 3.8], np.array([0.62, 0.13, 0.42], np.float32), np.float32(0.27)
+        )
+        gray *= np.where(road, 0.55 + 0.45 * stone, slabs**1.4)
+        albedo = np.where(paved, gray, grass * colour((0.11, 0.17, 0.04)))
+        warmth = np.where(
+            road,
+            c.road + 1.2 * (stone - 1) - paint,
+            np.where(paved, c.road - 2 + slabs, c.green + 2 * (grass - 1)),
+        )
+        return albedo, warmth
 
     def _sky(self, rng: np.random.Generator, down: np.ndarray, is_sky: np.ndarray) -> None:
         """Paint the sky with clouds over a line of far trees, where ``is_sky`` (H, W); ``down`` as

@@ -40,8 +40,8 @@ def contents(pairs: Iterable[Pair]) -> pd.DataFrame:
             }
         )
         counts.append(pd.Series(pair.labels, dtype=object).value_counts())
-    found = pd.DataFrame(counts).fillna(0).astype(int).reset_index(drop=True)
-    return pd.concat([pd.DataFrame(rows), found], axis=1).set_index("pair")
+    table = pd.DataFrame(counts).fillna(0).astype(int).reset_index(drop=True)
+    return pd.concat([pd.DataFrame(rows), table], axis=1).set_index("pair")
 
 
 def conditions(folder: str | os.PathLike, names: Sequence[str]) -> list[str]:

@@ -345,11 +345,11 @@ def detect(detector: nn.Module, image: np.ndarray, classes: Sequence[str]) -> Bo
     device, training = next(detector.parameters()).device, detector.training
     batch = torch.tensor(gray, device=device)[None, None].float() / 255
     try:
-        found = detector.eval()(batch).boxes[0]
+        detected = detector.eval()(batch).boxes[0]
     finally:
         detector.train(training)
     return Boxes(
-        found["boxes"].double().cpu().numpy(),
-        [classes[i - 1] for i in found["labels"].tolist()],
-        found["scores"].double().cpu().numpy(),
+        detected["boxes"].double().cpu().numpy(),
+        [classes[i - 1] for i in detected["labels"].tolist()],
+        detected["scores"].double().cpu().numpy(),
     )

@@ -132,7 +132,7 @@ def score(
     """
     frames, problems = [], []
     for name in names:
-        found = scoring.score_folder(
+        scored = scoring.score_folder(
             Path(folder) / name / "gray",
             sources.infrared,
             sources.visible,
@@ -141,8 +141,8 @@ def score(
             processes=processes,
             progress=progress,
         )
-        frames.append(found.frame.assign(method=name))
-        problems += found.problems
+        frames.append(scored.frame.assign(method=name))
+        problems += scored.problems
     columns = ["method", *scoring.COLUMNS]
     return (
         pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)

@@ -36,7 +36,7 @@ def given(nodes: Iterable[str | os.PathLike], names: Iterable[str]) -> Folders:
     FileNotFoundError
         A node has no folder ``fused``.
     """
-    found: Folders = {}
+    folders: Folders = {}
     names = list(names)
     for node in map(Path, nodes):
         if not (node / "fused").is_dir():
@@ -45,9 +45,11 @@ def given(nodes: Iterable[str | os.PathLike], names: Iterable[str]) -> Folders:
             )
         for folder in sorted((node / "fused").glob("*/gray")):
             files = images.list_images(folder)
-            if folder.parent.name not in (*found, *COPIES) and all(name in files for name in names):
-                found[folder.parent.name] = {name: files[name] for name in names}
-    return found
+            if folder.parent.name not in (*folders, *COPIES) and all(
+                name in files for name in names
+            ):
+                folders[folder.parent.name] = {name: files[name] for name in names}
+    return folders
 
 
 def picture(path: str | os.PathLike, shape: tuple[int, int]) -> np.ndarray:
@@ -81,26 +83,26 @@ def gather(
         The second: what could not be fused, and why.
     """
     names = [pair.name for pair in pairs]
-    found = given(nodes, names)
+    available = given(nodes, names)
     chosen = {
         name: comparison.get(name, weights, checkpoint, device)
         for name in methods
-        if name not in found
+        if name not in available
     }
     status = {}
     if chosen:
         home = Path(folder)
         sources = protocol.write_sources(pairs, home / "sources")
         status = comparison.fuse(chosen, pairs, sources, home / "fused", progress=progress)
-        found |= {
+        available |= {
             method: {name: home / "fused" / method / "gray" / f"{name}.png" for name in names}
             for method, reason in status.items()
             if not reason
         }
     order = [
-        *(name for name in methods if name in found),
-        *(name for name in found if name not in methods),
+        *(name for name in methods if name in available),
+        *(name for name in available if name not in methods),
     ]
-    return {name: found[name] for name in order}, {
+    return {name: available[name] for name in order}, {
         name: reason for name, reason in status.items() if reason
     }

@@ -50,10 +50,10 @@ def pairs(
     ValueError
         The training held nothing out, or as :func:`fusionlib.datasets.open_pairs`.
     """
-    own = settings.data
-    if data and (not own.folder or Path(data).resolve() != Path(own.folder).resolve()):
+    trained = settings.data
+    if data and (not trained.folder or Path(data).resolve() != Path(trained.folder).resolve()):
         return open_pairs(data, dataset, limit=limit, evenly=True)
-    size = own.size if own.folder else scene_size or own.size
+    size = trained.size if trained.folder else scene_size or trained.size
     pairs = training_pairs(settings, held_out=True, limit=limit, evenly=True, size=size)
     if not len(pairs):
         raise ValueError("data: the training held out no pairs; name a folder of others")

@@ -67,12 +67,12 @@ def terms(objective: LowPassObjective, w: np.ndarray) -> pd.DataFrame:
     """Return the three weighted terms of eq. (17) at the weights ``w`` (n,): columns w, CC, EN,
     1/RMSE, f.
     """
-    alphas, found = objective.alphas, objective.terms(w)
+    alphas, values = objective.alphas, objective.terms(w)
     # Eq. (17), Abas and Baykan 2021: f = alpha1 CC + alpha2 EN + alpha3 / RMSE
     parts = {
-        "CC": alphas[0] * found["CC"],
-        "EN": alphas[1] * found["EN"],
-        "1/RMSE": objective.fidelity(w) - alphas[0] * found["CC"],
+        "CC": alphas[0] * values["CC"],
+        "EN": alphas[1] * values["EN"],
+        "1/RMSE": objective.fidelity(w) - alphas[0] * values["CC"],
     }
     return pd.DataFrame({"w": w, **parts, "f": sum(parts.values())})
 

@@ -343,17 +343,17 @@ def find(
             f"candidates: expected some of {', '.join(dict.fromkeys(printed['method']))}, got "
             f"{', '.join(dict.fromkeys(candidate.method for candidate in candidates)) or 'none'}"
         )
-    found = pd.DataFrame(rows)
-    found["order"] = found["method"].map(
-        {name: place for place, name in enumerate(dict.fromkeys(printed["method"]))}
+    gaps = pd.DataFrame(rows)
+    gaps["order"] = gaps["method"].map(
+        {name: number for number, name in enumerate(dict.fromkeys(printed["method"]))}
     )
-    found = found.sort_values(
+    gaps = gaps.sort_values(
         ["order", "agree", "lacking", "gap"], ascending=[True, False, True, True], kind="stable"
     )
-    return found.drop(columns="order").reset_index(drop=True)
+    return gaps.drop(columns="order").reset_index(drop=True)
 
 
-def together(found: pd.DataFrame) -> pd.DataFrame:
+def together(gaps: pd.DataFrame) -> pd.DataFrame:
     """Rank the conventions and resolutions over all methods, each method by its best variant.
 
     A paper has one convention and one resolution for all of its rows, and may have run any variant
@@ -365,7 +365,7 @@ def together(found: pd.DataFrame) -> pd.DataFrame:
     lacking, variants
     """
     rows = []
-    for (convention, resolution), part in found.groupby(["convention", "resolution"], sort=False):
+    for (convention, resolution), part in gaps.groupby(["convention", "resolution"], sort=False):
         best = part.drop_duplicates("method")  # rows of a method come best first
         variants = ", ".join(f"{row.method} {row.variant}".strip() for row in best.itertuples())
         rows.append(
@@ -390,8 +390,8 @@ def _means(
     """Score a candidate, one mean a metric and convention, with the number of images it is over."""
     defined = {
         name
-        for one in conventions
-        for name, metric in metrics.CONVENTIONS[one].items()
+        for convention in conventions
+        for name, metric in metrics.CONVENTIONS[convention].items()
         if metric.serves("sources")
     }
     names = [name for name in names if name in defined]

@@ -46,19 +46,19 @@ def check(box: Sequence[int], shape: Sequence[int], name: str = "box") -> Box:
     values = list(box)
     if len(values) != 4 or any(int(value) != value for value in values):
         raise ValueError(f"{name}: expected x, y, width, height in whole pixels, got {values}")
-    found = Box(*map(int, values))
+    box = Box(*map(int, values))
     height, width = shape[:2]
     if (
-        min(found[2:]) < 2
-        or min(found[:2]) < 0
-        or found.x + found.width > width
-        or found.y + found.height > height
+        min(box[2:]) < 2
+        or min(box[:2]) < 0
+        or box.x + box.width > width
+        or box.y + box.height > height
     ):
         raise ValueError(
             f"{name}: expected at least 2x2 pixels inside {height}x{width} (height x width), got"
             f" {values}"
         )
-    return found
+    return box
 
 
 def pick(pairs: Iterable[Pair], name: str = "", taken: Collection[str] = ()) -> Pair:
@@ -171,7 +171,7 @@ def choose(
     score = window_means(texture, (height, width))
     apart = ~_meets(score.shape, red, height, width)
     free = apart & ~np.any(
-        [_meets(score.shape, one, height, width) for one in objects] or [np.zeros_like(apart)],
+        [_meets(score.shape, box, height, width) for box in objects] or [np.zeros_like(apart)],
         axis=0,
     )
     return red, _best(score, free if free.any() else apart, height, width)

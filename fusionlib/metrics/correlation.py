@@ -96,10 +96,12 @@ def scd(fused: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
     """
     cov = _covariances([fused, a, b])
     parts = []
-    for one, other, names in ((1, 2, "ab"), (2, 1, "ba")):
+    for source, other, names in ((1, 2, "ab"), (2, 1, "ba")):
         difference = cov[0][0] - 2 * cov[0][other] + cov[other][other]
         said = (f"the difference of the fused image and source {names[1]}", f"source {names[0]}")
-        parts.append(_pearson(cov[0][one] - cov[other][one], difference, cov[one][one], said))
+        parts.append(
+            _pearson(cov[0][source] - cov[other][source], difference, cov[source][source], said)
+        )
     return combine(parts)
 
 

@@ -70,7 +70,7 @@ def plan(shape: tuple[int, int], scales: int, angles: int, finest: str, real: bo
         finest_weight.ravel()[_frequencies(low.shape, shape)] = np.sqrt(1 - low**2)
         cut = range(scales - 1, 1, -1)
     wedges, counts = [], []
-    for place, scale in enumerate(cut):
+    for index, scale in enumerate(cut):
         size = (size[0] / 2, size[1] / 2)
         # Radial windows: what the next low-pass leaves of the present one is the ring.
         following = np.outer(*(_low_pass(m) for m in size))
@@ -87,7 +87,7 @@ def plan(shape: tuple[int, int], scales: int, angles: int, finest: str, real: bo
             for angle, (position, weight) in enumerate(
                 _wedges(ring, size, counts[-1] // 4, 2 if real else 4)
             ):
-                wedges.append((weight.shape, (place, angle), frequencies.ravel()[position], weight))
+                wedges.append((weight.shape, (index, angle), frequencies.ravel()[position], weight))
         except ZeroDivisionError:  # the axes of neighbouring wedges coincide
             raise ValueError(refused) from None
     matrix, groups = _assemble(wedges, shape[0] * shape[1], np.sqrt(2) if real else 1.0)
@@ -114,10 +114,10 @@ def _assemble(
     start = 0
     # no wedges: base and wavelets only
     rows, columns, data = [np.empty(0, int)], [np.empty(0, int)], [np.empty(0)]
-    for shape, place, position, weight in wedges:
+    for shape, index, position, weight in wedges:
         if not groups or groups[-1].shape != shape:
             groups.append(Group([], start, shape))
-        groups[-1].places.append(place)
+        groups[-1].places.append(index)
         used = np.flatnonzero(weight)
         rows.append(start + used)
         columns.append(position.ravel()[used])
