@@ -853,9 +853,7 @@ def test_bad_calls(unbroken, pairs, tmp_path):
         ValueError, match="crop: expected at most 32x48, the size of scene-0., got 40x40"
     ):
         train(vary(TINY, crop=(40, 40), detector_epochs=0), tmp_path, pairs, progress=False)
-    with pytest.raises(
-        ValueError, match="scene-01: expected an annotation, as the first pair has"
-    ):
+    with pytest.raises(ValueError, match="scene-01: expected an annotation, as the first pair has"):
         train(
             TINY,
             tmp_path,
