@@ -614,6 +614,25 @@ print(json.dumps(kills))
 """
 
 
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_kill_before_the_log_is_written_loses_no_line(epoch, tmp_path, monkeypatch):
+    """The last moment of an epoch: state and log are two files, and a kill may come between."""
+    settings = vary(TINY, epochs=2, detector_epochs=0, attention="uniform")
+    write = images.write_text
+
+    def killed(path, text):
+        if path.name == "log.csv" and len(text.splitlines()) == epoch + 1:
+            raise KeyboardInterrupt
+        return write(path, text)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(images, "write_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(settings, tmp_path, progress=False)
+    train(settings, tmp_path, progress=False)
+    assert pd.read_csv(tmp_path / "log.csv")["epoch"].tolist() == [1, 2]
+
+
 def test_ten_kills_change_nothing(tmp_path):
     """SIGKILL at random moments, also inside epochs and around the renaming of a checkpoint; then
     the same weights.
