@@ -53,12 +53,14 @@ def text(path, content):
 
 def voc(objects=(("person", 2, 3, 10, 12),), size=SIZE):
     each = "".join(
-        f"<object><name>{name}</name><bndbox><xmin>{x0}</xmin><ymin>{y0}</ymin><xmax>{x1}</xmax><ymax>{y1}</ymax>"
+        f"<object><name>{name}</name><bndbox><xmin>{x0}</xmin><ymin>{y0}</ymin>"
+        f"<xmax>{x1}</xmax><ymax>{y1}</ymax>"
         "</bndbox></object>"
         for name, x0, y0, x1, y1 in objects
     )
     return (
-        f"<annotation><filename>other.jpg</filename><size><width>{size[1]}</width><height>{size[0]}</height>"
+        f"<annotation><filename>other.jpg</filename><size><width>{size[1]}</width>"
+        f"<height>{size[0]}</height>"
         f"<depth>3</depth></size>{each}</annotation>"
     )
 

@@ -100,10 +100,14 @@ def scene(seed: int, size: tuple[int, int] = (96, 128), condition: str | None = 
         )
     lamps = [o for o in objects if o.label is None and o.half < 2]
     boxes, labels = [], []
-    seen = np.bincount(street.owner.ravel() + 1, minlength=len(objects) + 1)[1:]
+    visible_pixels = np.bincount(street.owner.ravel() + 1, minlength=len(objects) + 1)[1:]
     for number, extent in enumerate(ndimage.find_objects(street.owner + 1, len(objects))):
         label = objects[number].label
-        if label is None or extent is None or seen[number] < VISIBLE_SHARE * areas[number]:
+        if (
+            label is None
+            or extent is None
+            or visible_pixels[number] < VISIBLE_SHARE * areas[number]
+        ):
             continue
         (y, x), (h, w) = (e.start for e in extent), (e.stop - e.start for e in extent)
         if min(w, h) >= SMALLEST:
@@ -142,9 +146,9 @@ class Scenes(Pairs):
 
     def _read(self, name: str) -> Pair:
         made = scene(self.seeds[name], self.drawn_size)
-        seen = Annotation(made.boxes.tolist(), made.labels).only(self.classes)
-        boxes = np.array(seen.boxes, np.float64).reshape(-1, 4)
-        return Pair(name, made.infrared, made.visible, boxes, seen.labels)
+        annotation = Annotation(made.boxes.tolist(), made.labels).only(self.classes)
+        boxes = np.array(annotation.boxes, np.float64).reshape(-1, 4)
+        return Pair(name, made.infrared, made.visible, boxes, annotation.labels)
 
 
 def write_scenes(

@@ -451,21 +451,23 @@ class Street:
                 * self.shade
                 * (colour((1.0, 0.78, 0.48)) * yellow + colour((1.0, 0.95, 0.85)) * white)
             )
-        seen = np.where(self.is_sky, self.sky, self.albedo * light + self.glow)
-        seen = seen * passed + (1 - passed) * colour(c.horizon)
+        radiance = np.where(self.is_sky, self.sky, self.albedo * light + self.glow)
+        radiance = radiance * passed + (1 - passed) * colour(c.horizon)
         rows, columns = (np.arange(n, dtype=np.float32) + 0.5 for n in self.size)
         for column, row, radius, glow, number in self.lights if c.lamps else ():
             at = min(max(int(row), 0), self.size[0] - 1), min(max(int(column), 0), self.size[1] - 1)
             if self.owner[at] == number:  # not hidden by something nearer
                 reach = max(radius, 0.006 * self.size[1])
                 away = ((rows[:, None] - row) ** 2 + (columns - column) ** 2) / np.float32(reach**2)
-                seen += colour(glow) * (
+                radiance += colour(glow) * (
                     0.4 * c.lamps * (np.exp(-away / 8) + 0.16 / (1 + away / 20))
                 )
-        seen = ndimage.gaussian_filter(seen, (0, 0.45, 0.45))
-        grain = rng.standard_normal(seen.shape, dtype=np.float32)
-        seen += c.noise * np.sqrt(np.clip(seen, 0, 1) + 0.012) * grain
-        return images.to_uint8(255 * np.moveaxis(np.clip(seen, 0, 1) ** np.float32(1 / 2.2), 0, -1))
+        radiance = ndimage.gaussian_filter(radiance, (0, 0.45, 0.45))
+        grain = rng.standard_normal(radiance.shape, dtype=np.float32)
+        radiance += c.noise * np.sqrt(np.clip(radiance, 0, 1) + 0.012) * grain
+        return images.to_uint8(
+            255 * np.moveaxis(np.clip(radiance, 0, 1) ** np.float32(1 / 2.2), 0, -1)
+        )
 
     def infrared(self, rng: np.random.Generator, passed: np.ndarray) -> np.ndarray:
         """Map temperature to gray as a thermal camera does: softer lens, column stripes, noise; (H,
