@@ -15,7 +15,8 @@ import pandas as pd
 
 FOLDER = Path(__file__).resolve().parents[1] / "data" / "published"
 PAPERS = ("moe-fusion", "multi-focus")
-COLUMNS = (
+# One schema: what a printed and a reproduced number both have.
+SHARED_COLUMNS = (
     "paper",
     "table",
     "dataset",
@@ -30,9 +31,8 @@ COLUMNS = (
     "seed",
     "checkpoint",
     "status",
-    "refuted_by",
-    "printed",
 )
+COLUMNS = (*SHARED_COLUMNS, "refuted_by", "printed")
 # A printed number is found by these; two rows that agree in all of them would be one number entered
 # twice.
 KEY = ("table", "dataset", "split", "method", "variant", "metric", "seed", "checkpoint")

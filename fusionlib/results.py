@@ -13,25 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from fusionlib.published import decimals
+from fusionlib.published import SHARED_COLUMNS, decimals
 
-COLUMNS = [
-    "paper",
-    "table",
-    "dataset",
-    "split",
-    "n_images",
-    "method",
-    "variant",
-    "metric",
-    "convention",
-    "value",
-    "rank",
-    "seed",
-    "checkpoint",
-    "status",
-    "reference_kind",
-]
+COLUMNS = [*SHARED_COLUMNS, "reference_kind"]
 # What the reference image of a row was, in ``reference_kind``: "exact", CONSTRUCTED, or "" without.
 CONSTRUCTED = "constructed"
 APPROXIMATE = "constructed reference"  # the same in the sentence of ``status``
