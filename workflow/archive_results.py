@@ -4,8 +4,6 @@ tables; no pictures.
     python workflow/archive_results.py reports/smoke reports/reference/smoke
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -4,8 +4,6 @@ left out.
     python workflow/execute_notebooks.py notebooks/00-start.ipynb ...
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import nbformat

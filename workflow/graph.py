@@ -1,7 +1,5 @@
 """The nodes of a profile, read from ``nodes.yaml`` and ``profiles/NAME.yaml``."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field

@@ -7,8 +7,6 @@ Snakemake's status.
 FUSION_DATA and FUSION_WEIGHTS are read here and nowhere else; notebooks get them as parameters.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib.util
 import json

@@ -6,8 +6,6 @@ column ``check``) to what they say. The checks of each paper are in
 :mod:`~fusionlib.audit.moe_fusion` and :mod:`~fusionlib.audit.multi_focus`.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

@@ -2,8 +2,6 @@
 A-3.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from itertools import permutations
 

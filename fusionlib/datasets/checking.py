@@ -1,7 +1,5 @@
 """Verify a copy of a published data set: every file that is wrong, in one sentence each."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 from collections import Counter

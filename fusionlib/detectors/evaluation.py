@@ -14,8 +14,6 @@ in mmdetection, with which the official code was written; boxes are continuous, 
 pixel of older mmdetection versions.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 from collections.abc import Hashable, Sequence

@@ -3,8 +3,6 @@
 A method without weights and one that crashes are named in a status and the others go on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 

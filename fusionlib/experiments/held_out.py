@@ -2,8 +2,6 @@
 average, maximum.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Figures of ablations and sweeps: the mean of each variant beside that of a baseline."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import matplotlib

@@ -1,7 +1,5 @@
 """Figures of the audit: contradictions and leads in the printed tables, from frames."""
 
-from __future__ import annotations
-
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np

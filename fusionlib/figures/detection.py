@@ -1,7 +1,5 @@
 """Figures of detection: precision-recall curves, intervals of the mAP, images with detections."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any

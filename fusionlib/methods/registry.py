@@ -2,8 +2,6 @@
 file of one's own that :func:`load_plugins` runs.
 """
 
-from __future__ import annotations
-
 import hashlib
 import inspect
 import sys

@@ -3,8 +3,6 @@
 Nothing is written down twice here: shapes and gates are noted while the network runs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 

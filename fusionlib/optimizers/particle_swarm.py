@@ -2,8 +2,6 @@
 1995.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 

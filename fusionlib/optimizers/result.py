@@ -1,7 +1,5 @@
 """What every search returns, and how it asks for values."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 

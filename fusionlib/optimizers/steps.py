@@ -5,8 +5,6 @@ image (histogram, entropy, sums with another image) is therefore a step function
 steps follow from one sort.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Command line of a training, alone or under torchrun; see :mod:`fusionlib.training`."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

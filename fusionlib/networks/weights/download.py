@@ -1,7 +1,5 @@
 """Download of official weights from their public addresses into the cache."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from pathlib import Path

@@ -5,8 +5,6 @@ here. No code in a file is ever run: PyTorch files are read with ``weights_only=
 files as numbers.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 from pathlib import Path
