@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tqdm.auto import tqdm
 
 from fusionlib import images, metrics
+from fusionlib.checks import refuse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,8 +80,10 @@ def score_folder(
     """
     import pandas as pd
 
-    if not isinstance(processes, int) or processes < 1:
-        raise ValueError(f"processes: expected a whole number from 1 on, got {processes!r}")
+    refuse(
+        not isinstance(processes, int) or processes < 1,
+        f"processes: expected a whole number from 1 on, got {processes!r}",
+    )
     plan = _plan(names, convention, reference is not None)
     folders = {"fused": fused, "a": a, "b": b} | (
         {} if reference is None else {"reference": reference}
@@ -148,10 +151,10 @@ def _plan(
     defines.
     """
     conventions = _listed(convention)
-    if not conventions:
-        raise ValueError(
-            f"convention: expected at least one of {', '.join(metrics.CONVENTIONS)}, got none"
-        )
+    refuse(
+        not conventions,
+        f"convention: expected at least one of {', '.join(metrics.CONVENTIONS)}, got none",
+    )
     wanted = None if names is None else _listed(names)
     kinds = AGAINST if with_reference else AGAINST[:1]
     plan = []

@@ -16,6 +16,8 @@ from typing import overload
 import numpy as np
 from PIL import Image
 
+from fusionlib.checks import refuse
+
 from .. import images
 from .labels import CLASSES, Annotation, LabelFile, read_coco, read_json
 
@@ -50,10 +52,9 @@ class Pair:
 
     def resized(self, size: tuple[int, int]) -> Pair:
         """Return the pair at ``size`` (height, width), bilinear, the boxes scaled with it."""
-        if min(size) < 1:
-            raise ValueError(
-                f"size: expected a height and a width of at least 1, got {tuple(size)}"
-            )
+        refuse(
+            min(size) < 1, f"size: expected a height and a width of at least 1, got {tuple(size)}"
+        )
         height, width = self.infrared.shape
         infrared, visible = (
             np.array(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
@@ -194,8 +195,11 @@ class Pairs(Sequence[Pair]):
         name = which if isinstance(which, str) else self.names[which]
         if name in self._kept:
             return self._kept[name]
-        if name not in self.names:
-            raise KeyError(f"{self.folder}: expected one of its {len(self)} names, got {name!r}")
+        refuse(
+            name not in self.names,
+            f"{self.folder}: expected one of its {len(self)} names, got {name!r}",
+            KeyError,
+        )
         pair = self._read(name)
         size = pair.infrared.nbytes + pair.visible.nbytes
         if size <= self._room:
@@ -254,10 +258,11 @@ class InfraredVisible(Pairs):
         size: tuple[int, int] | None = None,
     ):
         self.folder, annotated = Path(folder), {}
-        if not self.folder.is_dir():
-            raise FileNotFoundError(
-                f"{self.folder}: expected a folder with ir and vi, found none there"
-            )
+        refuse(
+            not self.folder.is_dir(),
+            f"{self.folder}: expected a folder with ir and vi, found none there",
+            FileNotFoundError,
+        )
         infrared = images.list_images(self._modality(INFRARED, "infrared"))
         visible = images.list_images(self._modality(VISIBLE, "visible"))
         if annotations is not None:

@@ -18,6 +18,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from fusionlib import images
+from fusionlib.checks import refuse
 from fusionlib.methods.learned import ARTEFACT, OWN_LUMA, ComparedNetwork, MoEFusionMethod
 from fusionlib.methods.method import Decision, Method, mixed_chroma
 from fusionlib.methods.registry import METHODS, MOE_FUSION, load_plugins, register
@@ -92,11 +93,10 @@ def get(
         raise ValueError(f"method: expected one of {', '.join(names())}, got {name!r}{hint}")
     variants = variants_of(name)
     chosen = variants[0] if variant is None else variant
-    if chosen not in variants:
-        raise ValueError(
-            f"{name}: expected one of the variants {', '.join(map(repr, variants))}, got"
-            f" {variant!r}"
-        )
+    refuse(
+        chosen not in variants,
+        f"{name}: expected one of the variants {', '.join(map(repr, variants))}, got {variant!r}",
+    )
     if name in COMPARED:
         network = ComparedNetwork(name, chosen, checkpoint, device)
         return Method(
@@ -120,8 +120,7 @@ def get(
             MoEFusionMethod.summary,
             dtype=np.uint8,
         )
-    if checkpoint:
-        raise ValueError(f"{name}: has no weights, got the checkpoint {checkpoint!r}")
+    refuse(checkpoint, f"{name}: has no weights, got the checkpoint {checkpoint!r}")
     return METHODS[name][chosen]
 
 
@@ -244,10 +243,10 @@ def import_fused_folder(
     """
     files = images.list_images(source)
     lacking = [pair for pair in pairs if pair not in files]
-    if lacking:
-        raise ValueError(
-            f"{source}: expected an image for each pair of {name}, missing: {', '.join(lacking)}"
-        )
+    refuse(
+        lacking,
+        f"{source}: expected an image for each pair of {name}, missing: {', '.join(lacking)}",
+    )
     for pair in pairs:
         fused = images.read(files[pair])
         images.write(Path(folder) / "gray" / f"{pair}.png", images.luma(fused))

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fusionlib.checks import refuse
+
 
 @dataclass(frozen=True)
 class Result:
@@ -46,17 +48,17 @@ class Candidates:
         seed: int,
     ):
         for name, value, least in (("population", population, 1), ("iterations", iterations, 0)):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-                raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")
+            refuse(
+                isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least,
+                f"{name}: expected an integer of at least {least}, got {value!r}",
+            )
         box = np.asarray(bounds, dtype=np.float64)
-        if (
+        refuse(
             box.ndim != 2
             or box.shape[1] != 2
-            or not (np.isfinite(box).all() and (box[:, 0] < box[:, 1]).all())
-        ):
-            raise ValueError(
-                f"bounds: expected a sequence of pairs (low, high) with low < high, got {bounds!r}"
-            )
+            or not (np.isfinite(box).all() and (box[:, 0] < box[:, 1]).all()),
+            f"bounds: expected a sequence of pairs (low, high) with low < high, got {bounds!r}",
+        )
         self.f, (self.low, self.high) = f, box.T
         self.random = np.random.default_rng(seed)
         self.seen: list[np.ndarray] = []
@@ -70,10 +72,10 @@ class Candidates:
         number.
         """
         values = np.asarray(self.f(x[:, 0] if x.shape[1] == 1 else x), dtype=np.float64)
-        if values.shape != (len(x),):
-            raise ValueError(
-                f"f: expected {len(x)} values for {len(x)} candidates, got shape {values.shape}"
-            )
+        refuse(
+            values.shape != (len(x),),
+            f"f: expected {len(x)} values for {len(x)} candidates, got shape {values.shape}",
+        )
         if not np.isfinite(values).all():
             worst = int(np.flatnonzero(~np.isfinite(values))[0])
             raise ValueError(

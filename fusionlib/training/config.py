@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from fusionlib import datasets, losses
+from fusionlib.checks import refuse
 from fusionlib.datasets import HELD_OUT_SEED, Pair, catalog
 from fusionlib.detectors import KINDS
 from fusionlib.networks.configuration import MoEFusionConfig
@@ -99,8 +100,7 @@ def check(config: Any, group: str) -> None:
             fits = any(RULES[kind][1](value) for kind in kinds)
         else:
             continue  # checked by its own class
-        if not fits:
-            raise ValueError(f"{group}.{entry.name}: expected {expected}, got {value!r}")
+        refuse(not fits, f"{group}.{entry.name}: expected {expected}, got {value!r}")
 
 
 def to_tuples(value: Any) -> Any:
@@ -224,11 +224,11 @@ class TrainingConfig:
         check(self.network, "network")
         object.__setattr__(self, "network", replace(self.network, seed=self.run.seed))
         trained = self.detectors.checkpoint or self.optimization.detector_epochs
-        if self.detectors.attention == "frozen" and not trained:
-            raise ValueError(
-                "detectors.attention: 'frozen' expects trained detectors, by detectors.checkpoint"
-                " or optimization.detector_epochs, got neither"
-            )
+        refuse(
+            self.detectors.attention == "frozen" and not trained,
+            "detectors.attention: 'frozen' expects trained detectors, by detectors.checkpoint"
+            " or optimization.detector_epochs, got neither",
+        )
 
     @classmethod
     def from_dict(cls, values: Mapping, base: TrainingConfig | None = None) -> TrainingConfig:
@@ -246,8 +246,10 @@ class TrainingConfig:
         ValueError
             A key that is no setting, with the nearest one; or a value that does not fit.
         """
-        if not isinstance(values, Mapping):
-            raise ValueError(f"settings: expected a JSON object, got {type(values).__name__}")
+        refuse(
+            not isinstance(values, Mapping),
+            f"settings: expected a JSON object, got {type(values).__name__}",
+        )
         base = base or cls()
         changes: dict[str, dict] = {}
         for key, value in dotted(values):

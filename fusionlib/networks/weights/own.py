@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ... import images
+from ...checks import refuse
 from ..moe_names import current
 from .checkpoint import Checkpoint, sha256
 
@@ -40,8 +41,10 @@ def save_checkpoint(
         Another suffix; a configuration that JSON cannot hold; a folder that cannot be written.
     """
     path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"{path}: expected a name that ends in .safetensors, got {path.suffix!r}")
+    refuse(
+        path.suffix != ".safetensors",
+        f"{path}: expected a name that ends in .safetensors, got {path.suffix!r}",
+    )
     try:
         text = json.dumps(config, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -78,37 +81,42 @@ def read_own(path: Path) -> Checkpoint:
     """
     sidecar = path.with_suffix(".json")
     for file in (path, sidecar):
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"{file}: expected a checkpoint's {file.suffix} file, found none there"
-            )
+        refuse(
+            not file.is_file(),
+            f"{file}: expected a checkpoint's {file.suffix} file, found none there",
+            FileNotFoundError,
+        )
     try:
         record = json.loads(sidecar.read_text(encoding="utf-8"))
-        if record["format"] != FORMAT:
-            raise ValueError(f"{sidecar}: expected format {FORMAT!r}, got {record['format']!r}")
+        refuse(
+            record["format"] != FORMAT,
+            f"{sidecar}: expected format {FORMAT!r}, got {record['format']!r}",
+        )
         config, expected, described = record["config"], record["sha256"], record["tensors"]
         config_sum = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-        if config_sum != record["config_sha256"]:
-            raise ValueError(
-                f"{sidecar}: its configuration was changed after it was saved (checksum)"
-            )
+        refuse(
+            config_sum != record["config_sha256"],
+            f"{sidecar}: its configuration was changed after it was saved (checksum)",
+        )
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
         raise ValueError(
             f"{sidecar}: expected the JSON that belongs to a checkpoint, its content is not"
         ) from None
     digest = sha256(path)
-    if digest != expected:
-        raise ValueError(
-            f"{path}: expected sha256 {expected[:12]} as {sidecar.name} says, got {digest[:12]}:"
-            " damaged, or of another save"
-        )
+    refuse(
+        digest != expected,
+        f"{path}: expected sha256 {expected[:12]} as {sidecar.name} says, got {digest[:12]}:"
+        " damaged, or of another save",
+    )
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: not a readable safetensors file ({error})") from None
     shapes = {name: list(value.shape) for name, value in tensors.items()}
-    if shapes != {name: entry["shape"] for name, entry in described.items()}:
-        raise ValueError(f"{path}: its tensors are not those that {sidecar.name} lists")
+    refuse(
+        shapes != {name: entry["shape"] for name, entry in described.items()},
+        f"{path}: its tensors are not those that {sidecar.name} lists",
+    )
     return Checkpoint(
         current(tensors), str(path), {path.name: digest}, verified=True, config=config
     )
