@@ -328,7 +328,7 @@ def library_hash(notebook: str | Path) -> str:
     Snakemake sees a changed parameter, not a changed module: with this hash as a parameter it sees
     both.
     """
-    seen: dict[Path, bytes] = {}
+    seen = {}
     waiting = [(code_of(notebook), "")]
     while waiting:
         for name in _imports(*waiting.pop()):

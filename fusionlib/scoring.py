@@ -89,8 +89,8 @@ def score_folder(
         {} if reference is None else {"reference": reference}
     )
     files, problems = _match({name: Path(folder) for name, folder in folders.items()})
-    rows: dict[str, list[tuple]] = {}
-    failed: dict[str, str] = {}
+    rows = {}
+    failed = {}
     for stem, result in tqdm(
         _run(files, plan, processes),
         total=len(files),
@@ -135,7 +135,7 @@ def score_images(
     plan = _plan(
         names, convention, with_reference=any(reference is not None for *_, reference in items)
     )
-    rows: list[tuple] = []
+    rows = []
     for name, fused, a, b, reference in items:
         rows += _values(name, [fused, a, b, *([] if reference is None else [reference])], plan)
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"value": "float64"})
@@ -189,7 +189,7 @@ def _match(folders: dict[str, Path]) -> tuple[dict[str, list[Path]], list[str]]:
     """
     problems: list[str] = []
     by_stem = {name: _by_stem(folder, problems) for name, folder in folders.items()}
-    files: dict[str, list[Path]] = {}
+    files = {}
     for stem in sorted(set().union(*by_stem.values())):
         missing = [str(folders[name]) for name, stems in by_stem.items() if stem not in stems]
         if not missing:

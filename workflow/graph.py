@@ -132,7 +132,7 @@ def expand(
     """
     settings, entries = load_graph(profile, only, here)
     weights = weights if profile != "smoke" else ""
-    nodes: list[Node] = []
+    nodes = []
     folders: dict[str, dict[str | None, Path]] = {}
     for key, entry in entries.items():
         known = runs.parameters_of(entry["notebook"])
@@ -296,7 +296,7 @@ def chosen_folders(
 
 def need_parameters(needs: dict[str, list[Path]], known: dict) -> dict:
     """Return the folders of needed nodes as text: a list for ``all`` and for a list parameter."""
-    parameters: dict[str, str | list[str]] = {}
+    parameters = {}
     for name, chosen in needs.items():
         is_list = isinstance(known.get(name), list) or len(chosen) > 1
         parameters[name] = list(map(str, chosen)) if is_list else str(chosen[0])

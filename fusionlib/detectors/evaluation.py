@@ -209,7 +209,7 @@ def _match(
     """Return image and correctness of every detection of a class by falling score, and the objects
     of each image.
     """
-    rows: list[tuple[float, int, bool]] = []
+    rows = []
     objects = np.zeros(len(truth), np.int64)
     for number, (boxes, annotated) in enumerate(zip(detected, truth, strict=True)):
         detected_mask = np.array([label == name for label in boxes.labels], bool)

@@ -147,7 +147,7 @@ class Sampler:
     def __init__(self, batch_size_per_image: int, positive_fraction: float):
         self.batch_size_per_image = batch_size_per_image
         self.positive_fraction = positive_fraction
-        self.generators: Generators | None = None
+        self.generators = None
         self.drawn = 0
 
     def __call__(self, matched_idxs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -158,7 +158,7 @@ class Sampler:
 
         positives, negatives = [], []
         most = int(self.batch_size_per_image * self.positive_fraction)
-        generators: Sequence = self.generators or [None] * len(matched_idxs)
+        generators = self.generators or [None] * len(matched_idxs)
         for matched, generator in zip(matched_idxs, generators, strict=True):
             positive = pick(matched >= 1, most, generator)
             rest = self.batch_size_per_image - int(positive.sum())

@@ -167,7 +167,7 @@ def train_all(
         ``{(variant, seed): folder of the training}``, and a sentence for each that failed; the
         others go on.
     """
-    settings_of: dict[Key, TrainingConfig] = {}
+    settings_of = {}
     homes: dict[TrainingConfig, Path] = {}
     for key in ((name, seed) for seed in seeds for name in variants):
         settings = variant_settings(shared.settings, variants[key[0]], key[1])

@@ -198,7 +198,7 @@ def detect_in_all(
     list of Boxes, {method: list of Boxes}
         The annotated objects, and the detected ones by row of the table; an entry a pair.
     """
-    truth: list[Boxes] = []
+    truth = []
     detected: dict[str, list[Boxes]] = {name: [] for name in (*SOURCES, *fused)}
     for pair in tqdm(pairs, "detect", disable=not progress, mininterval=1):
         truth.append(annotated(pair, detectors.classes))

@@ -96,8 +96,8 @@ def control_decisions(decisions: Mapping[str, Gates]) -> dict[str, dict[str, Gat
     one.
     """
     names = list(decisions)
-    mean: Gates = {}
-    uniform: Gates = {}
+    mean = {}
+    uniform = {}
     for gate in decisions[names[0]]:
         mean[gate] = torch.stack([decisions[name][gate] for name in names]).mean(dim=0)
         uniform[gate] = torch.full_like(mean[gate], 1 / len(mean[gate]))

@@ -109,7 +109,7 @@ def _covariances(images: list[np.ndarray]) -> list[list[float]]:
     """
     n = images[0].size
     sums = [image.sum().item() for image in images]
-    table: list[list[float]] = [[0.0] * len(images) for _ in images]
+    table = [[0.0] * len(images) for _ in images]
     for i, x in enumerate(images):
         for j in range(i, len(images)):
             table[i][j] = table[j][i] = n * inner(x, images[j]) - sums[i] * sums[j]

@@ -183,7 +183,7 @@ def vif(
             for k, (numerator, denominator) in enumerate(_information(f, references, taps, limit)):
                 kept[k] += numerator
                 lost[k] += denominator
-    values: list[float] = []
+    values = []
     for name, flat, numerator, denominator in zip(
         source_names(sources), constant, kept, lost, strict=True
     ):

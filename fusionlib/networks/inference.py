@@ -192,7 +192,7 @@ class _Pair:
         self.size = height, width = tuple(infrared.shape[2:])
         self.options = READINGS[self.config.reading]
         self.out = MoEFusionOutput(torch.empty_like(infrared))
-        self.chains: dict[str, Chain] = {}
+        self.chains = {}
         encoders = model.visible_encoder, model.infrared_encoder
         self.encoders = [as_chain(encoder.layers).layers for encoder in encoders]
         if self.config.regions and attention is not None:

@@ -44,10 +44,7 @@ class ForwardTrace(NamedTuple):
 
 def stages(model: MoEFusion) -> dict[str, nn.Module]:
     """Return the modules that are stages of their own, by name, in the order in which they run."""
-    modules: dict[str, nn.Module] = {
-        "visible encoder": model.visible_encoder,
-        "infrared encoder": model.infrared_encoder,
-    }
+    modules = {"visible encoder": model.visible_encoder, "infrared encoder": model.infrared_encoder}
     if model.attention_fusion is not None:
         modules["attention"] = model.attention_fusion
     return {**modules, **dict(model.local_mixtures.items()), "global": model.decoder}
@@ -105,7 +102,7 @@ def _run_with_hooks(
     model: MoEFusion, infrared: Tensor, visible: Tensor, attention: Tensor | None
 ) -> tuple[MoEFusionOutput, dict[str, tuple[Any, Any]]]:
     """Return the output of a network in evaluation, and inputs and output of each stage."""
-    called: dict[str, tuple[Any, Any]] = {}
+    called = {}
 
     def noting(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, result: Any) -> None:
@@ -137,13 +134,10 @@ def count_parameters_and_flops(
     height, width : int
         Of the image, in pixels.
     """
-    parts: dict[str, nn.Module] = {
-        "visible encoder": model.visible_encoder,
-        "infrared encoder": model.infrared_encoder,
-    }
+    parts = {"visible encoder": model.visible_encoder, "infrared encoder": model.infrared_encoder}
     if model.attention_fusion is not None:
         parts["attention"] = model.attention_fusion
-    shares: dict[str, float] = {}
+    shares = {}
     for name, module in (*model.local_mixtures.items(), ("global", model.decoder)):
         if isinstance(module, MixtureOfExperts):
             parts[f"{name} experts"] = nn.ModuleList(module.experts)

@@ -56,7 +56,7 @@ def steps(p: np.ndarray, d: np.ndarray, others: tuple[np.ndarray, ...] | None = 
     factors = [image.ravel().astype(np.int64) for image in others or ()]
     wide = first.astype(np.int64)
     starts = [wide.sum(), wide @ wide, *(wide @ factor for factor in factors)]
-    sums: list[list[np.ndarray]] = [[start[None]] for start in starts]
+    sums = [[start[None]] for start in starts]
     moving = np.flatnonzero(first != last)
     parts = 1 + int(np.abs(last - first).sum()) // max(AT_ONCE, p.size // 2)
     p, d, first = p[moving], d[moving], first[moving]

@@ -394,7 +394,7 @@ def drop_unused_gradients(model: Model) -> None:
 
     So the optimiser leaves these experts alone, on a GPU as on a processor.
     """
-    touched: list[tuple[nn.Module, Tensor]] = []
+    touched = []
     for mixture in model.fusion.modules():
         if isinstance(mixture, MixtureOfExperts):
             for expert in mixture.experts:

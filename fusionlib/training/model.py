@@ -46,7 +46,7 @@ class Model(nn.Module):
         # layers draw a start of their own before they get that of the seed
         with torch.random.fork_rng(devices=[]):
             self.fusion = MoEFusion(**asdict(settings.network))
-        self.detectors: Detectors | None = None
+        self.detectors = None
         if attention != "uniform":
             chosen = settings.detectors
             self.detectors = KINDS[chosen.kind](

@@ -175,7 +175,7 @@ def from_tensorflow(state: State) -> dict[str, Tensor]:
         **{f"encoder/Conv{k + 1}/conv3x3": f"stages.shared.{k}" for k in range(4)},
         **{f"decoder/conv{k + 1}": f"decoder.{k}" for k in range(4)},
     }
-    rules: dict[str, str] = {}
+    rules = {}
     for official, name in ours.items():
         rules[f"PIAFusion/{official}/kernel"] = f"{name}.weight"
         rules[f"PIAFusion/{official}/bias"] = f"{name}.bias"
