@@ -433,10 +433,10 @@ def test_altered_tables_alter_the_verdict(tmp_path, result, id_, verdict, alter)
     check = published.claims().set_index("id").loc[id_, "check"]
     claims = published.claims(tmp_path)
     same = claims[(claims["check"] == check) & (claims["paper"] == paper)]
-    said = dict(zip(same["id"], same["claimed"].map(published.claimed), strict=True))
+    claimed = dict(zip(same["id"], same["claimed"].map(published.claimed), strict=True))
     answers = {
         a: v
-        for a, v, _ in audit.CHECKS[paper][check](published.table(paper, "all", tmp_path), said)
+        for a, v, _ in audit.CHECKS[paper][check](published.table(paper, "all", tmp_path), claimed)
     }
     assert answers[id_] == verdict != result.loc[id_, "verdict"]
 

@@ -53,13 +53,15 @@ def test_paper_preset_is_the_recipe_of_the_auxiliary_detectors():
 
 def test_union_is_the_pairs_themselves_and_a_source_is_seen_twice(pairs):
     assert [
-        pair.infrared is seen.infrared and pair.visible is seen.visible
-        for pair, seen in zip(pairs, TrainedOn(pairs), strict=True)
+        pair.infrared is trained.infrared and pair.visible is trained.visible
+        for pair, trained in zip(pairs, TrainedOn(pairs), strict=True)
     ] == [True] * 3
     for name in ("infrared", "visible"):
-        seen = TrainedOn(pairs, name)
-        assert seen.names == [f"{pair.name} ({name})" for pair in pairs] != TrainedOn(pairs).names
-        for pair, one in zip(pairs, seen, strict=True):
+        trained = TrainedOn(pairs, name)
+        assert (
+            trained.names == [f"{pair.name} ({name})" for pair in pairs] != TrainedOn(pairs).names
+        )
+        for pair, one in zip(pairs, trained, strict=True):
             assert np.array_equal(one.infrared, images.luma(getattr(pair, name)))
             assert (
                 np.array_equal(one.visible, one.infrared)

@@ -1,4 +1,4 @@
-"""What is said of trained models: measured right on cases whose answer is known, and drawn."""
+"""Statements on trained models: measured right on cases whose answer is known, and drawn."""
 
 import matplotlib.pyplot as plt
 import numpy as np

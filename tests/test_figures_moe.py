@@ -40,9 +40,9 @@ def test_architecture_shows_every_arrow_and_weight(options):
         f"{weight:.{digits}f}" for part in parts.values() for weight in part.weights if weight > 0
     ]
     words = [text.get_text().split("\n") for text in axis.texts if text.get_text().startswith("E")]
-    shown = [lines[1] for lines in words if len(lines) == 2]
-    assert sorted(word for word in shown if word != "0") == sorted(weights)
-    assert shown.count("0") == sum(
+    numbers = [lines[1] for lines in words if len(lines) == 2]
+    assert sorted(word for word in numbers if word != "0") == sorted(weights)
+    assert numbers.count("0") == sum(
         weight == 0 for part in parts.values() for weight in part.weights
     )
 
@@ -78,8 +78,8 @@ def test_steeper_colours():
 
 def test_stretch():
     values = np.linspace(-3, 7, 1001).reshape(7, 143)
-    shown = figures_moe.stretch(values)
-    assert shown.dtype == np.uint8 and shown.min() == 0 and shown.max() == 255
+    stretched = figures_moe.stretch(values)
+    assert stretched.dtype == np.uint8 and stretched.min() == 0 and stretched.max() == 255
     assert np.ptp(figures_moe.stretch(np.full((4, 5), 2.0))) == 0
 
 

@@ -32,8 +32,8 @@ def gray(seed: int = 3, size=(97, 131)):
 def test_methods_fuse_to_the_same_gray_values(name, variant, request):
     weights = None if name == MOE_FUSION else str(request.getfixturevalue("fusion_weights"))
     on = {device: get(name, variant, weights, device) for device in ("cpu", "cuda")}
-    if said := missing_weights(on["cpu"]):
-        pytest.skip(said)
+    if reason := missing_weights(on["cpu"]):
+        pytest.skip(reason)
     a, b = gray()
     difference = np.abs(on["cuda"].fuse(a, b).astype(int) - on["cpu"].fuse(a, b))
     assert difference.max() <= 1, (

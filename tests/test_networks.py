@@ -383,13 +383,13 @@ def test_index_a_full_images(case, image, fusion_weights, oracles, index, tno):
         np.load(oracles / f"{case}.npz"),
     )
     y, x, h, w = index["A"]["sources"][image]["crop_yxhw"]
-    said = index["A"]["cases"][case]["outputs"][image]
+    recorded = index["A"]["cases"][case]["outputs"][image]
     assert_statistics(
-        raw(network, method, *tno(image), scale), said, index["A"]["tolerances_max_abs"][case]
+        raw(network, method, *tno(image), scale), recorded, index["A"]["tolerances_max_abs"][case]
     )
     fused = network.fuse(*tno(image))
     assert largest(fused[y : y + h, x : x + w], expected[f"{image}_crop_u8"]) <= 1
-    assert fused.mean() == pytest.approx(said["u8_mean"], abs=1e-3)
+    assert fused.mean() == pytest.approx(recorded["u8_mean"], abs=1e-3)
 
 
 def test_index_a_intermediates(fusion_weights, oracles, index):
@@ -401,7 +401,7 @@ def test_index_a_intermediates(fusion_weights, oracles, index):
             "auif_sum": ("base", "detail"),
         }.items():
             method, variant, scale = CASES[case]
-            network, said = (
+            network, recorded = (
                 REGISTRY[method].load(variant, fusion_weights),
                 cases[case]["synth_intermediates"],
             )
@@ -411,10 +411,14 @@ def test_index_a_intermediates(fusion_weights, oracles, index):
                     names or ("enc",), features if names else (features,), strict=True
                 ):
                     assert_statistics(
-                        value, said[f"{name}_{modality}"], index["A"]["tolerances_max_abs"][case]
+                        value,
+                        recorded[f"{name}_{modality}"],
+                        index["A"]["tolerances_max_abs"][case],
                     )
             if names is None:
-                assert_statistics(network.merge(both["ir"], both["vi"]), said["fused_feat"], 1e-3)
+                assert_statistics(
+                    network.merge(both["ir"], both["vi"]), recorded["fused_feat"], 1e-3
+                )
 
 
 @pytest.mark.parametrize("form", ["fast", "naive"])
@@ -446,17 +450,17 @@ def ydtr_naive(folder: Path) -> ydtr.YDTR:
 @full_size
 @pytest.mark.parametrize("image", ["tno01", "tno12", "tno25"])
 def test_ydtr_full_image(image, fusion_weights, oracles, index, tno):
-    said = index["B"]["cases"]["ydtr_official.npz"]["stats"][image]
+    recorded = index["B"]["cases"]["ydtr_official.npz"]["stats"][image]
     output = raw(REGISTRY["YDTR"].load(folder=fusion_weights), "YDTR", *tno(image), 255)
-    y, x = said["crop_yx"]
+    y, x = recorded["crop_yx"]
     assert (
         largest(
             output[y : y + 64, x : x + 64], np.load(oracles / "ydtr_official.npz")[f"{image}_crop"]
         )
         <= TOLERANCE_B["ydtr"]
     )
-    assert_statistics(output, said, TOLERANCE_B["ydtr"])
-    assert int((output < 0).sum()) == said["negative_pixels"] == 0
+    assert_statistics(output, recorded, TOLERANCE_B["ydtr"])
+    assert int((output < 0).sum()) == recorded["negative_pixels"] == 0
 
 
 @pytest.mark.parametrize("case", TARDAL)
@@ -503,13 +507,13 @@ def test_tardal_crops_of_full_images(case, image, fusion_weights, oracles, index
     ],
 )
 def test_tardal_full_images(case, image, fusion_weights, oracles, index, tno):
-    said = index["B"]["cases"]["tardal_official.npz"]["stats"][case][image]
+    recorded = index["B"]["cases"]["tardal_official.npz"]["stats"][case][image]
     output = raw(REGISTRY["TarDAL"].load(TARDAL[case], fusion_weights), "TarDAL", *tno(image), 255)
-    y, x = said["crop_yx"]
+    y, x = recorded["crop_yx"]
     crop = np.load(oracles / "tardal_official.npz")[f"{case}_{image}_crop"]
     assert largest(output[y : y + 64, x : x + 64], crop) <= TOLERANCE_B["tardal"]
-    assert_statistics(output, said, 1e-5)
-    assert int((output < 0).sum()) == pytest.approx(said["negative_pixels"], abs=2)
+    assert_statistics(output, recorded, 1e-5)
+    assert int((output < 0).sum()) == pytest.approx(recorded["negative_pixels"], abs=2)
 
 
 @pytest.mark.parametrize("kind", ["tensorflow", "torch"])
@@ -535,24 +539,24 @@ def test_piafusion_full_image(flavour, oracles, index, tno):
         piafusion_generated(flavour),
         {"tensorflow": "tf_tno25", "torch": "port_tno25"}[flavour],
     )
-    said = index["B"]["cases"]["piafusion_official.npz"]["stats"][key]
+    recorded = index["B"]["cases"]["piafusion_official.npz"]["stats"][key]
     with torch.inference_mode():
         luma = plane(visible) * 0.919 + 16 / 255 if flavour == "tensorflow" else plane(visible)
         output = network(plane(infrared), luma).numpy().squeeze()
-    y, x = said["crop_yx"]
+    y, x = recorded["crop_yx"]
     expected = np.load(oracles / "piafusion_official.npz")[f"{key}_crop"]
     assert largest(output[y : y + 64, x : x + 64], expected) <= TOLERANCE_B["piafusion"]
-    assert_statistics(output, said, TOLERANCE_B["piafusion"])
+    assert_statistics(output, recorded, TOLERANCE_B["piafusion"])
 
 
 @pytest.mark.parametrize("image", ["tno12", "tno25"])
 def test_swinfuse_tile_of_a_full_image(image, oracles, index, tno):
     """The crop lies in one tile, which is fused alone."""
-    network, said = (
+    network, recorded = (
         swinfuse_generated(),
         index["B"]["cases"]["swinfuse_official.npz"]["stats"][image],
     )
-    y, x = said["crop_yx"]
+    y, x = recorded["crop_yx"]
     top, left = y // 224 * 224, x // 224 * 224
     cut = [
         (plane(source, 1)[..., top : top + 224, left : left + 224] - 127.5) / 127.5
@@ -570,13 +574,13 @@ def test_swinfuse_tile_of_a_full_image(image, oracles, index, tno):
 
 @full_size
 def test_swinfuse_full_image(oracles, index, tno):
-    said = index["B"]["cases"]["swinfuse_official.npz"]["stats"]["tno25"]
+    recorded = index["B"]["cases"]["swinfuse_official.npz"]["stats"]["tno25"]
     with torch.inference_mode():
         output = (
             swinfuse_generated().tiled(*((plane(x, 1) - 127.5) / 127.5 for x in tno("tno25"))) / 2
             + 0.5
         ) * 255
-    assert_statistics(output, said, TOLERANCE_B["swinfuse"])
+    assert_statistics(output, recorded, TOLERANCE_B["swinfuse"])
 
 
 @pytest.mark.parametrize("image", ["tno01c", "tno12c", "tno25c"])
@@ -881,13 +885,13 @@ def test_bad_input_is_refused_in_one_sentence(name):
     network = REGISTRY[name].build()
     infrared, visible = pair(20, 24)
     colour = np.random.default_rng(2).integers(0, 256, (20, 24, 3), dtype=np.uint8)
-    for a, b, kind, said in [
+    for a, b, kind, sentence in [
         (infrared / 255, visible, TypeError, "infrared"),
         (infrared, visible[:, :20], ValueError, "20x20"),
         (colour, visible, ValueError, "infrared"),
         (infrared, None, TypeError, "visible"),
     ]:
-        with pytest.raises(kind, match=said) as refused:
+        with pytest.raises(kind, match=sentence) as refused:
             network.fuse(a, b)
         assert "\n" not in str(refused.value)
     with pytest.raises(ValueError, match="variant"):

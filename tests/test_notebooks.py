@@ -7,6 +7,7 @@ import base64
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -94,6 +95,32 @@ def test_workflow_passes_only_what_notebooks_have(profile, tmp_path):
 def test_every_notebook_is_in_the_workflow():
     named = {node.notebook.name for node in graph.expand("smoke", Path("x"))}
     assert named == {path.name for path in NOTEBOOKS}
+
+
+def test_figure_1_names_a_method_whose_images_lie_in_fused_for_another_figure_only():
+    path = next(path for path in NOTEBOOKS if path.stem == "28-figures-1-3-5")
+    cell = next(cell for cell in cells(path) if cell["id"] == "cell-08")
+    pair = SimpleNamespace(name="first", boxes=None)
+    sources = {"infrared": "infrared image", "visible": "visible image"}
+    namespace = {
+        "detection_table": SimpleNamespace(
+            load=lambda *options: None, detections_above=lambda model, image, least: f"in {image}"
+        ),
+        "detector": "",
+        "device": "cpu",
+        "least": 0.5,
+        "chosen": {1: pair, 3: pair},
+        "detected": ["elsewhere"],
+        "gray": {1: sources, 3: sources | {"elsewhere": "fused image"}},
+        "shown": {1: sources, 3: sources},
+        "lacking": [],
+    }
+    exec(source(cell), namespace)
+    assert namespace["panels"] == {
+        "infrared": ("infrared image", "in infrared image", None),
+        "visible": ("visible image", "in visible image", None),
+        "elsewhere": "no weights",
+    }
 
 
 def test_comparison_with_tolerance():

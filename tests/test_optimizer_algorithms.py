@@ -211,7 +211,7 @@ def test_the_start_and_the_smallest_sizes():
 
 def test_an_objective_that_is_not_finite_names_the_first_bad_candidate():
     with pytest.raises(ValueError, match=r"got nan at \[0\.2697"):
-        seen = np.random.default_rng(0).random(3)  # 0.637, 0.270, 0.041
-        particle_swarm(lambda x: np.where(x < seen[1] + 1e-9, np.nan, 1.0), population=3)
+        first = np.random.default_rng(0).random(3)  # 0.637, 0.270, 0.041
+        particle_swarm(lambda x: np.where(x < first[1] + 1e-9, np.nan, 1.0), population=3)
     with pytest.raises(ValueError, match=r"expected 3 values for 3 candidates, got shape \(1,\)"):
         bat(lambda x: x[:1], population=3)

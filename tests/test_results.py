@@ -72,8 +72,8 @@ def test_other_verdicts():
 
 
 def test_no_verdict_is_read_from_a_sentence():
-    said = ours(10.3981, status=f"not a {results.APPROXIMATE}")
-    line = results.join_published(printed(status="contradicts nothing"), said).iloc[0]
+    stated = ours(10.3981, status=f"not a {results.APPROXIMATE}")
+    line = results.join_published(printed(status="contradicts nothing"), stated).iloc[0]
     assert (line["verdict"], line["refuted_by"]) == ("equal", "")
 
 

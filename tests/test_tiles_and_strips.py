@@ -12,13 +12,13 @@ from fusionlib.networks.tiles import Area, tiles
 
 @pytest.mark.parametrize(("size", "tile"), [((7, 10), (3, 4)), ((6, 8), (3, 4)), ((2, 3), (9, 9))])
 def test_tiles_cover_every_pixel_once_and_start_at_their_multiples(size, tile):
-    seen = torch.zeros(1, 1, *size)
+    visits = torch.zeros(1, 1, *size)
     for area in tiles(size, tile):
         assert area.top % tile[0] == 0 and area.left % tile[1] == 0
-        area.of(seen).add_(1)
+        area.of(visits).add_(1)
         assert area.bottom == min(area.top + tile[0], size[0])
         assert area.right == min(area.left + tile[1], size[1])
-    assert (seen == 1).all()
+    assert (visits == 1).all()
 
 
 def test_a_halo_ends_at_the_image_and_areas_are_read_within_areas():

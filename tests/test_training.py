@@ -123,8 +123,8 @@ def test_nested_dotted_and_former_names_say_the_same():
     made = [TrainingConfig.from_dict(values) for values in (nested, dotted, former)]
     assert made[0] == made[1] == made[2]
     assert made[0].network.seed == 3 and made[0].detectors.imagenet is None
-    kept = TrainingConfig.from_dict({"network.k": 1}, made[0])
-    assert (kept.network.width, kept.network.k, kept.data) == (8, 1, made[0].data)
+    changed = TrainingConfig.from_dict({"network.k": 1}, made[0])
+    assert (changed.network.width, changed.network.k, changed.data) == (8, 1, made[0].data)
 
 
 @pytest.mark.parametrize(
@@ -266,8 +266,8 @@ def test_without_detectors_the_rates_start_with_the_fusion_network(pairs, tmp_pa
 def test_every_pair_has_its_turn(count, batch, repeat, seed, epoch):
     batches = samples.batch_schedule(count, batch, repeat, seed, epoch)
     assert all(len(one) == batch for one in batches) and len(batches) == -(-count * repeat // batch)
-    shown = np.bincount([number for one in batches for number, _ in one], minlength=count)
-    assert shown.min() >= repeat and shown.sum() - count * repeat < batch
+    counts = np.bincount([number for one in batches for number, _ in one], minlength=count)
+    assert counts.min() >= repeat and counts.sum() - count * repeat < batch
     keys = [key for one in batches for _, key in one]
     assert len(set(keys)) == len(keys) and batches == samples.batch_schedule(
         count, batch, repeat, seed, epoch
@@ -480,10 +480,10 @@ def test_variants_train(change, pairs, tmp_path):
 def test_no_boxes_says_what_happens_instead(pairs, tmp_path, capsys):
     bare = [Pair(pair.name, pair.infrared, pair.visible) for pair in pairs[:2]]
     model = train(vary(TINY, epochs=1), tmp_path / "uniform", bare, progress=False)
-    said = capsys.readouterr().out
-    assert "no boxes, so no detector is trained, and the attention is 0.5 everywhere" in said
+    output = capsys.readouterr().out
+    assert "no boxes, so no detector is trained, and the attention is 0.5 everywhere" in output
     assert (
-        model.record["note"] in said
+        model.record["note"] in output
         and model.detectors is None
         and model.record["attention"] == "uniform"
     )
@@ -1015,11 +1015,11 @@ def test_attention_of_the_suites_own_model_lies_on_objects():
 
 
 def test_scenes_held_out_are_new():
-    used, kept = (
+    used, reserved = (
         {pair.name for pair in open_pairs(vary(SMOKE, scenes=(3, 3), size=(32, 32)), held_out)}
         for held_out in (False, True)
     )
-    assert len(used) == len(kept) == 3 and not used & kept
+    assert len(used) == len(reserved) == 3 and not used & reserved
     assert np.array_equal(
         open_pairs(vary(SMOKE, scenes=(1, 0), size=(40, 48)))[0].infrared,
         scene(0, (40, 48)).infrared,

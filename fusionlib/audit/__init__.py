@@ -1,8 +1,8 @@
 """What the papers claim, recomputed from their own printed tables: ``audit() -> DataFrame``.
 
-A check is a function ``(rows, said) -> (id, verdict, evidence), ...``: ``rows`` are all printed
-numbers of one paper, ``said`` maps the ids of the claims it answers (``data/published/claims.csv``,
-column ``check``) to what they say. The checks of each paper are in
+A check is a function ``(rows, claims) -> (id, verdict, evidence), ...``: ``rows`` are all printed
+numbers of one paper, ``claims`` maps the ids of the claims it answers
+(``data/published/claims.csv``, column ``check``) to what they say. The checks of each paper are in
 :mod:`~fusionlib.audit.moe_fusion` and :mod:`~fusionlib.audit.multi_focus`.
 """
 
@@ -39,15 +39,15 @@ def audit(folder: str | Path = published.FOLDER) -> pd.DataFrame:
             name not in CHECKS[paper],
             f"claims.csv: expected a check among {', '.join(CHECKS[paper])}, got {name!r}",
         )
-        said = {row.id: published.claimed(row.claimed) for row in group.itertuples()}
+        claimed = {row.id: published.claimed(row.claimed) for row in group.itertuples()}
         answered = {
             id_: (verdict, evidence)
-            for id_, verdict, evidence in CHECKS[paper][name](tables[paper], said)
+            for id_, verdict, evidence in CHECKS[paper][name](tables[paper], claimed)
         }
         refuse(
-            set(answered) != set(said),
+            set(answered) != set(claimed),
             f"claims.csv, check {name}: expected the claims {', '.join(answered)}, got"
-            f" {', '.join(said)}",
+            f" {', '.join(claimed)}",
         )
         answers |= answered
     frame = claims[["id", "paper", "where", "claim", "kind"]].copy()

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 Answers = Iterator[tuple[str, str, str]]  # id, verdict, evidence
-Said = dict[str, dict[str, str]]  # id -> what the claim says, see published.claimed
+Claims = dict[str, dict[str, str]]  # id -> what the claim says, see published.claimed
 
 
 def cells(
@@ -29,11 +29,11 @@ def entropy_deviation(entropy: pd.Series) -> pd.Series:
     return np.sqrt(np.maximum(2.0 ** (2 * entropy) / (2 * np.pi * np.e) - 1 / 12, 0))
 
 
-def spread(rows: pd.DataFrame, said: Said) -> Answers:
+def spread(rows: pd.DataFrame, claims: Claims) -> Answers:
     """Both papers: is any result printed more than once, so that a spread could be taken?"""
     results = rows[rows["n_images"].notna() & ~rows["metric"].isin(["w1", "w2", "seconds"])]
     repeats = int(results.duplicated(["table", "dataset", "method", "variant", "metric"]).sum())
-    for id_ in said:
+    for id_ in claims:
         yield (
             id_,
             yes(repeats > 0),

@@ -7,7 +7,7 @@ import pandas as pd
 
 from fusionlib.audit.grids import (
     Answers,
-    Said,
+    Claims,
     cells,
     entropy_deviation,
     listed,
@@ -53,7 +53,7 @@ def changes(rows: pd.DataFrame, variant: str) -> pd.Series:
     return (grid.xs(variant, level="variant") / grid.xs("full", level="variant") - 1).stack()
 
 
-def single_modality(rows: pd.DataFrame, said: Said) -> Answers:
+def single_modality(rows: pd.DataFrame, claims: Claims) -> Answers:
     ap = cells(rows, "3").droplevel("dataset")["mAP"]
     compared = ap.drop(["Visible", "Infrared", OURS])
     worse = compared < ap["Infrared"]
@@ -68,7 +68,7 @@ def single_modality(rows: pd.DataFrame, said: Said) -> Answers:
     )
 
 
-def outperforms(rows: pd.DataFrame, said: Said) -> Answers:
+def outperforms(rows: pd.DataFrame, claims: Claims) -> Answers:
     rank, detection = column_ranks(rows), cells(rows, "3").droplevel("dataset")
     first = (rank == 1).sum(axis=1)
     yield (
@@ -81,8 +81,8 @@ def outperforms(rows: pd.DataFrame, said: Said) -> Answers:
     )
 
 
-def ranks(rows: pd.DataFrame, said: Said) -> Answers:
-    for id_, claim in said.items():
+def ranks(rows: pd.DataFrame, claims: Claims) -> Answers:
+    for id_, claim in claims.items():
         rank = column_ranks(rows).loc[claim["dataset"]]
         metrics = {name: list(rank.index[rank == k]) for k, name in enumerate(ORDINALS, start=1)}
         told = [int(claim[name]) for name in ORDINALS]
@@ -100,8 +100,8 @@ def ranks(rows: pd.DataFrame, said: Said) -> Answers:
         )
 
 
-def highest(rows: pd.DataFrame, said: Said) -> Answers:
-    for id_, claim in said.items():
+def highest(rows: pd.DataFrame, claims: Claims) -> Answers:
+    for id_, claim in claims.items():
         lead, names = leads(rows).loc[claim["dataset"]], claim["metrics"].split()
         others = lead.drop(names)
         first = int((lead[names] > 0).sum())
@@ -116,7 +116,7 @@ def highest(rows: pd.DataFrame, said: Said) -> Answers:
         )
 
 
-def marks(rows: pd.DataFrame, said: Said) -> Answers:
+def marks(rows: pd.DataFrame, claims: Claims) -> Answers:
     top = cells(rows, "1").groupby(level="dataset").rank(ascending=False) <= len(ORDINALS)
     marked = cells(rows, "1", values="rank").notna()
     right = (marked == top).groupby(level="dataset").all()
@@ -130,7 +130,7 @@ def marks(rows: pd.DataFrame, said: Said) -> Answers:
     )
 
 
-def splits(rows: pd.DataFrame, said: Said) -> Answers:
+def splits(rows: pd.DataFrame, claims: Claims) -> Answers:
     pairs = rows[rows["metric"] == "pairs"].pivot(index="dataset", columns="split", values="value")
     total = pairs["training"] + pairs["evaluation"]
     yield (
@@ -143,7 +143,7 @@ def splits(rows: pd.DataFrame, said: Said) -> Answers:
     )
 
 
-def full_model(rows: pd.DataFrame, said: Said) -> Answers:
+def full_model(rows: pd.DataFrame, claims: Claims) -> Answers:
     compared = cells(rows, "1").xs(OURS, level="method")
     full = cells(rows, "2", "variant").xs("full", level="variant")
     equal = (compared == full.loc[compared.index, compared.columns]).to_numpy()
@@ -154,8 +154,8 @@ def full_model(rows: pd.DataFrame, said: Said) -> Answers:
     )
 
 
-def removed(rows: pd.DataFrame, said: Said) -> Answers:
-    for id_, claim in said.items():
+def removed(rows: pd.DataFrame, claims: Claims) -> Answers:
+    for id_, claim in claims.items():
         change = changes(rows, claim["variant"])
         falls = int((change < 0).sum())
         small = change[(change < 0) & (change > -SMALL)].sort_values(ascending=False)
@@ -169,7 +169,7 @@ def removed(rows: pd.DataFrame, said: Said) -> Answers:
         )
 
 
-def attention(rows: pd.DataFrame, said: Said) -> Answers:
+def attention(rows: pd.DataFrame, claims: Claims) -> Answers:
     grid = cells(rows, "2", "variant")
     local = grid.xs("Att-Local", level="variant")
     below = (local < grid.xs("full", level="variant")).stack()
@@ -189,7 +189,7 @@ def attention(rows: pd.DataFrame, said: Said) -> Answers:
     )
 
 
-def mole_needed(rows: pd.DataFrame, said: Said) -> Answers:
+def mole_needed(rows: pd.DataFrame, claims: Claims) -> Answers:
     without = cells(rows, "2", "variant").xs("w/o MoLE", level="variant").stack()
     compared = best_compared(rows).stack()[without.index]
     ahead = without > compared
@@ -203,7 +203,7 @@ def mole_needed(rows: pd.DataFrame, said: Said) -> Answers:
     )
 
 
-def ablation_sizes(rows: pd.DataFrame, said: Said) -> Answers:
+def ablation_sizes(rows: pd.DataFrame, claims: Claims) -> Answers:
     """Losses agree where the removals differ by less than a tenth of their mean, and are not
     themselves small.
     """
@@ -229,7 +229,7 @@ def ablation_sizes(rows: pd.DataFrame, said: Said) -> Answers:
     )
 
 
-def deviation(rows: pd.DataFrame, said: Said) -> Answers:
+def deviation(rows: pd.DataFrame, claims: Claims) -> Answers:
     two = cells(rows, "2", "variant")
     grid = pd.concat([cells(rows, "1"), two])
     needed, limit = entropy_deviation(grid["EN"]), np.sqrt(255)
@@ -253,7 +253,7 @@ def deviation(rows: pd.DataFrame, said: Said) -> Answers:
     )
 
 
-def scales(rows: pd.DataFrame, said: Said) -> Answers:
+def scales(rows: pd.DataFrame, claims: Claims) -> Answers:
     grid = cells(rows, "1")
     ratio = grid["AG"] / (grid["SF"] / np.sqrt(2))
     yield (
@@ -266,7 +266,7 @@ def scales(rows: pd.DataFrame, said: Said) -> Answers:
     )
 
 
-def average_precision(rows: pd.DataFrame, said: Said) -> Answers:
+def average_precision(rows: pd.DataFrame, claims: Claims) -> Answers:
     grid, printed = cells(rows, "3").droplevel("dataset"), cells(rows, "3", values="printed")
     # All 48 numbers end in 0, so they carry one decimal. Rounding moves mean and mAP by half a step
     # each.
@@ -288,8 +288,8 @@ def average_precision(rows: pd.DataFrame, said: Said) -> Answers:
     )
 
 
-def figures(rows: pd.DataFrame, said: Said) -> Answers:
-    for id_, claim in said.items():
+def figures(rows: pd.DataFrame, claims: Claims) -> Answers:
+    for id_, claim in claims.items():
         count = (rows["table"] == f"figure {claim['figure']}").sum()
         told = f"; the text counts {claim['better']} of 8 metrics" if "better" in claim else ""
         yield (

@@ -11,7 +11,7 @@ import pandas as pd
 from fusionlib import published
 from fusionlib.audit.grids import (
     Answers,
-    Said,
+    Claims,
     cells,
     entropy_deviation,
     listed,
@@ -84,7 +84,7 @@ def psnr_by_equation(rows: pd.DataFrame) -> pd.DataFrame:
     return grid[["RMSE", "PSNR", "equation", "impossible", "contradicts"]]
 
 
-def psnr(rows: pd.DataFrame, said: Said) -> Answers:
+def psnr(rows: pd.DataFrame, claims: Claims) -> Answers:
     grid = psnr_by_equation(rows)
     printed, equation, against = grid["PSNR"], grid["equation"], grid["contradicts"].sum()
     values = "; ".join(
@@ -118,28 +118,33 @@ def psnr(rows: pd.DataFrame, said: Said) -> Answers:
             f" needs {rmse_of(low) ** -2:.0e} pixels."
         ),
     )
+    total, broken = rising_with_rmse(grid)
+    old, new = grid.loc[("all", "LP")], grid.loc[("all", "LP+BA")]
+    yield (
+        "mf-psnr-monotone",
+        of(total - len(broken), total),
+        (
+            f"{len(broken)} of {total} pairs break it (RMSE / PSNR):"
+            f" {'; '.join(broken) or 'none'}. Average LP to LP+BA: RMSE"
+            f" {new['RMSE'] / old['RMSE'] - 1:+.0%}, PSNR {new['PSNR'] - old['PSNR']:+.2f}."
+        ),
+    )
+
+
+def rising_with_rmse(grid: pd.DataFrame) -> tuple[int, list[str]]:
+    """Number of pairs of rows that differ in RMSE, and those whose PSNR does not fall with it."""
     pairs = [
         (nearer, farther)
         for _, part in grid.groupby("dataset", sort=False)
         for nearer, farther in permutations(part.itertuples(), 2)
         if nearer.RMSE < farther.RMSE
     ]
-    broken = [
+    return len(pairs), [
         f"{spoken(nearer.Index)} {nearer.RMSE} / {nearer.PSNR} against"
         f" {farther.Index[1]} {farther.RMSE} / {farther.PSNR}"
         for nearer, farther in pairs
         if nearer.PSNR <= farther.PSNR
     ]
-    old, new = grid.loc[("all", "LP")], grid.loc[("all", "LP+BA")]
-    yield (
-        "mf-psnr-monotone",
-        of(len(pairs) - len(broken), len(pairs)),
-        (
-            f"{len(broken)} of {len(pairs)} pairs break it (RMSE / PSNR):"
-            f" {'; '.join(broken) or 'none'}. Average LP to LP+BA: RMSE"
-            f" {new['RMSE'] / old['RMSE'] - 1:+.0%}, PSNR {new['PSNR'] - old['PSNR']:+.2f}."
-        ),
-    )
 
 
 def deviation_bounds(rows: pd.DataFrame) -> pd.DataFrame:
@@ -159,7 +164,7 @@ def deviation_bounds(rows: pd.DataFrame) -> pd.DataFrame:
     return grid.assign(contradicts=grid["gap"] & grid["single"])
 
 
-def consistency(rows: pd.DataFrame, said: Said) -> Answers:
+def consistency(rows: pd.DataFrame, claims: Claims) -> Answers:
     grid = deviation_bounds(rows)
     bounds = "; ".join(
         f"{spoken(row.Index)} at most {row.most:.1f} and at least {row.least:.1f}"
@@ -181,7 +186,7 @@ def consistency(rows: pd.DataFrame, said: Said) -> Answers:
     )
 
 
-def mutual_information(rows: pd.DataFrame, said: Said) -> Answers:
+def mutual_information(rows: pd.DataFrame, claims: Claims) -> Answers:
     grid = results(rows)
     bits = 2 * grid["EN"]  # I(A;F) + I(B;F) <= 2 H(F)
     nats = bits * np.log(2)
@@ -199,7 +204,7 @@ def mutual_information(rows: pd.DataFrame, said: Said) -> Answers:
     )
 
 
-def averages(rows: pd.DataFrame, said: Said) -> Answers:
+def averages(rows: pd.DataFrame, claims: Claims) -> Answers:
     grid = cells(rows, AVERAGES).droplevel("dataset")
     counts = grid["Qabf"].value_counts()
     most = counts.idxmax()
@@ -259,8 +264,8 @@ def comparison(
     return of(better, total), f"Better: {'; '.join(parts)}."
 
 
-def bat_over_pso(rows: pd.DataFrame, said: Said) -> Answers:
-    for id_, claim in said.items():
+def bat_over_pso(rows: pd.DataFrame, claims: Claims) -> Answers:
+    for id_, claim in claims.items():
         yield (
             id_,
             *comparison(
@@ -269,7 +274,7 @@ def bat_over_pso(rows: pd.DataFrame, said: Said) -> Answers:
         )
 
 
-def over_plain(rows: pd.DataFrame, said: Said) -> Answers:
+def over_plain(rows: pd.DataFrame, claims: Claims) -> Answers:
     pairs = [(f"{t}+{o}", t) for t in TRANSFORMS for o in OPTIMISERS]
     yield "mf-optimised-better", *comparison(rows, RESULTS, pairs)
     verdict, evidence = comparison(rows, [AVERAGES], [("LP+BA", "LP")])
@@ -295,7 +300,7 @@ def over_plain(rows: pd.DataFrame, said: Said) -> Answers:
     )
 
 
-def parabola(rows: pd.DataFrame, said: Said) -> Answers:
+def parabola(rows: pd.DataFrame, claims: Claims) -> Answers:
     """MSE(w) = MSE(0) + b w + a w^2; a is the mean square of the low-band difference, as F = P + w
     D by eq. (13).
     """
@@ -330,7 +335,7 @@ def parabola(rows: pd.DataFrame, said: Said) -> Answers:
     )
 
 
-def weights(rows: pd.DataFrame, said: Said) -> Answers:
+def weights(rows: pd.DataFrame, claims: Claims) -> Answers:
     grid, average = cells(rows, SINGLE), cells(rows, AVERAGES)
     sums_to_one = np.isclose(grid["w1"] + grid["w2"], 1, rtol=0, atol=1e-9)
     plain = grid.loc[grid.index.isin(TRANSFORMS, level="method"), "w1"] == 0.5
@@ -357,11 +362,9 @@ def weights(rows: pd.DataFrame, said: Said) -> Answers:
     )
 
 
-def seconds(rows: pd.DataFrame, said: Said) -> Answers:
-    setting, time = (
-        cells(rows, "1").droplevel("dataset"),
-        cells(rows, RESULTS)["seconds"].unstack("dataset"),
-    )
+def seconds(rows: pd.DataFrame, claims: Claims) -> Answers:
+    setting = cells(rows, "1").droplevel("dataset")
+    time = cells(rows, RESULTS)["seconds"].unstack("dataset")
     steps = setting["population"] * setting["iterations"]
     cost = pd.concat(
         {f"{t}+{o}": time.loc[f"{t}+{o}"] / time.loc[t] for t in TRANSFORMS for o in OPTIMISERS},
@@ -411,11 +414,9 @@ def seconds(rows: pd.DataFrame, said: Said) -> Answers:
     )
 
 
-def objective(rows: pd.DataFrame, said: Said) -> Answers:
-    grid, alpha = (
-        cells(rows, RESULTS),
-        {name: float(v) for name, v in said["mf-objective-shares"].items()},
-    )
+def objective(rows: pd.DataFrame, claims: Claims) -> Answers:
+    grid = cells(rows, RESULTS)
+    alpha = {name: float(v) for name, v in claims["mf-objective-shares"].items()}
     # Eq. (17), Abas and Baykan 2021: the three terms, from the printed metrics
     terms = pd.DataFrame(
         {
@@ -436,9 +437,9 @@ def objective(rows: pd.DataFrame, said: Said) -> Answers:
     )
 
 
-def parameters(rows: pd.DataFrame, said: Said) -> Answers:
+def parameters(rows: pd.DataFrame, claims: Claims) -> Answers:
     given = rows[rows["table"] == "1"].groupby("method")["metric"].agg(set)
-    for id_, needed in said.items():
+    for id_, needed in claims.items():
         missing = [
             f"{name} of {method}"
             for method, names in needed.items()
@@ -448,9 +449,9 @@ def parameters(rows: pd.DataFrame, said: Said) -> Answers:
         yield id_, yes(not missing), f"Missing: {', '.join(missing) or 'none'}."
 
 
-def printing(rows: pd.DataFrame, said: Said) -> Answers:
+def printing(rows: pd.DataFrame, claims: Claims) -> Answers:
     part = rows[rows["table"].isin(RESULTS) & rows["metric"].isin(QUALITY)]
-    for id_, claim in said.items():
+    for id_, claim in claims.items():
         longer = part[part["printed"].map(published.decimals) > int(claim["decimals"])]
         names = ", ".join(
             longer["dataset"]

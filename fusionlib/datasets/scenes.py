@@ -26,9 +26,8 @@ from .. import images
 from .infrared_visible import KEPT_BYTES, Pair, Pairs
 from .labels import Annotation
 from .street import FAR, Street, cloud, layout
-from .street_objects import CLIMATES
+from .street_objects import CLIMATES, CONDITIONS
 
-CONDITIONS = tuple(CLIMATES)
 CLASSES = ("person", "bicycle", "car")
 # ASSUMPTION: an object is annotated if at least 40 % of it is seen and its box is at least 4 pixels
 # wide and high.

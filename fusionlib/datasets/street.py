@@ -20,6 +20,9 @@ from .street_objects import Climate, Part, bicycle, car, distances, lamp, person
 
 CAMERA_HEIGHT = 1.9  # metres above the road
 FAR = 90.0  # metres at which haze stops counting
+PLASTER = np.array(
+    [(0.42, 0.20, 0.13), (0.60, 0.54, 0.44), (0.50, 0.36, 0.22), (0.38, 0.38, 0.40)], np.float32
+)
 
 
 # ---- textures ------------------------------------------------------------------------------------
@@ -257,30 +260,10 @@ class Street:
         )
         albedo, warmth = self._ground(rng, slabs, slant)
 
-        # Houses with windows; some are lit after dark.
-        plaster = np.array(
-            [(0.42, 0.20, 0.13), (0.60, 0.54, 0.44), (0.50, 0.36, 0.22), (0.38, 0.38, 0.40)],
-            np.float32,
-        )
-        face = plaster.T[:, rng.integers(0, 4, (2, 7))[side, house]] * (0.3 + 0.7 * slabs)
-        window = (
-            (np.abs(level % 3 - 1.7) < 0.7)
-            & (np.abs(wall % 2.6 - 1.3) < 0.5)
-            & (level > 0.9)
-            & is_wall
-        )
-        lottery = (
-            np.sin(np.floor(level / 3) * 12.9 + np.floor(wall / 2.6) * 78.2 + 37.7 * house + side)
-            * 43758.5
-        )
-        lit = window & ((lottery + rng.random()) % 1 < 0.3)
-        face = np.where(window, colour((0.05, 0.06, 0.08)), face)
-        heat = (
-            rng.uniform(-2, 2, (2, 7)).astype(np.float32)[side, house]
-            + 0.8 * (slabs - 1)
-            - 3 * window
-            + 7 * lit
-        )
+        in_window = (np.abs(level % 3 - 1.7) < 0.7) & (np.abs(wall % 2.6 - 1.3) < 0.5)
+        window = in_window & (level > 0.9) & is_wall
+        number = np.floor(level / 3) * 12.9 + np.floor(wall / 2.6) * 78.2 + 37.7 * house + side
+        face, heat, lit = self._houses(rng, (side, house), slabs, window, number)
         self.albedo = np.where(is_wall, face, albedo)
         self.warmth = np.where(is_wall, c.wall + heat, warmth)
         self.glow = lit * colour((0.42, 0.27, 0.10)) * np.float32(c.lamps)
@@ -297,6 +280,34 @@ class Street:
         self.warmth += 6 * c.sun * (self.sunny - 0.5)
 
         self._sky(rng, down, is_sky)
+
+    @staticmethod
+    def _houses(
+        rng: np.random.Generator,
+        house: tuple[np.ndarray, np.ndarray],
+        slabs: np.ndarray,
+        window: np.ndarray,
+        number: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return albedo (3, H, W) and extra warmth of houses, and which windows are lit, (H, W).
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+        house : two (H, W)
+            Side of the street and number of the house that a ray meets.
+        slabs : (H, W)
+            Texture of the walls.
+        window : (H, W) bool
+            Where windows are; some are lit after dark.
+        number : (H, W)
+            Of the window, from which chance decides whether it is lit.
+        """
+        face = PLASTER.T[:, rng.integers(0, 4, (2, 7))[house]] * (0.3 + 0.7 * slabs)
+        lit = window & ((np.sin(number) * 43758.5 + rng.random()) % 1 < 0.3)
+        face = np.where(window, colour((0.05, 0.06, 0.08)), face)
+        warmth = rng.uniform(-2, 2, (2, 7)).astype(np.float32)[house]
+        return face, warmth + 0.8 * (slabs - 1) - 3 * window + 7 * lit, lit
 
     def _ground(
         self, rng: np.random.Generator, slabs: np.ndarray, slant: np.ndarray
@@ -355,14 +366,10 @@ class Street:
         foot, middle = self.row + CAMERA_HEIGHT * scale, self.column + o.x * scale
         if o.label is not None:
             self._shadow(o, middle, scale)
-        top, left = (
-            math.floor(foot - (o.height + 0.3) * scale),
-            math.floor(middle - (o.half + 0.4) * scale),
-        )
-        rows, columns = (
-            np.arange(top, math.ceil(foot + 1)),
-            np.arange(left, math.ceil(middle + (o.half + 0.4) * scale)),
-        )
+        reach = (o.half + 0.4) * scale
+        top, left = math.floor(foot - (o.height + 0.3) * scale), math.floor(middle - reach)
+        rows = np.arange(top, math.ceil(foot + 1))
+        columns = np.arange(left, math.ceil(middle + reach))
         x = (sign * (columns + 0.5 - middle) / scale).astype(np.float32)
         y = ((foot - rows - 0.5) / scale).astype(np.float32)
         cover = np.clip(0.5 - distances(o.parts, x, y) * np.float32(scale), 0, 1)

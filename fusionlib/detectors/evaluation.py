@@ -88,29 +88,24 @@ def bootstrap(
     classes: Sequence[str],
     mode: str = "area",
     *,
-    groups: Sequence[Hashable] | None = None,
-    samples: int = 1000,
     level: float = 0.95,
-    seed: int = 0,
+    **drawing,
 ) -> dict[str, tuple[float, float]]:
     """Return percentile intervals of each class's AP and of "mAP" when images are drawn anew.
 
     Parameters
     ----------
-    groups : sequence, optional
-        Scene of each image; scenes are then drawn instead of images, as neighbouring frames
-        resemble each other.
-    samples : int
-        Repetitions; COCO's mode takes some milliseconds each.
     level : float
         Share of the repetitions inside the interval.
+    **drawing
+        ``groups``, ``samples`` and ``seed`` of :func:`resampled`.
 
     Raises
     ------
     ValueError
         As :func:`average_precision`.
     """
-    drawn = resampled(detected, truth, classes, mode, groups=groups, samples=samples, seed=seed)
+    drawn = resampled(detected, truth, classes, mode, **drawing)
     return {name: percentiles(values, level) for name, values in drawn.items()}
 
 
@@ -124,10 +119,20 @@ def resampled(
     samples: int = 1000,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """Return each class's AP and "mAP", (samples,) each, when images are drawn anew; arguments as
-    :func:`bootstrap`.
+    """Return each class's AP and "mAP", (samples,) each, when images are drawn anew.
 
     Equal seeds draw equal images, so two detectors can be compared draw by draw.
+
+    Parameters
+    ----------
+    detected, truth, classes, mode
+        As for :func:`average_precision`; raises as that does.
+    groups : sequence, optional
+        Scene of each image; scenes are then drawn instead of images, as neighbouring frames
+        resemble each other.
+    samples : int
+        Repetitions; COCO's mode takes some milliseconds each.
+    seed : int
     """
     score, rng = _score(detected, truth, classes, mode), np.random.default_rng(seed)
     keys = list(range(len(truth)) if groups is None else groups)

@@ -85,7 +85,7 @@ def prepare_shared(
     """Open what trainings with the recipe, the pairs and the detectors of an earlier one have in
     common.
 
-    ASSUMPTION: how the paper trained its ablations is not said. Here the detectors of the full
+    ASSUMPTION: how the paper trained its ablations is not given. Here the detectors of the full
     model's training are kept for all of them, so that nothing but the named part differs.
 
     Parameters
@@ -283,7 +283,7 @@ def score(
         [names[name] for name in frame["method"]], columns=["variant", "seed"], index=frame.index
     )
     frame = pd.concat([keys, frame[["image", "metric", "convention", "value", "reason"]]], axis=1)
-    return frame, [f"{name}: {said}" for name, said in status.items() if said] + [
+    return frame, [f"{name}: {reason}" for name, reason in status.items() if reason] + [
         *sources.problems,
         *problems,
     ]
@@ -397,20 +397,20 @@ def claims_of_figures(experts: pd.DataFrame, alphas: pd.DataFrame) -> pd.DataFra
     """
     rows = []
     for claim in published.claims().itertuples():
-        said = published.claimed(claim.claimed) if claim.claimed else {}
-        if claim.check == "figures" and said["figure"] == "7":
+        stated = published.claimed(claim.claimed) if claim.claimed else {}
+        if claim.check == "figures" and stated["figure"] == "7":
             row = experts.loc[claim.id.removeprefix("moe-").upper()]
             rows.append(
                 {
                     "claim": claim.id,
                     "setting": row.name,
-                    "printed": f"E4K2 ahead in {said['better']}",
+                    "printed": f"E4K2 ahead in {stated['better']}",
                     "here": f"ahead in {row['ahead']}",
                     "shown": f"ahead in {row['ahead, shown']}",
                 }
             )
         elif claim.check == "figures":
-            above = "metrics" in said
+            above = "metrics" in stated
             for name, row in alphas.iterrows():
                 if (FIGURE_8[name]["optimization.alpha"] > losses.ALPHA) == above:
                     rows.append(
@@ -418,7 +418,7 @@ def claims_of_figures(experts: pd.DataFrame, alphas: pd.DataFrame) -> pd.DataFra
                             "claim": claim.id,
                             "setting": name,
                             "printed": (
-                                f"better in {said['metrics']} only"
+                                f"better in {stated['metrics']} only"
                                 if above
                                 else "not better in all 8"
                             ),

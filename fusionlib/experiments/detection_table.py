@@ -47,7 +47,7 @@ FUSION = MoEFusionConfig(width=2, experts=2, k=1, gate_grid=((1, 1), (1, 1)))
 def recipe(detector: str = "resnet50", epochs: int = 24, **changes) -> TrainingConfig:
     """Return the settings of a training of one detector for both modalities.
 
-    ASSUMPTION: how the detector of table 3 was trained is not said; the defaults are those of the
+    ASSUMPTION: how the detector of table 3 was trained is not given; the defaults are those of the
     auxiliary detectors: Adam with 1e-4, 24 epochs, batches of 4, one detector that sees each image
     of either modality once an epoch.
 
@@ -313,14 +313,10 @@ def compare_to_baseline(
 
     Parameters
     ----------
-    detected : {method: sequence of Boxes}
-        From :func:`detect_in_all`.
-    truth : sequence of Boxes
-    classes : sequence of str
+    detected, truth, classes, draws, seed
+        As for :func:`scores`.
     baseline : str
         A row.
-    draws, seed : int
-        Repetitions, and what they are drawn from.
 
     Returns
     -------

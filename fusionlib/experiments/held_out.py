@@ -117,22 +117,22 @@ def compare_to_baselines(
     Returns
     -------
     DataFrame
-        metric, other, difference (mean of model - other), low, high (95 %), p (Wilcoxon), better
-        (share of the pairs in which the model is), verdict: "better", "worse", "undecided" or "no
-        difference shown".
+        metric, baseline, difference (mean of model - baseline), low, high (95 %), p (Wilcoxon),
+        better (share of the pairs in which the model is), verdict: "better", "worse", "undecided"
+        or "no difference shown".
     """
     first, rows = scores["method"].iloc[0], []
     wide = scores.pivot(index="image", columns=["metric", "method"], values="value")
     for metric, way in BETTER.items():
-        for other in others:
-            comparison = results.paired(wide[metric, first], wide[metric, other])
+        for baseline in others:
+            comparison = results.paired(wide[metric, first], wide[metric, baseline])
             verdict = comparison.verdict()
             if verdict in ("higher", "lower"):
                 verdict = "better" if verdict == way else "worse"
             rows.append(
                 {
                     "metric": metric,
-                    "other": other,
+                    "baseline": baseline,
                     "difference": comparison.difference,
                     "low": comparison.interval[0],
                     "high": comparison.interval[1],

@@ -119,7 +119,7 @@ def choose(
     """Return a red box in the foreground and a green one in the background, where methods disagree
     most.
 
-    ASSUMPTION: how the paper's authors chose their boxes is not said. Red is about the annotated
+    ASSUMPTION: how the paper's authors chose their boxes is not given. Red is about the annotated
     object on whose gray levels the methods disagree most; where nobody looked for objects, the
     window on which they do. Green is the window on whose gradients they disagree most, outside the
     red one and, where there is room, without objects.

@@ -48,6 +48,23 @@ def against_equation(frame: pd.DataFrame, limit: float, limit_name: str) -> plt.
     return figure
 
 
+def _bars(axis: plt.Axes, values: pd.Series, form: str) -> None:
+    """Draw a horizontal bar for each value, ahead or behind zero, with the value at its end."""
+    ahead = [value > 0 for value in values]
+    axis.barh(range(len(values)), values, color=[AHEAD if a else BEHIND for a in ahead], height=0.7)
+    for y, value in enumerate(values):
+        axis.annotate(
+            f"{value:{form}}",
+            (value, y),
+            xytext=(3 if value > 0 else -3, 0),
+            textcoords="offset points",
+            ha="left" if value > 0 else "right",
+            va="center",
+            fontsize=8,
+        )
+    axis.axvline(0, color="0.3", lw=0.8)
+
+
 def leads(frame: pd.DataFrame, name: str) -> plt.Figure:
     """Draw the lead of a method over the best other one: a panel per data set, a bar per metric.
 
@@ -61,24 +78,10 @@ def leads(frame: pd.DataFrame, name: str) -> plt.Figure:
     figure, axes = plt.subplots(
         1, len(frame), figsize=(3.1 * len(frame), 3.0), sharex=True, sharey=True, squeeze=False
     )
-    height = np.arange(frame.shape[1])
     for axis, (dataset, lead) in zip(axes.flat, (100 * frame).iterrows(), strict=True):
-        axis.barh(
-            height, lead, color=[AHEAD if value > 0 else BEHIND for value in lead], height=0.7
-        )
-        for y, value in zip(height, lead, strict=True):
-            axis.annotate(
-                f"{value:+.2f}",
-                (value, y),
-                xytext=(3 if value > 0 else -3, 0),
-                textcoords="offset points",
-                ha="left" if value > 0 else "right",
-                va="center",
-                fontsize=8,
-            )
-        axis.axvline(0, color="0.3", lw=0.8)
+        _bars(axis, lead, "+.2f")
         axis.set(title=dataset, xlabel="lead, %")
-    axes[0, 0].set_yticks(height, frame.columns)
+    axes[0, 0].set_yticks(range(frame.shape[1]), frame.columns)
     axes[0, 0].invert_yaxis()
     low, high = 100 * frame.min(axis=None), 100 * frame.max(axis=None)
     axes[0, 0].set_xlim(min(low, 0) - 0.25 * (high - low), high + 0.25 * (high - low))
@@ -142,24 +145,8 @@ def gaps(differences: pd.Series, baseline: str) -> plt.Figure:
     """
     values = differences.sort_values()
     figure, axis = plt.subplots(figsize=(5.6, 2.6))
-    axis.barh(
-        np.arange(len(values)),
-        values,
-        color=[AHEAD if value > 0 else BEHIND for value in values],
-        height=0.7,
-    )
-    for y, value in enumerate(values):
-        axis.annotate(
-            f"{value:+.1f}",
-            (value, y),
-            xytext=(3 if value > 0 else -3, 0),
-            textcoords="offset points",
-            ha="left" if value > 0 else "right",
-            va="center",
-            fontsize=8,
-        )
-    axis.axvline(0, color="0.3", lw=0.8)
-    axis.set_yticks(np.arange(len(values)), values.index)
+    _bars(axis, values, "+.1f")
+    axis.set_yticks(range(len(values)), values.index)
     axis.margins(x=0.12)
     axis.set(xlabel=f"mAP minus that of {baseline}, points")
     return figure

@@ -96,9 +96,9 @@ def scd(fused: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
     parts = []
     for source, other, names in ((1, 2, "ab"), (2, 1, "ba")):
         difference = cov[0][0] - 2 * cov[0][other] + cov[other][other]
-        said = (f"the difference of the fused image and source {names[1]}", f"source {names[0]}")
+        words = (f"the difference of the fused image and source {names[1]}", f"source {names[0]}")
         parts.append(
-            _pearson(cov[0][source] - cov[other][source], difference, cov[source][source], said)
+            _pearson(cov[0][source] - cov[other][source], difference, cov[source][source], words)
         )
     return combine(parts)
 

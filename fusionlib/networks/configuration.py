@@ -89,7 +89,7 @@ class MoEFusionConfig:
     Raises
     ------
     ValueError
-        A value outside what is said above; one sentence each.
+        A value outside what is described above; one sentence each.
     """
 
     # ASSUMPTION: the paper feeds H x W x 3 visible pixels and returns one channel; by default Y is

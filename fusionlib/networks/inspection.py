@@ -3,7 +3,8 @@
 Nothing is written down twice here: shapes and gates are noted while the network runs.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -104,13 +105,12 @@ def _run_with_hooks(
     """Return the output of a network in evaluation, and inputs and output of each stage."""
     called = {}
 
-    def noting(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, inputs: Any, result: Any) -> None:
-            called[name] = inputs, result
+    def note(name: str, module: nn.Module, inputs: Any, result: Any) -> None:
+        called[name] = inputs, result
 
-        return hook
-
-    hooks = [module.register_forward_hook(noting(name)) for name, module in stages(model).items()]
+    hooks = [
+        module.register_forward_hook(partial(note, name)) for name, module in stages(model).items()
+    ]
     was_training = model.training
     try:
         with torch.no_grad():
@@ -134,17 +134,17 @@ def count_parameters_and_flops(
     height, width : int
         Of the image, in pixels.
     """
-    parts = {"visible encoder": model.visible_encoder, "infrared encoder": model.infrared_encoder}
-    if model.attention_fusion is not None:
-        parts["attention"] = model.attention_fusion
+    parts: dict[str, nn.Module] = {}
     shares = {}
-    for name, module in (*model.local_mixtures.items(), ("global", model.decoder)):
+    for name, module in stages(model).items():
         if isinstance(module, MixtureOfExperts):
             parts[f"{name} experts"] = nn.ModuleList(module.experts)
             parts[f"{name} gate"] = module.gate
             shares[f"{name} experts"] = module.gate.k / len(module.experts)
+        elif name in model.local_mixtures:
+            parts[f"{name} projection"] = module
         else:
-            parts["decoder" if name == "global" else f"{name} projection"] = module
+            parts["decoder" if name == "global" else name] = module
     counts = {}
     for name, module in parts.items():
         convolutions = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
@@ -173,12 +173,9 @@ def copy_with_options(model: MoEFusion, combine: str | None = None, **options) -
     old, new = model.config, copy.config
     state = copy.state_dict()
     for name, value in state.items():
-        is_global = name.startswith("decoder")
-        grids = (old.local_grid, new.local_grid)
-        if is_global:
-            grids = (old.global_grid, new.global_grid)
-        of_gate = name.endswith(("w_gate", "w_noise"))
-        if name not in weights or (of_gate and grids[0] != grids[1]):
+        grid = "global_grid" if name.startswith("decoder") else "local_grid"
+        regridded = getattr(old, grid) != getattr(new, grid)
+        if name not in weights or (regridded and name.endswith(("w_gate", "w_noise"))):
             continue
         overlap = tuple(map(slice, map(min, value.shape, weights[name].shape)))
         value[overlap] = weights[name][overlap]

@@ -7,8 +7,6 @@ import numpy as np
 
 from .result import Candidates, Result
 
-FORMS = ("repaired", "printed")
-
 
 def bat(
     f: Callable,
@@ -27,12 +25,8 @@ def bat(
 
     Parameters
     ----------
-    f : callable
-        Vectorised objective: takes an array (n,) for one pair of bounds, (n, d) for d pairs;
-        returns (n,).
-    bounds : sequence of pairs
-        Box of the search. The paper searches two weights, ``((0, 1), (0, 1))``, of which only the
-        ratio matters.
+    f, bounds
+        As for :func:`.particle_swarm`.
     population, iterations, frequencies, pulse_rate, loudness
         Table 1 of the paper. With a loudness of 0.25 three of four improvements are refused at the
         start, more later.
@@ -67,10 +61,8 @@ def bat(
     box [0, 1] of the weights; they are put back on its border, in both forms. ASSUMPTION: initial
     velocities of the bats are not given; they are 0.
     """
-    if form not in FORMS:
-        raise ValueError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
     began = time.perf_counter()
-    bats = Candidates(f, bounds, population, iterations, seed)
+    bats = Candidates(f, bounds, population, iterations, seed, form)
     random, printed = bats.random, form == "printed"
     x, v = bats.start, np.zeros_like(bats.start)
     values = bats.evaluate(x)

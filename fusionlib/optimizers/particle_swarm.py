@@ -9,8 +9,6 @@ import numpy as np
 
 from .result import Candidates, Result
 
-FORMS = ("repaired", "printed")
-
 
 def particle_swarm(
     f: Callable,
@@ -62,10 +60,8 @@ def particle_swarm(
     f(gbest X_i) in algorithm 1 gives each particle a global best of its own; one for the swarm is
     meant.
     """
-    if form not in FORMS:
-        raise ValueError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
     began = time.perf_counter()
-    swarm = Candidates(f, bounds, population, iterations, seed)
+    swarm = Candidates(f, bounds, population, iterations, seed, form)
     better = np.greater if form == "repaired" else np.less
     x, v = swarm.start, np.zeros_like(swarm.start)
     p_best, p_value = x.copy(), swarm.evaluate(x)

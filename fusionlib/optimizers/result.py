@@ -7,6 +7,8 @@ import numpy as np
 
 from fusionlib.checks import refuse
 
+FORMS = ("repaired", "printed")
+
 
 @dataclass(frozen=True)
 class Result:
@@ -46,7 +48,9 @@ class Candidates:
         population: int,
         iterations: int,
         seed: int,
+        form: str = "repaired",
     ):
+        refuse(form not in FORMS, f"form: expected one of {', '.join(FORMS)}, got {form!r}")
         for name, value, least in (("population", population, 1), ("iterations", iterations, 0)):
             refuse(
                 isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least,

@@ -108,16 +108,7 @@ def train(
                     bar = tqdm(pairs, "attention", disable=not show, leave=False)
                     maps = attention_maps(model, bar)
                 trainer.run_phase(phase, pairs, held_out, maps)
-        model.record = {
-            "settings": settings.to_dict(),
-            "attention": attention,
-            "note": note,
-            "epochs": trainer.progress.epoch,
-            "data": trainer.progress.data,
-            "backbones": backbones,
-            "device": str(target),
-            "environment": runs.environment(),
-        }
+        model.record = describe(trainer, attention) | {"note": note, "backbones": backbones}
         if rank == 0:
             save_model(folder / "model.safetensors", model)
             if settings.run.compile:  # the compiled one is built for batches of training
@@ -386,6 +377,18 @@ class Trainer:
         if self.device.type == "cuda":
             row["memory_mib"] = torch.cuda.max_memory_allocated(self.device) / 2**20
         return row
+
+
+def describe(trainer: Trainer, attention: str) -> dict:
+    """Return the record of a finished training: settings, attention, epochs, data, machine."""
+    return {
+        "settings": trainer.settings.to_dict(),
+        "attention": attention,
+        "epochs": trainer.progress.epoch,
+        "data": trainer.progress.data,
+        "device": str(trainer.device),
+        "environment": runs.environment(),
+    }
 
 
 def drop_unused_gradients(model: Model) -> None:
