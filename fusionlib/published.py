@@ -167,6 +167,7 @@ def check_rows(rows: pd.DataFrame, paper: str) -> None:
         )
 
 
+# radon C: one sentence for each way in which a row can be wrong
 def _problem(row: dict[str, str], paper: str) -> str:
     """Return what is wrong with one row of text, "" if nothing."""
     if row["paper"] != paper:

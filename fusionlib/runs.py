@@ -300,6 +300,7 @@ def code_of(notebook: str | Path) -> str:
     return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
 
 
+# radon C: both forms of import, each prefix of a dotted name
 def _imports(source: str, home: str) -> set[str]:
     """Return the dotted names of this package that ``source``, a module of the package ``home``,
     may import.

@@ -144,6 +144,7 @@ def score_images(
 # ---- which metrics, which files ------------------------------------------------------------------
 
 
+# radon C: conventions x kinds of reference, and what none of them defines
 def _plan(
     names: Iterable[str] | str | None, convention: str | Iterable[str], with_reference: bool
 ) -> list[tuple[str, str, list[str]]]:
@@ -183,6 +184,7 @@ def _served(convention: str, kind: str, wanted: list[str] | None) -> list[str]:
     return served if wanted is None else [name for name in served if name in wanted]
 
 
+# radon C: names with and without a partner, and none at all
 def _match(folders: dict[str, Path]) -> tuple[dict[str, list[Path]], list[str]]:
     """Return the files of every stem that all folders have, in the order of the folders, and what
     lacks a partner.
@@ -211,6 +213,7 @@ def _match(folders: dict[str, Path]) -> tuple[dict[str, list[Path]], list[str]]:
     return files, problems
 
 
+# radon C: what is no image, and names that two files share
 def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
     """Return the image files of a folder by stem; those that share one go to ``problems``."""
     if not folder.is_dir():
@@ -235,6 +238,7 @@ def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
 # ---- the work ------------------------------------------------------------------------------------
 
 
+# radon C: alone or in processes, whose results come in any order
 def _run(
     files: dict[str, list[Path]], plan: list, processes: int
 ) -> Iterator[tuple[str, list[tuple] | str]]:

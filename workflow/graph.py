@@ -95,6 +95,7 @@ def load_profile(name: str, here: Path = HERE) -> dict:
     return content
 
 
+# radon C: one call makes all nodes; each kind of parameter has its own function
 def expand(
     profile: str,
     reports: Path,

@@ -45,6 +45,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
 
+# radon C: each kind of problem is reported, and none ends the check
 def check(
     name: str, directory: str | os.PathLike, processes: int = 1, progress: bool = False
 ) -> Report:
@@ -181,6 +182,7 @@ def _run(
         yield from pool.map(partial(_inspect, size=size), jobs, chunksize=32)
 
 
+# radon C: each file of a pair, its size and its labels
 def _inspect(
     job: tuple[list[Path], Annotation | LabelFile | None], size: tuple[int, int] | None
 ) -> tuple[list, Counter]:

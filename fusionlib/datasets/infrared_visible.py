@@ -143,6 +143,7 @@ class Pairs(Sequence[Pair]):
         # what a worker process is sent: it reads the files itself
         return self.__dict__ | {"_kept": {}, "_room": KEPT_BYTES}
 
+    # radon C: one sentence for each way in which a split or a name can be wrong
     def _select(self, splits: Mapping, split: str | None, names: Sequence[str] | None) -> list[str]:
         known = sorted(self.infrared.keys() | self.visible.keys())
         chosen = known

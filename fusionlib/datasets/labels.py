@@ -142,6 +142,7 @@ def spell(
     return known[label.lower()]
 
 
+# radon C: one sentence for each way in which a file can be damaged
 def read_voc(path: str | os.PathLike, known: Mapping[str, str | None] | None = None) -> Annotation:
     """Read a Pascal VOC file.
 
@@ -244,6 +245,7 @@ def read_yolo(
     return Annotation(boxes, labels)
 
 
+# radon C: one sentence for each way in which a file can be damaged
 def read_coco(
     path: str | os.PathLike, known: Mapping[str, str | None] | None = None
 ) -> dict[str, Annotation]:

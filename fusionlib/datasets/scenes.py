@@ -58,6 +58,7 @@ class Scene:
     condition: str
 
 
+# radon C: layout, smoke, rendering and boxes of one scene, in the order of its random numbers
 def scene(seed: int, size: tuple[int, int] = (96, 128), condition: str | None = None) -> Scene:
     """Render a street scene.
 

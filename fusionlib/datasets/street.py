@@ -358,6 +358,7 @@ class Street:
         self.albedo = np.where(trees, colour((0.04, 0.07, 0.03)), self.albedo)
         self.warmth = np.where(self.is_sky, cold, np.where(trees, np.float32(c.green), self.warmth))
 
+    # radon C: an object may lie off the image on any side, and parts may give light
     def draw(self, number: int, o: Placed) -> int:
         """Paint an object over what is farther; return how many pixels it would cover alone, also
         off the image.

@@ -188,6 +188,7 @@ def bicycle(rng: np.random.Generator, climate: Climate) -> list[Part]:
     ]
 
 
+# radon C: front, rear and side are drawn from one list of parts
 def car(rng: np.random.Generator, climate: Climate, view: str) -> list[Part]:
     """A car from the "front", the "rear" or the "side"; its engine has run: bonnet, wheels and
     exhaust are warm.

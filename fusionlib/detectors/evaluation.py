@@ -208,6 +208,7 @@ def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return common / np.maximum(areas[0][:, None] + areas[1][None] - common, 1e-12)
 
 
+# radon C: matching as in VOC: by falling score, one detection an object
 def _match(
     detected: Sequence[Boxes], truth: Sequence[Boxes], name: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

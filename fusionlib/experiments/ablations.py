@@ -134,6 +134,7 @@ def variant_settings(settings: TrainingConfig, change: Mapping, seed: int) -> Tr
     return TrainingConfig.from_dict({**change, "run.seed": seed}, settings)
 
 
+# radon C: variants x seeds, equal settings once, alone or in processes
 def train_all(
     shared: SharedSetup,
     variants: Mapping[str, Mapping],

@@ -74,6 +74,7 @@ def _condition_in(name: str) -> str:
     return survey.UNSTATED
 
 
+# radon C: pairs x kinds of features x grounds
 def measure_usage(
     model: Model, pairs: Sequence[Pair], conditions: Sequence[str] | None = None
 ) -> ExpertUsage:

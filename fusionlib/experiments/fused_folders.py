@@ -56,6 +56,7 @@ def picture(path: str | os.PathLike, shape: tuple[int, int]) -> np.ndarray:
     return image if image.shape == tuple(shape) else protocol.resized(image, shape)
 
 
+# radon C: what lies there, what is fused here, what cannot be
 def gather(
     methods: Sequence[str],
     pairs: Sequence[Pair],

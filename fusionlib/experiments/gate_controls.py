@@ -38,6 +38,7 @@ class _FixedGate(NoisyTopKGate):
         return Gating(weights, chosen, (weights > 0).float().sum(dim=0), weights.sum(dim=0))
 
 
+# radon C: gates are checked, replaced and put back
 @contextlib.contextmanager
 def fixed_gates(network: MoEFusion, gates: Gates) -> Iterator[None]:
     """Replace gates of a network by fixed weights while the context lasts.

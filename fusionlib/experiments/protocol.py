@@ -96,8 +96,7 @@ def write_sources(pairs: Sequence[Pair], folder: str | Path, resolution: str = "
         names.append(pair.name)
         numbers.append(number)
         for kind, image in zip(("infrared", "visible"), _gray(pair, resolution), strict=True):
-            checksum.update(f"{pair.name} {image.shape}".encode())
-            checksum.update(np.ascontiguousarray(image).tobytes())
+            checksum.update(f"{pair.name} {image.shape}".encode() + image.tobytes())
             images.write(folder / kind / f"{pair.name}.png", image)
     if not names:
         why = f": {problems[0]}" if problems else ""
@@ -275,6 +274,7 @@ def candidates(
     return made
 
 
+# radon C: methods x conventions, and one sentence for each wrong input
 def find(
     printed: pd.DataFrame,
     candidates: Sequence[Candidate],

@@ -113,6 +113,7 @@ def window_means(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return inside / (height * width)
 
 
+# radon C: with objects or without, with room beside the red box or without
 def choose(
     pictures: Sequence[np.ndarray], objects: np.ndarray | None = None, share: float = SHARE
 ) -> tuple[Box, Box]:

@@ -13,6 +13,7 @@ BETTER, WORSE, OPEN = COLOURS[0], COLOURS[1], "0.45"
 COLOUR_OF_VERDICT = {"better": BETTER, "worse": WORSE}
 
 
+# radon C: names side by side, or positions on a logarithmic axis
 def variants(
     table: pd.DataFrame,
     baseline: str,

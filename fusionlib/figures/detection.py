@@ -105,6 +105,7 @@ def intervals(frame: pd.DataFrame) -> plt.Figure:
     return figure
 
 
+# radon C: a panel is a picture with boxes, or the word why there is none
 def detections(panels: Mapping[str, tuple], columns: int = 4, width: float = 2.7) -> plt.Figure:
     """Draw images with detections: boxes coloured by class, with scores; annotations dashed white.
 

@@ -28,6 +28,7 @@ CONDITION_COLOURS = {"day": COLOURS[4], "dusk": COLOURS[3], "night": "0.15", "sm
 # ---- training ------------------------------------------------------------------------------------
 
 
+# radon C: panels for the terms that a log may have or lack
 def training(log: pd.DataFrame, alpha: float) -> plt.Figure:
     """Draw the log of a training: losses, box AP, gates, load of every expert; a point an epoch.
 

@@ -61,6 +61,7 @@ def expand(chosen: Iterable[str]) -> list[str]:
     return expanded
 
 
+# radon C: three kinds of methods, and what each refuses
 def get(
     name: str, variant: str | None = None, checkpoint: str | None = None, device: str = "auto"
 ) -> Method:

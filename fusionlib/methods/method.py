@@ -114,6 +114,7 @@ class Method:
         _, shown, info = self.fuse_both(a, b, **parameters)
         return shown, info
 
+    # radon C: none, one or both sources coloured, each fused by its own rule
     def fuse_both(
         self, a: np.ndarray, b: np.ndarray, **parameters
     ) -> tuple[np.ndarray, np.ndarray, dict]:

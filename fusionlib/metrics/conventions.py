@@ -418,6 +418,7 @@ def describe() -> pd.DataFrame:
     return pd.DataFrame(rows, index=pd.Index(NAMES, name="metric"), columns=list(CONVENTIONS))
 
 
+# radon C: each way to name what is not there, with the nearest that is
 def choose(
     names: Iterable[str] | str | None, convention: str, images: str = "sources"
 ) -> dict[str, Metric]:

@@ -134,6 +134,7 @@ def ssim(
 VIF_SIDE = 41  # the smallest side for which all four scales hold at least one window
 
 
+# radon C: scales x sources, those without information apart
 def vif(
     fused: np.ndarray,
     *sources: np.ndarray,

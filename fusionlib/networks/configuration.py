@@ -190,6 +190,7 @@ class MoEFusionConfig:
         return grids
 
 
+# radon C: type, shape and size of three tensors, one sentence each
 def check_batch(
     config: MoEFusionConfig, infrared: Tensor, visible: Tensor, attention: Tensor | None
 ) -> None:

@@ -218,6 +218,7 @@ class _Pair:
         self.stores = whole + per_row * rows <= spare
         self.stored: list[Tensor] = []
 
+    # radon C: three passes over the tiles, in the order of section 3; each has its cases
     def fuse(self) -> MoEFusionOutput:
         """Return the fused image: three passes over the tiles, gates after the first two."""
         config, like = self.config, self.images[1]

@@ -121,6 +121,7 @@ def _run_with_hooks(
             hook.remove()
 
 
+# radon C: a part is a mixture, a gate, a projection or a decoder
 def count_parameters_and_flops(
     model: MoEFusion, height: int = 480, width: int = 640
 ) -> dict[str, tuple[int, int]]:

@@ -283,6 +283,7 @@ FORMER |= {"detectors_from": "detectors.checkpoint", "att_lr": "optimization.att
 FORMER["attention_lr"] = "optimization.detector_attention_lr"
 
 
+# radon C: nested, dotted and former flat names in one pass
 def dotted(values: Mapping) -> Iterator[tuple[str, Any]]:
     """Yield the dotted name and the value of each setting in any of the forms; ValueError for a key
     that is none.

@@ -38,6 +38,7 @@ def start() -> None:
         processes.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 
+# radon C: parameters that some, all or no processes used
 def average_gradients(model: nn.Module) -> None:
     """Replace gradients by their mean over the processes.
 

@@ -35,6 +35,7 @@ from fusionlib.training.optimization import (
 from fusionlib.training.progress import Progress, stop_on_signals
 
 
+# radon C: the whole course of a training stands here once, in named steps
 def train(
     settings: TrainingConfig,
     folder: str | os.PathLike,
@@ -391,6 +392,7 @@ def describe(trainer: Trainer, attention: str) -> dict:
     }
 
 
+# radon C: experts of all mixtures, those without gradients left out
 def drop_unused_gradients(model: Model) -> None:
     """Take the zeros off experts that no image of the batch chose, which gathered kernels leave as
     gradients.
@@ -412,6 +414,7 @@ def drop_unused_gradients(model: Model) -> None:
             module.zero_grad()
 
 
+# radon C: four phases, of which each adds other terms
 def step_loss(
     model: Model, batch: dict, phase: str, settings: TrainingConfig
 ) -> tuple[Tensor, dict[str, float]]:

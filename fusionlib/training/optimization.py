@@ -27,6 +27,7 @@ def phases(recipe: OptimizationConfig, attention: str) -> list[Phase]:
     return [phase for phase in planned if phase.first < phase.end]
 
 
+# radon C: five groups, each with the rate that it falls back to
 def parameter_groups(model: Model, recipe: OptimizationConfig) -> list[dict]:
     """Return the optimiser's groups with their learning rates: fusion network, gates, Att,
     detectors, their attention.

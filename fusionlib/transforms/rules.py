@@ -27,6 +27,7 @@ def mix(weight: np.ndarray | float, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return weight * a + (1 - weight) * b
 
 
+# radon C: the four rules of the paper side by side, and a rule of the caller
 def select(
     a: np.ndarray, b: np.ndarray, rule: int | str | Callable = 3, area: int = 3
 ) -> np.ndarray:

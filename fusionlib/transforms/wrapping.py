@@ -46,6 +46,7 @@ class Plan:
     finest_weight: np.ndarray | None  # (H, W): window of a finest scale of wavelets
 
 
+# radon C: the geometry of all scales; finest, middle and coarsest differ
 @lru_cache(maxsize=8)
 def plan(shape: tuple[int, int], scales: int, angles: int, finest: str, real: bool) -> Plan:
     """Compute the windows of all bands; raise ValueError where their squares do not sum to 1
@@ -161,6 +162,7 @@ def _fall(t: np.ndarray) -> np.ndarray:
     return r / np.hypot(r, rise)
 
 
+# radon C: left, middle and right wedges of a quadrant, as the fast transform defines them
 def _wedges(ring: np.ndarray, size: tuple[float, float], m: int, quadrants: int) -> Iterator[tuple]:
     """Cut a ring into ``m`` wedges a quadrant, clockwise from the top left corner.
 
