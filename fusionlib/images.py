@@ -13,8 +13,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from fusionlib.checks import refuse
-
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".ppm", ".pgm"}
 
 
@@ -47,15 +45,12 @@ def check(image: object, name: str = "image") -> np.ndarray:
         raise TypeError(
             f"{name}: expected a uint8 array (H, W) or (H, W, 3), got {describe(image)}"
         )
-    refuse(
-        image.dtype != np.uint8,
-        f"{name}: expected uint8, got {describe(image)}{_float_hint(image)}",
-        TypeError,
-    )
-    refuse(
-        image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or image.size == 0,
-        f"{name}: expected shape (H, W) or (H, W, 3), neither side 0, got {describe(image)}",
-    )
+    if image.dtype != np.uint8:
+        raise TypeError(f"{name}: expected uint8, got {describe(image)}{_float_hint(image)}")
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or image.size == 0:
+        raise ValueError(
+            f"{name}: expected shape (H, W) or (H, W, 3), neither side 0, got {describe(image)}"
+        )
     if image.ndim == 3 and (image == image[..., :1]).all():
         return image[..., 0].copy()
     return image
@@ -90,11 +85,11 @@ def check_pair(
         As :func:`check`; sizes differ.
     """
     a, b = check(a, names[0]), check(b, names[1])
-    refuse(
-        a.shape[:2] != b.shape[:2],
-        f"{names[0]} and {names[1]}: expected one size, got {a.shape[0]}x{a.shape[1]} and "
-        f"{b.shape[0]}x{b.shape[1]} (height x width)",
-    )
+    if a.shape[:2] != b.shape[:2]:
+        raise ValueError(
+            f"{names[0]} and {names[1]}: expected one size, got {a.shape[0]}x{a.shape[1]} and "
+            f"{b.shape[0]}x{b.shape[1]} (height x width)"
+        )
     return a, b
 
 
@@ -193,11 +188,12 @@ def read(path: str | os.PathLike) -> np.ndarray:
         A folder, an empty file, not an image, or truncated.
     """
     path = Path(path)
-    refuse(
-        not path.exists(), f"{path}: expected an image file, found nothing there", FileNotFoundError
-    )
-    refuse(path.is_dir(), f"{path}: expected an image file, got a folder")
-    refuse(path.stat().st_size == 0, f"{path}: expected an image file, got an empty file (0 bytes)")
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: expected an image file, found nothing there")
+    if path.is_dir():
+        raise ValueError(f"{path}: expected an image file, got a folder")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path}: expected an image file, got an empty file (0 bytes)")
     try:
         with Image.open(path) as opened:
             opened.load()
@@ -229,10 +225,11 @@ def _as_uint8(picture: Image.Image, path: Path) -> np.ndarray:
         return np.array(picture.convert("RGB"))
     if mode.startswith("I;16") or mode == "I":
         values = np.array(picture).astype(np.int64)
-        refuse(
-            values.min() < 0 or values.max() > 65535,
-            f"{path}: expected 8 or 16 bits a channel, got values {values.min()} to {values.max()}",
-        )
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError(
+                f"{path}: expected 8 or 16 bits a channel, got values {values.min()} to"
+                f" {values.max()}"
+            )
         # ASSUMPTION: 16-bit files use the whole 16-bit range; 65535 / 257 = 255 maps black and
         # white exactly.
         return to_uint8(values / 257.0, str(path))
@@ -250,10 +247,10 @@ def write(path: str | os.PathLike, image: np.ndarray) -> Path:
     """
     path = Path(path)
     image = check(image, str(path))
-    refuse(
-        path.suffix.lower() not in SUFFIXES,
-        f"{path}: expected a suffix of an image format such as .png, got {path.suffix!r}",
-    )
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(
+            f"{path}: expected a suffix of an image format such as .png, got {path.suffix!r}"
+        )
 
     def save(temporary: str) -> None:
         file_format = Image.registered_extensions()[path.suffix.lower()]
@@ -316,12 +313,10 @@ def list_images(folder: str | os.PathLike) -> dict[str, Path]:
         be known.
     """
     folder = Path(folder)
-    refuse(
-        not folder.exists(),
-        f"{folder}: expected a folder of images, found nothing there",
-        FileNotFoundError,
-    )
-    refuse(not folder.is_dir(), f"{folder}: expected a folder of images, got a file")
+    if not folder.exists():
+        raise FileNotFoundError(f"{folder}: expected a folder of images, found nothing there")
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: expected a folder of images, got a file")
     paths: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.suffix.lower() not in SUFFIXES or not path.is_file():
@@ -344,11 +339,12 @@ def list_pairs(a: str | os.PathLike, b: str | os.PathLike) -> dict[str, tuple[Pa
     """
     paths_a, paths_b = list_images(a), list_images(b)
     unmatched = sorted(set(paths_a) ^ set(paths_b))
-    refuse(
-        unmatched,
-        f"{a} and {b}: expected each name in both, without partner: {', '.join(unmatched)}",
-    )
-    refuse(not paths_a, f"{a} and {b}: expected image pairs, found none")
+    if unmatched:
+        raise ValueError(
+            f"{a} and {b}: expected each name in both, without partner: {', '.join(unmatched)}"
+        )
+    if not paths_a:
+        raise ValueError(f"{a} and {b}: expected image pairs, found none")
     return {stem: (paths_a[stem], paths_b[stem]) for stem in paths_a}
 
 

@@ -14,8 +14,6 @@ import torch.distributed as distributed
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusionlib.checks import refuse
-
 ALPHA = 10.0  # of equation (5), section 4.1
 # ASSUMPTION: equation (5) prints no weight before the load loss, which would then outweigh the
 # image terms; the weights of the official code are used, one for each gate.
@@ -87,10 +85,8 @@ def box_mask(boxes: Sequence[Tensor] | None, images: Tensor) -> Tensor:
     mask = torch.zeros_like(images, dtype=torch.bool)
     if boxes is None:
         return mask
-    refuse(
-        len(boxes) != len(images),
-        f"boxes: expected one list per image, {len(images)}, got {len(boxes)}",
-    )
+    if len(boxes) != len(images):
+        raise ValueError(f"boxes: expected one list per image, {len(images)}, got {len(boxes)}")
     for number, corners in enumerate(boxes):
         pixels = torch.as_tensor(corners).reshape(-1, 4).clamp_min(0).long()
         for x0, y0, x1, y1 in pixels.tolist():
@@ -156,10 +152,8 @@ def importance_loss(
 
 def _imbalance(amounts: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     unknown = sorted(set(amounts) - set(weights))
-    refuse(
-        unknown or not amounts,
-        f"loads: expected gates out of {sorted(weights)}, got {unknown or 'none'}",
-    )
+    if unknown or not amounts:
+        raise ValueError(f"loads: expected gates out of {sorted(weights)}, got {unknown or 'none'}")
     total = torch.zeros(())
     for name, amount in amounts.items():
         total = total + weights[name] * squared_variation(over_processes(amount))
@@ -237,7 +231,8 @@ def fusion_loss(
 
 
 def _check(fused: Tensor, infrared: Tensor, visible: Tensor, reading: str) -> None:
-    refuse(reading not in READINGS, f"reading: expected one of {READINGS}, got {reading!r}")
+    if reading not in READINGS:
+        raise ValueError(f"reading: expected one of {READINGS}, got {reading!r}")
     for name, image in (("fused", fused), ("infrared", infrared), ("visible", visible)):
         if image.ndim != 4 or image.shape[1] != 1 or image.shape != fused.shape:
             hint = "; of a colour image use Y" if image.ndim == 4 and image.shape[1] == 3 else ""

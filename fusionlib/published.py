@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from fusionlib.checks import refuse
-
 FOLDER = Path(__file__).resolve().parents[1] / "data" / "published"
 PAPERS = ("moe-fusion", "multi-focus")
 # One schema: what a printed and a reproduced number both have.
@@ -67,13 +65,12 @@ def table(paper: str, number: int | str, folder: str | Path = FOLDER) -> pd.Data
     FileNotFoundError
         No such file in ``folder``.
     """
-    refuse(paper not in PAPERS, f"paper: expected one of {', '.join(PAPERS)}, got {paper!r}")
+    if paper not in PAPERS:
+        raise ValueError(f"paper: expected one of {', '.join(PAPERS)}, got {paper!r}")
     rows = _read(Path(folder) / f"{paper}.csv", COLUMNS)
     known = list(dict.fromkeys(rows["table"]))
-    refuse(
-        str(number) != "all" and str(number) not in known,
-        f"table: {paper} has the tables {', '.join(known)}, got {number!r}",
-    )
+    if str(number) != "all" and str(number) not in known:
+        raise ValueError(f"table: {paper} has the tables {', '.join(known)}, got {number!r}")
     check_rows(rows, paper)
     rows["value"] = rows["value"].astype("float64")
     for name in _WHOLE:
@@ -107,15 +104,15 @@ def claims(folder: str | Path = FOLDER) -> pd.DataFrame:
     path = Path(folder) / "claims.csv"
     frame = _read(path, CLAIM_COLUMNS)
     for row in frame.itertuples():
-        refuse(
-            row.paper not in PAPERS or row.kind not in KINDS,
-            f"{path.name}: claim {row.id!r} has the paper {row.paper!r} and the kind"
-            f" {row.kind!r}, expected one of {', '.join(PAPERS)} and one of {', '.join(KINDS)}",
-        )
-        refuse(
-            not row.id or not row.claim or not (row.check or row.note),
-            f"{path.name}: claim {row.id!r} needs an id, a claim, and a check or a note",
-        )
+        if row.paper not in PAPERS or row.kind not in KINDS:
+            raise ValueError(
+                f"{path.name}: claim {row.id!r} has the paper {row.paper!r} and the kind"
+                f" {row.kind!r}, expected one of {', '.join(PAPERS)} and one of {', '.join(KINDS)}"
+            )
+        if not row.id or not row.claim or not (row.check or row.note):
+            raise ValueError(
+                f"{path.name}: claim {row.id!r} needs an id, a claim, and a check or a note"
+            )
         claimed(row.claimed)
     if frame["id"].duplicated().any():
         raise ValueError(
@@ -128,10 +125,8 @@ def claims(folder: str | Path = FOLDER) -> pd.DataFrame:
 def claimed(text: str) -> dict[str, str]:
     """Read ``"first=7;metrics=SF SD"`` as ``{"first": "7", "metrics": "SF SD"}``."""
     pairs = [part.split("=") for part in text.split(";") if part]
-    refuse(
-        any(len(pair) != 2 for pair in pairs),
-        f"claimed: expected name=value parts joined by ';', got {text!r}",
-    )
+    if any(len(pair) != 2 for pair in pairs):
+        raise ValueError(f"claimed: expected name=value parts joined by ';', got {text!r}")
     return {name.strip(): value.strip() for name, value in pairs}
 
 
@@ -158,7 +153,8 @@ def check_rows(rows: pd.DataFrame, paper: str) -> None:
     """
     for line, row in enumerate(rows.to_dict("records"), start=2):
         problem = _problem(row, paper)
-        refuse(problem, f"{paper}.csv, line {line}: {problem}")
+        if problem:
+            raise ValueError(f"{paper}.csv, line {line}: {problem}")
     twice = rows.duplicated(subset=list(KEY))
     if twice.any():
         raise ValueError(
@@ -193,20 +189,20 @@ def _problem(row: dict[str, str], paper: str) -> str:
 
 def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read a CSV as text, with exactly these columns in this order."""
-    refuse(
-        not path.is_file(),
-        f"published numbers: expected the file {path}, got none; is the package installed "
-        "editable from its repository?",
-        FileNotFoundError,
-    )
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"published numbers: expected the file {path}, got none; is the package installed "
+            "editable from its repository?"
+        )
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{path.name}: expected a CSV file, got one that cannot be parsed ({error})"
         ) from error
-    refuse(
-        tuple(frame.columns) != tuple(columns),
-        f"{path.name}: expected the columns {', '.join(columns)}, got {', '.join(frame.columns)}",
-    )
+    if tuple(frame.columns) != tuple(columns):
+        raise ValueError(
+            f"{path.name}: expected the columns {', '.join(columns)}, got"
+            f" {', '.join(frame.columns)}"
+        )
     return frame

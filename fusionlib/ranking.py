@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from fusionlib.checks import refuse
 from fusionlib.metrics import CONVENTIONS
 from fusionlib.results import paired
 
@@ -112,10 +111,10 @@ def friedman(values: pd.DataFrame, smaller: bool = False, level: float = 0.05) -
         No image or no method.
     """
     n, k = values.shape
-    refuse(
-        not n or not k,
-        f"values: expected at least one image and one method, got {n} images and {k} methods",
-    )
+    if not n or not k:
+        raise ValueError(
+            f"values: expected at least one image and one method, got {n} images and {k} methods"
+        )
     rank = ranks_per_image(values, smaller)
     mean = rank.mean().sort_values(kind="stable")
     # chi² = 12 n / (k (k + 1)) Σ (R_j - (k + 1) / 2)², divided by 1 - Σ (t³ - t) / (n (k³ - k))
@@ -243,10 +242,10 @@ def compare_to_baseline(
     ValueError
         ``values`` has no such method.
     """
-    refuse(
-        baseline not in values,
-        f"baseline: expected one of {', '.join(map(str, values))}, got {baseline!r}",
-    )
+    if baseline not in values:
+        raise ValueError(
+            f"baseline: expected one of {', '.join(map(str, values))}, got {baseline!r}"
+        )
     rows = []
     for method in values.columns.drop(baseline):
         test = paired(values[baseline], values[method])

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from fusionlib.checks import refuse
 from fusionlib.published import SHARED_COLUMNS, decimals
 
 COLUMNS = [*SHARED_COLUMNS, "reference_kind"]
@@ -54,10 +53,10 @@ def rows(values: pd.DataFrame, **labels) -> pd.DataFrame:
         A label is no column of the schema.
     """
     unknown = set(labels) - set(COLUMNS)
-    refuse(
-        unknown,
-        f"results: expected labels among {', '.join(COLUMNS)}, got {', '.join(sorted(unknown))}",
-    )
+    if unknown:
+        raise ValueError(
+            f"results: expected labels among {', '.join(COLUMNS)}, got {', '.join(sorted(unknown))}"
+        )
     frame = values.assign(**labels)
     for column in COLUMNS:
         if column not in frame:
@@ -342,10 +341,10 @@ def paired(
     from scipy.stats import wilcoxon
 
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    refuse(
-        x.shape != y.shape or x.ndim != 1,
-        f"paired: expected two arrays of one length, got shapes {x.shape} and {y.shape}",
-    )
+    if x.shape != y.shape or x.ndim != 1:
+        raise ValueError(
+            f"paired: expected two arrays of one length, got shapes {x.shape} and {y.shape}"
+        )
     delta = (x - y)[np.isfinite(x) & np.isfinite(y)]
     p = float(wilcoxon(delta).pvalue) if delta.any() else 1.0
     mean = float(delta.mean()) if delta.size else np.nan

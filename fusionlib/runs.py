@@ -26,7 +26,6 @@ from typing import TextIO
 import filelock
 
 from fusionlib import images
-from fusionlib.checks import refuse
 
 PACKAGES = (
     "numpy",
@@ -79,10 +78,11 @@ def device_name(device: str = "auto") -> str:
     available = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
     if device == "auto":
         return available[-1]
-    refuse(
-        device.split(":")[0] not in available,
-        f"device: expected auto or one of {', '.join(available)} on this machine, got {device!r}",
-    )
+    if device.split(":")[0] not in available:
+        raise ValueError(
+            f"device: expected auto or one of {', '.join(available)} on this machine, got"
+            f" {device!r}"
+        )
     return device
 
 
@@ -199,11 +199,10 @@ def load(path: str | Path, expect: dict | None = None) -> dict:
     """
     path = Path(path)
     path = path / "run.json" if path.is_dir() else path
-    refuse(
-        not path.is_file(),
-        f"{path}: expected the record of a finished run, found nothing there",
-        FileNotFoundError,
-    )
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: expected the record of a finished run, found nothing there"
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         parameters, files = content["parameters"], content["files"]
@@ -212,16 +211,16 @@ def load(path: str | Path, expect: dict | None = None) -> dict:
             f"{path}: expected a run record (JSON with parameters and files), it is damaged"
         ) from None
     for name, value in (expect or {}).items():
-        refuse(
-            parameters.get(name) != value,
-            f"{path}: expected a run with {name} = {value!r}, it has {parameters.get(name)!r}",
-        )
+        if parameters.get(name) != value:
+            raise ValueError(
+                f"{path}: expected a run with {name} = {value!r}, it has {parameters.get(name)!r}"
+            )
     for name, checksum in files.items():
         file = path.parent / name
-        refuse(
-            not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != checksum,
-            f"{file}: expected the file that the run wrote, it is missing or was changed since",
-        )
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != checksum:
+            raise ValueError(
+                f"{file}: expected the file that the run wrote, it is missing or was changed since"
+            )
     return content
 
 
@@ -384,11 +383,8 @@ def check_parameters(notebook: str | Path, parameters: dict) -> None:
 
     papermill itself only warns and would run with the default.
     """
-    refuse(
-        not Path(notebook).is_file(),
-        f"{notebook}: expected a notebook, found nothing there",
-        FileNotFoundError,
-    )
+    if not Path(notebook).is_file():
+        raise FileNotFoundError(f"{notebook}: expected a notebook, found nothing there")
     known = parameters_of(notebook)
     for name in sorted(set(parameters) - set(known)):
         raise ValueError(
@@ -400,11 +396,11 @@ def check_parameters(notebook: str | Path, parameters: dict) -> None:
         fits = isinstance(value, type(default)) and isinstance(value, bool) == isinstance(
             default, bool
         )
-        refuse(
-            not (fits or (isinstance(default, float) and type(value) is int)),
-            f"{notebook}: parameter {name}: expected {type(default).__name__} like {default!r},"
-            f" got {type(value).__name__} {value!r}",
-        )
+        if not (fits or (isinstance(default, float) and type(value) is int)):
+            raise ValueError(
+                f"{notebook}: parameter {name}: expected {type(default).__name__} like {default!r},"
+                f" got {type(value).__name__} {value!r}"
+            )
 
 
 @contextlib.contextmanager
@@ -524,11 +520,11 @@ def execute(notebook: str | Path, folder: str | Path, parameters: dict, threads:
         (folder / "run.json").unlink(missing_ok=True)
         with open(folder / "log.txt", "w", encoding="utf-8") as log, _logged(log):
             _run_papermill(notebook, folder, parameters, log)
-        refuse(
-            not (folder / "run.json").is_file(),
-            f"{folder.name}: {notebook.name} ran to its end without writing run.json in {folder}",
-            RuntimeError,
-        )
+        if not (folder / "run.json").is_file():
+            raise RuntimeError(
+                f"{folder.name}: {notebook.name} ran to its end without writing run.json in"
+                f" {folder}"
+            )
 
 
 def _run_papermill(notebook: Path, folder: Path, parameters: dict, log: TextIO) -> None:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from tqdm.auto import tqdm
 
 from fusionlib import images, metrics
-from fusionlib.checks import refuse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,10 +79,8 @@ def score_folder(
     """
     import pandas as pd
 
-    refuse(
-        not isinstance(processes, int) or processes < 1,
-        f"processes: expected a whole number from 1 on, got {processes!r}",
-    )
+    if not isinstance(processes, int) or processes < 1:
+        raise ValueError(f"processes: expected a whole number from 1 on, got {processes!r}")
     plan = _plan(names, convention, reference is not None)
     folders = {"fused": fused, "a": a, "b": b} | (
         {} if reference is None else {"reference": reference}
@@ -152,10 +149,10 @@ def _plan(
     defines.
     """
     conventions = _listed(convention)
-    refuse(
-        not conventions,
-        f"convention: expected at least one of {', '.join(metrics.CONVENTIONS)}, got none",
-    )
+    if not conventions:
+        raise ValueError(
+            f"convention: expected at least one of {', '.join(metrics.CONVENTIONS)}, got none"
+        )
     wanted = None if names is None else _listed(names)
     kinds = AGAINST if with_reference else AGAINST[:1]
     plan = []

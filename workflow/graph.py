@@ -8,7 +8,6 @@ from pathlib import Path
 import yaml
 
 from fusionlib import runs
-from fusionlib.checks import refuse
 
 HERE = Path(__file__).resolve().parent
 BUILT_IN = "builtin"  # the word of profiles for data that needs no FUSION_DATA
@@ -75,10 +74,8 @@ def load_profile(name: str, here: Path = HERE) -> dict:
     """
     import jsonschema
 
-    refuse(
-        name not in profiles(here),
-        f"PROFILE: expected one of {', '.join(profiles(here))}, got {name!r}",
-    )
+    if name not in profiles(here):
+        raise ValueError(f"PROFILE: expected one of {', '.join(profiles(here))}, got {name!r}")
     path = here / "profiles" / f"{name}.yaml"
     try:
         content = yaml.safe_load(path.read_text())
@@ -374,12 +371,12 @@ def check_data(nodes: Sequence[Node], data: str) -> None:
         given = node.parameters.get("data", [])
         for folder in filter(None, given if isinstance(given, list) else [given]):
             item, below = Path(folder).name, Path(folder).parent.name
-            refuse(
-                not data,
-                f"FUSION_DATA: the data set {item} needs it; set it to the folder that holds "
-                f"{below}/{item}, or use PROFILE=smoke",
-            )
-            refuse(
-                not Path(folder).is_dir(),
-                f"FUSION_DATA: expected the data set {item} at {folder}, found nothing there",
-            )
+            if not data:
+                raise ValueError(
+                    f"FUSION_DATA: the data set {item} needs it; set it to the folder that holds "
+                    f"{below}/{item}, or use PROFILE=smoke"
+                )
+            if not Path(folder).is_dir():
+                raise ValueError(
+                    f"FUSION_DATA: expected the data set {item} at {folder}, found nothing there"
+                )

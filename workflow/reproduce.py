@@ -21,7 +21,6 @@ from typing import Annotated
 import typer
 
 from fusionlib import images, report, runs
-from fusionlib.checks import refuse
 from workflow import graph
 
 REPORTS = runs.root() / "reports"
@@ -194,16 +193,16 @@ def cluster_folder(name: str) -> Path:
     not installed.
     """
     folder = graph.HERE / name
-    refuse(
-        not (folder / "config.yaml").is_file(),
-        f"--cluster: expected a folder of {graph.HERE} with config.yaml, such as slurm, got"
-        f" {name!r}",
-    )
+    if not (folder / "config.yaml").is_file():
+        raise ValueError(
+            f"--cluster: expected a folder of {graph.HERE} with config.yaml, such as slurm, got"
+            f" {name!r}"
+        )
     plugin = f"snakemake_executor_plugin_{name}"
-    refuse(
-        importlib.util.find_spec(plugin) is None,
-        f"--cluster: {name} needs the package {plugin.replace('_', '-')}, it is not installed",
-    )
+    if importlib.util.find_spec(plugin) is None:
+        raise ValueError(
+            f"--cluster: {name} needs the package {plugin.replace('_', '-')}, it is not installed"
+        )
     return folder
 
 

@@ -12,7 +12,6 @@ import pandas as pd
 
 from fusionlib import published
 from fusionlib.audit import moe_fusion, multi_focus
-from fusionlib.checks import refuse
 
 VERDICTS = ("true", "false", "partly", "not checkable")
 CHECKS = {"moe-fusion": moe_fusion.CHECKS, "multi-focus": multi_focus.CHECKS}
@@ -35,20 +34,20 @@ def audit(folder: str | Path = published.FOLDER) -> pd.DataFrame:
     tables = {paper: published.table(paper, "all", folder) for paper in published.PAPERS}
     answers = {row.id: ("not checkable", row.note) for row in claims.itertuples() if not row.check}
     for (paper, name), group in claims[claims["check"] != ""].groupby(["paper", "check"]):
-        refuse(
-            name not in CHECKS[paper],
-            f"claims.csv: expected a check among {', '.join(CHECKS[paper])}, got {name!r}",
-        )
+        if name not in CHECKS[paper]:
+            raise ValueError(
+                f"claims.csv: expected a check among {', '.join(CHECKS[paper])}, got {name!r}"
+            )
         claimed = {row.id: published.claimed(row.claimed) for row in group.itertuples()}
         answered = {
             id_: (verdict, evidence)
             for id_, verdict, evidence in CHECKS[paper][name](tables[paper], claimed)
         }
-        refuse(
-            set(answered) != set(claimed),
-            f"claims.csv, check {name}: expected the claims {', '.join(answered)}, got"
-            f" {', '.join(claimed)}",
-        )
+        if set(answered) != set(claimed):
+            raise ValueError(
+                f"claims.csv, check {name}: expected the claims {', '.join(answered)}, got"
+                f" {', '.join(claimed)}"
+            )
         answers |= answered
     frame = claims[["id", "paper", "where", "claim", "kind"]].copy()
     frame["verdict"] = [answers[id_][0] for id_ in frame["id"]]

@@ -10,8 +10,6 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 from scipy.signal import fftconvolve
 
-from fusionlib.checks import refuse
-
 
 def disc(radius: float) -> np.ndarray:
     """Return the image of a point out of focus: a uniform disc with an anti-aliased rim, summing to
@@ -33,10 +31,10 @@ def fill_nearest(disparity: np.ndarray) -> np.ndarray:
     known = np.isfinite(disparity)
     if known.all():
         return disparity
-    refuse(
-        not known.any(),
-        f"disparity: expected at least one finite value, got none in shape {disparity.shape}",
-    )
+    if not known.any():
+        raise ValueError(
+            f"disparity: expected at least one finite value, got none in shape {disparity.shape}"
+        )
     rows, columns = distance_transform_edt(~known, return_distances=False, return_indices=True)
     return disparity[rows, columns]
 
@@ -68,10 +66,10 @@ def focus(
     -------
     (H, W) or (H, W, 3) float64 in 0..255
     """
-    refuse(
-        image.shape[:2] != disparity.shape,
-        f"disparity: expected the size of the image {image.shape[:2]}, got {disparity.shape}",
-    )
+    if image.shape[:2] != disparity.shape:
+        raise ValueError(
+            f"disparity: expected the size of the image {image.shape[:2]}, got {disparity.shape}"
+        )
     disparity = fill_nearest(np.asarray(disparity, dtype=np.float64))
     planes = image.reshape(*image.shape[:2], -1).astype(np.float64)
     edges = np.quantile(disparity, np.linspace(0, 1, layers + 1))
@@ -111,10 +109,10 @@ def halves(
     -------
     a, b : float64, the shape of ``image``, 0..255
     """
-    refuse(
-        image.shape[:2] != sharp_in_a.shape,
-        f"sharp_in_a: expected the size of the image {image.shape[:2]}, got {sharp_in_a.shape}",
-    )
+    if image.shape[:2] != sharp_in_a.shape:
+        raise ValueError(
+            f"sharp_in_a: expected the size of the image {image.shape[:2]}, got {sharp_in_a.shape}"
+        )
     sharp = image.astype(np.float64)
     blurred = gaussian_filter(sharp, (sigma, sigma, 0)[: image.ndim], mode="reflect")
     mask = sharp_in_a if image.ndim == 2 else sharp_in_a[..., None]

@@ -16,8 +16,6 @@ from typing import overload
 import numpy as np
 from PIL import Image
 
-from fusionlib.checks import refuse
-
 from .. import images
 from .labels import CLASSES, Annotation, LabelFile, read_coco, read_json
 
@@ -52,9 +50,10 @@ class Pair:
 
     def resized(self, size: tuple[int, int]) -> Pair:
         """Return the pair at ``size`` (height, width), bilinear, the boxes scaled with it."""
-        refuse(
-            min(size) < 1, f"size: expected a height and a width of at least 1, got {tuple(size)}"
-        )
+        if min(size) < 1:
+            raise ValueError(
+                f"size: expected a height and a width of at least 1, got {tuple(size)}"
+            )
         height, width = self.infrared.shape
         infrared, visible = (
             np.array(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
@@ -196,11 +195,8 @@ class Pairs(Sequence[Pair]):
         name = which if isinstance(which, str) else self.names[which]
         if name in self._kept:
             return self._kept[name]
-        refuse(
-            name not in self.names,
-            f"{self.folder}: expected one of its {len(self)} names, got {name!r}",
-            KeyError,
-        )
+        if name not in self.names:
+            raise KeyError(f"{self.folder}: expected one of its {len(self)} names, got {name!r}")
         pair = self._read(name)
         size = pair.infrared.nbytes + pair.visible.nbytes
         if size <= self._room:
@@ -259,11 +255,10 @@ class InfraredVisible(Pairs):
         size: tuple[int, int] | None = None,
     ):
         self.folder, annotated = Path(folder), {}
-        refuse(
-            not self.folder.is_dir(),
-            f"{self.folder}: expected a folder with ir and vi, found none there",
-            FileNotFoundError,
-        )
+        if not self.folder.is_dir():
+            raise FileNotFoundError(
+                f"{self.folder}: expected a folder with ir and vi, found none there"
+            )
         infrared = images.list_images(self._modality(INFRARED, "infrared"))
         visible = images.list_images(self._modality(VISIBLE, "visible"))
         if annotations is not None:

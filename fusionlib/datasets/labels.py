@@ -13,8 +13,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from fusionlib.checks import refuse
-
 # Class names of this project, and spellings met in published sets, compared in lower case.
 CLASSES = {
     name: name for name in ("person", "bicycle", "car", "motorcycle", "bus", "truck", "lamp", "dog")
@@ -85,11 +83,11 @@ class Annotation:
         for box in self.boxes:
             corners = np.array([box[0], box[1], box[0] + box[2], box[1] + box[3]], np.float64)
             cut = np.clip(corners, 0, limits)
-            refuse(
-                not (np.abs(corners - cut) <= SLACK).all() or not (cut[2:] > cut[:2]).all(),
-                f"{where}: expected boxes x, y, width, height inside {shape[0]}x{shape[1]}"
-                f" (height x width), got {list(box)}",
-            )
+            if not (np.abs(corners - cut) <= SLACK).all() or not (cut[2:] > cut[:2]).all():
+                raise ValueError(
+                    f"{where}: expected boxes x, y, width, height inside {shape[0]}x{shape[1]}"
+                    f" (height x width), got {list(box)}"
+                )
             boxes.append((*cut[:2], *(cut[2:] - cut[:2])))
         return np.array(boxes, np.float64).reshape(-1, 4)
 
@@ -135,10 +133,10 @@ def spell(
         Not a known spelling: a class that is misspelt must not vanish.
     """
     known = CLASSES if known is None else known
-    refuse(
-        label.lower() not in known,
-        f"{where}: expected classes out of {', '.join(sorted(known))}, got {label!r}",
-    )
+    if label.lower() not in known:
+        raise ValueError(
+            f"{where}: expected classes out of {', '.join(sorted(known))}, got {label!r}"
+        )
     return known[label.lower()]
 
 
@@ -163,10 +161,10 @@ def read_voc(path: str | os.PathLike, known: Mapping[str, str | None] | None = N
             "is empty" if path.exists() and not path.stat().st_size else f"cannot be read ({error})"
         )
         raise ValueError(f"{path}: expected a Pascal VOC XML file, it {state}") from None
-    refuse(
-        root.tag != "annotation",
-        f"{path}: expected a Pascal VOC XML file, its outermost element is {root.tag!r:.40}",
-    )
+    if root.tag != "annotation":
+        raise ValueError(
+            f"{path}: expected a Pascal VOC XML file, its outermost element is {root.tag!r:.40}"
+        )
     boxes: list[Sequence[float]] = []
     labels: list[str] = []
     for number, entry in enumerate(root.iter("object")):
@@ -228,15 +226,16 @@ def read_yolo(
                 f"{path}: expected line {number} to have five numbers, class, centre x and y,"
                 f" width, height, got {line!r:.60}"
             ) from None
-        refuse(
-            not (which.is_integer() and 0 <= which < len(classes)),
-            f"{path}: expected in line {number} a class from 0 to {len(classes) - 1}, got"
-            f" {words[0]}",
-        )
-        refuse(
-            not all(0 <= value <= 1 for value in (x, y, w, h)),
-            f"{path}: expected in line {number} shares of the image from 0 to 1, got {line!r:.60}",
-        )
+        if not (which.is_integer() and 0 <= which < len(classes)):
+            raise ValueError(
+                f"{path}: expected in line {number} a class from 0 to {len(classes) - 1}, got"
+                f" {words[0]}"
+            )
+        if not all(0 <= value <= 1 for value in (x, y, w, h)):
+            raise ValueError(
+                f"{path}: expected in line {number} shares of the image from 0 to 1, got"
+                f" {line!r:.60}"
+            )
         if (name := classes[int(which)]) is not None:
             boxes.append(
                 ((x - w / 2) * shape[1], (y - h / 2) * shape[0], w * shape[1], h * shape[0])
@@ -272,13 +271,15 @@ def read_coco(
             )
         for number, entry in enumerate(coco["annotations"]):
             box = entry["bbox"]
-            refuse(
+            if (
                 entry["image_id"] not in by_id
                 or len(box) != 4
-                or not all(isinstance(v, int | float) for v in box),
-                f"{path}: expected annotation {number} to have four numbers and a listed image,"
-                f" got bbox {box!r:.60} of image {entry['image_id']!r}",
-            )
+                or not all(isinstance(v, int | float) for v in box)
+            ):
+                raise ValueError(
+                    f"{path}: expected annotation {number} to have four numbers and a listed image,"
+                    f" got bbox {box!r:.60} of image {entry['image_id']!r}"
+                )
             label = named.get(entry["category_id"], str(entry["category_id"]))
             if (name := spell(label, path, known)) is not None:
                 _, annotation = by_id[entry["image_id"]]
@@ -298,8 +299,6 @@ def read_json(path: str | os.PathLike) -> dict:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise ValueError(f"{path}: expected a JSON file, it cannot be read ({error})") from None
-    refuse(
-        not isinstance(content, dict),
-        f"{path}: expected a JSON object, got {type(content).__name__}",
-    )
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}")
     return content

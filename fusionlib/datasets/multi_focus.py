@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from fusionlib import images
-from fusionlib.checks import refuse
 from fusionlib.datasets import defocus
 
 
@@ -100,24 +99,22 @@ class MultiFocus:
             self._files, self._references = self._scan()
         self.names = list(self._files) if names is None else list(names)
         unknown = [name for name in self.names if name not in self._files]
-        refuse(
-            unknown,
-            f"{self.folder}: no pair named {', '.join(unknown)}; there are"
-            f" {', '.join(self._files)}",
-        )
+        if unknown:
+            raise ValueError(
+                f"{self.folder}: no pair named {', '.join(unknown)}; there are"
+                f" {', '.join(self._files)}"
+            )
 
     def _scan(self) -> tuple[dict, dict]:
-        refuse(
-            not self.folder.is_dir(),
-            f"{self.folder}: expected a folder with a/ and b/, found nothing there",
-            FileNotFoundError,
-        )
+        if not self.folder.is_dir():
+            raise FileNotFoundError(
+                f"{self.folder}: expected a folder with a/ and b/, found nothing there"
+            )
         missing = [side for side in "ab" if not (self.folder / side).is_dir()]
-        refuse(
-            missing,
-            f"{self.folder}: expected the folders a and b, {' and '.join(missing)} missing",
-            FileNotFoundError,
-        )
+        if missing:
+            raise FileNotFoundError(
+                f"{self.folder}: expected the folders a and b, {' and '.join(missing)} missing"
+            )
         references = {
             kind: images.list_images(self.folder / sub) if (self.folder / sub).is_dir() else {}
             for kind, sub in (("exact", "ref"), ("constructed", "ref_constructed"))
@@ -193,10 +190,11 @@ class BuiltIn:
     def __init__(self, names: list[str] | None = None):
         self.names = list(_BUILT_IN) if names is None else list(names)
         unknown = [name for name in self.names if name not in _BUILT_IN]
-        refuse(
-            unknown,
-            f"built-in pairs: no pair named {', '.join(unknown)}; there are {', '.join(_BUILT_IN)}",
-        )
+        if unknown:
+            raise ValueError(
+                f"built-in pairs: no pair named {', '.join(unknown)}; there are"
+                f" {', '.join(_BUILT_IN)}"
+            )
 
     def __len__(self) -> int:
         return len(self.names)

@@ -20,8 +20,6 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from fusionlib.checks import refuse
-
 from .. import images
 from .infrared_visible import KEPT_BYTES, Pair, Pairs
 from .labels import Annotation
@@ -76,12 +74,13 @@ def scene(seed: int, size: tuple[int, int] = (96, 128), condition: str | None = 
     ValueError
         A negative seed, a size below 32, an unknown condition.
     """
-    refuse(seed < 0, f"seed: expected 0 or more, got {seed}")
-    refuse(min(size) < 32, f"size: expected height and width of at least 32, got {tuple(size)}")
+    if seed < 0:
+        raise ValueError(f"seed: expected 0 or more, got {seed}")
+    if min(size) < 32:
+        raise ValueError(f"size: expected height and width of at least 32, got {tuple(size)}")
     condition = CONDITIONS[seed % len(CONDITIONS)] if condition is None else condition
-    refuse(
-        condition not in CONDITIONS, f"condition: expected one of {CONDITIONS}, got {condition!r}"
-    )
+    if condition not in CONDITIONS:
+        raise ValueError(f"condition: expected one of {CONDITIONS}, got {condition!r}")
     climate, (height, width) = CLIMATES[condition], size
     street = Street(np.random.default_rng([seed, 0]), climate, height, width)
     objects = layout(np.random.default_rng([seed, 1]), climate, width / 2 / street.focal)

@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fusionlib.checks import refuse
-
 from .. import images
 from .infrared_visible import Pair
 
@@ -80,13 +78,15 @@ def contrast(gray: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     ValueError
         The image is coloured, or a box is smaller than 2 x 2 pixels.
     """
-    refuse(
-        gray.ndim != 2,
-        f"gray: expected a gray image (H, W), got {images.describe(gray)}; of a colour image use Y",
-    )
+    if gray.ndim != 2:
+        raise ValueError(
+            f"gray: expected a gray image (H, W), got {images.describe(gray)}; of a colour image"
+            " use Y"
+        )
     values = []
     for x, y, w, h in np.asarray(boxes, dtype=np.float64).reshape(-1, 4).astype(int).tolist():
-        refuse(min(w, h) < 2, f"boxes: expected boxes of at least 2 x 2 pixels, got {w} x {h}")
+        if min(w, h) < 2:
+            raise ValueError(f"boxes: expected boxes of at least 2 x 2 pixels, got {w} x {h}")
         across, along = max(w // 2, 2), max(h // 6, 2)
         outer = gray[max(y - along, 0) : y + h + along, max(x - across, 0) : x + w + across]
         inner = gray[y : y + h, x : x + w]
@@ -155,11 +155,11 @@ def soft_map(
     """
     if boxes is None:
         return np.full(size, 0.5)
-    refuse(
-        len(boxes) != len(strengths) or not all(0 <= value <= 1 for value in strengths),
-        f"strengths: expected {len(boxes)} numbers from 0 to 1, one a box, "
-        f"got {list(strengths)!r:.60}",
-    )
+    if len(boxes) != len(strengths) or not all(0 <= value <= 1 for value in strengths):
+        raise ValueError(
+            f"strengths: expected {len(boxes)} numbers from 0 to 1, one a box, "
+            f"got {list(strengths)!r:.60}"
+        )
     drawn = np.zeros(size)
     rows, columns = (np.arange(n) + 0.5 for n in size)
     for (x, y, w, h), strength in zip(boxes, strengths, strict=True):

@@ -24,8 +24,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from fusionlib.checks import refuse
-
 from .. import images
 
 MODES = ("area", "11-point", "coco")
@@ -136,7 +134,8 @@ def resampled(
     """
     score, rng = _score(detected, truth, classes, mode), np.random.default_rng(seed)
     keys = list(range(len(truth)) if groups is None else groups)
-    refuse(len(keys) != len(truth), f"groups: expected one an image, {len(truth)}, got {len(keys)}")
+    if len(keys) != len(truth):
+        raise ValueError(f"groups: expected one an image, {len(truth)}, got {len(keys)}")
     members: dict[Hashable, list[int]] = {}
     for i, key in enumerate(keys):
         members.setdefault(key, []).append(i)
@@ -163,21 +162,20 @@ def percentiles(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
 
 def _score(detected: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str], mode: str):
     """Match all images once and return the function ``images drawn -> Precision``."""
-    refuse(mode not in MODES, f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
-    refuse(
-        len(detected) != len(truth) or not len(truth),
-        f"detected and truth: expected one an image, at least one, got {len(detected)} and"
-        f" {len(truth)}",
-    )
+    if mode not in MODES:
+        raise ValueError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
+    if len(detected) != len(truth) or not len(truth):
+        raise ValueError(
+            f"detected and truth: expected one an image, at least one, got {len(detected)} and"
+            f" {len(truth)}"
+        )
     for boxes in (*detected, *truth):
         if unknown := sorted(set(boxes.labels) - set(classes)):
             raise ValueError(
                 f"labels: expected classes out of {', '.join(classes)}, got {unknown[0]!r}"
             )
-    refuse(
-        any(len(boxes.labels) and boxes.scores is None for boxes in detected),
-        "detected: expected a score for each detection, got none",
-    )
+    if any(len(boxes.labels) and boxes.scores is None for boxes in detected):
+        raise ValueError("detected: expected a score for each detection, got none")
     if mode == "coco":
         return _coco(detected, truth, classes)
     matched = {name: _match(detected, truth, name) for name in classes}

@@ -25,8 +25,6 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
-from fusionlib.checks import refuse
-
 from .evaluation import Boxes, detect
 
 STRIDE = 4  # pixels between two columns of level 0 of either pyramid
@@ -207,11 +205,12 @@ class AttentionFasterRCNN(FasterRCNN):
     def __init__(
         self, classes: int, size: str = "resnet50", *, pretrained: bool = False, seed: int = 0
     ):
-        refuse(size not in SIZES, f"size: expected one of {', '.join(SIZES)}, got {size!r}")
-        refuse(
-            pretrained and size != "resnet50",
-            f"pretrained: ImageNet weights exist for size 'resnet50', got {size!r}",
-        )
+        if size not in SIZES:
+            raise ValueError(f"size: expected one of {', '.join(SIZES)}, got {size!r}")
+        if pretrained and size != "resnet50":
+            raise ValueError(
+                f"pretrained: ImageNet weights exist for size 'resnet50', got {size!r}"
+            )
         s = SIZES[size]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -338,10 +337,10 @@ class Detectors(nn.Module):
         seed: int = 0,
     ):
         super().__init__()
-        refuse(
-            not classes or len(set(classes)) < len(classes),
-            f"classes: expected different names, at least one, got {list(classes)}",
-        )
+        if not classes or len(set(classes)) < len(classes):
+            raise ValueError(
+                f"classes: expected different names, at least one, got {list(classes)}"
+            )
         self.classes, self.shared = tuple(classes), shared
         self.infrared = AttentionFasterRCNN(len(classes), size, pretrained=pretrained, seed=seed)
         if shared:  # not registered a second time, or its weights would be saved twice
@@ -464,21 +463,21 @@ def load_imagenet(detectors: Detectors, path: str | os.PathLike) -> dict[str, st
         Not this file, or detectors that were not built with ``pretrained=True``.
     """
     path = Path(path)
-    refuse(
-        not path.is_file(),
-        f"{path}: expected {IMAGENET_FILE} of torchvision, got none there; run: "
-        "fusionlib data resnet50",
-        FileNotFoundError,
-    )
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: expected {IMAGENET_FILE} of torchvision, got none there; run: "
+            "fusionlib data resnet50"
+        )
     if problem := _imagenet_problem(path):
         raise ValueError(f"{path}: {problem}")
     state = torch.load(path, map_location="cpu", weights_only=True)
     state = {name: value for name, value in state.items() if not name.startswith("fc.")}
     for detector in (detectors.infrared, detectors.visible):
-        refuse(
-            not any(isinstance(module, FrozenBatchNorm2d) for module in detector.modules()),
-            "detectors: expected ones built with pretrained=True, got ones that start from scratch",
-        )
+        if not any(isinstance(module, FrozenBatchNorm2d) for module in detector.modules()):
+            raise ValueError(
+                "detectors: expected ones built with pretrained=True, got ones that start from"
+                " scratch"
+            )
         detector.backbone.body.load_state_dict(state)
     return {path.name: _sha256(path)}
 

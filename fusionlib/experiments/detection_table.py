@@ -16,7 +16,6 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from fusionlib import images, methods, runs
-from fusionlib.checks import refuse
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.detectors import (
     Boxes,
@@ -96,11 +95,11 @@ def load(folder: str | os.PathLike = "", device: str = "auto") -> Model:
         one.
     """
     model = load_model(folder or runs.root() / ARTEFACT, device)
-    refuse(
-        model.detectors is None or not model.detectors.shared,
-        f"detector: expected the training of one detector for both modalities, got {folder},"
-        f" which has {'none' if model.detectors is None else 'one for each'}",
-    )
+    if model.detectors is None or not model.detectors.shared:
+        raise ValueError(
+            f"detector: expected the training of one detector for both modalities, got {folder},"
+            f" which has {'none' if model.detectors is None else 'one for each'}"
+        )
     return model
 
 
@@ -143,11 +142,11 @@ class TrainedOn(Sequence):
         method: methods.Method | None = None,
         folder: str | os.PathLike | None = None,
     ):
-        refuse(
-            not len(pairs) or pairs[0].boxes is None,
-            "pairs: expected pairs with boxes (annotations.json) to train a detector on, got "
-            f"{len(pairs)} without",
-        )
+        if not len(pairs) or pairs[0].boxes is None:
+            raise ValueError(
+                "pairs: expected pairs with boxes (annotations.json) to train a detector on, got "
+                f"{len(pairs)} without"
+            )
         self.pairs, self.folder = pairs, None if folder is None else Path(folder)
         self.method = None if what == UNION else method or methods.get(what)
         # Part of the names, so that a training never goes on with images of another kind.

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from fusionlib import images, published
-from fusionlib.checks import refuse
 from fusionlib.datasets.multi_focus import Pair
 from fusionlib.methods import classical
 from fusionlib.optimizers import LowPassObjective, sweep
@@ -34,10 +33,10 @@ def objective(transform: str, a: np.ndarray, b: np.ndarray, **changes) -> LowPas
     ValueError
         An unknown transform or parameter.
     """
-    refuse(
-        transform not in classical.TRANSFORMS,
-        f"transform: expected one of {', '.join(classical.TRANSFORMS)}, got {transform!r}",
-    )
+    if transform not in classical.TRANSFORMS:
+        raise ValueError(
+            f"transform: expected one of {', '.join(classical.TRANSFORMS)}, got {transform!r}"
+        )
     function, make = classical.TRANSFORMS[transform]
     known = {
         key: value
@@ -45,10 +44,10 @@ def objective(transform: str, a: np.ndarray, b: np.ndarray, **changes) -> LowPas
         if key not in ("base", "weight")
     }
     options = known | changes
-    refuse(
-        options.keys() != known.keys(),
-        f"{transform}: expected parameters among {', '.join(known)}, got {', '.join(changes)}",
-    )
+    if options.keys() != known.keys():
+        raise ValueError(
+            f"{transform}: expected parameters among {', '.join(known)}, got {', '.join(changes)}"
+        )
     a, b = images.check_pair(a, b)
     rule, area = options.pop("rule"), options.pop("area")
     return LowPassObjective(

@@ -19,7 +19,6 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from fusionlib import images, metrics, scoring
-from fusionlib.checks import refuse
 from fusionlib.datasets import Pair
 from fusionlib.methods import Method, fuse_pairs
 from fusionlib.published import decimals, half_unit
@@ -185,10 +184,10 @@ def _empty(folder: Path, *below: str) -> None:
 
 
 def _check_resolution(resolution: str) -> None:
-    refuse(
-        resolution not in RESOLUTIONS,
-        f"resolution: expected one of {', '.join(RESOLUTIONS)}, got {resolution!r}",
-    )
+    if resolution not in RESOLUTIONS:
+        raise ValueError(
+            f"resolution: expected one of {', '.join(RESOLUTIONS)}, got {resolution!r}"
+        )
 
 
 def _gray(pair: Pair, resolution: str) -> tuple[np.ndarray, np.ndarray]:
@@ -311,10 +310,10 @@ def find(
         method.
     """
     for column in ("method", "metric", "value", "printed"):
-        refuse(
-            column not in printed,
-            f"printed: expected the columns method, metric, value, printed, got no {column}",
-        )
+        if column not in printed:
+            raise ValueError(
+                f"printed: expected the columns method, metric, value, printed, got no {column}"
+            )
     if printed.duplicated(["method", "metric"]).any():
         twice = printed[printed.duplicated(["method", "metric"])].iloc[0]
         raise ValueError(

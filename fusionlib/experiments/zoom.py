@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from fusionlib.checks import refuse
 from fusionlib.datasets import Pair
 from fusionlib.datasets.survey import contrast
 from fusionlib.metrics.gradient import average_gradient
@@ -43,20 +42,20 @@ def check(box: Sequence[int], shape: Sequence[int], name: str = "box") -> Box:
         Not four whole numbers, smaller than 2 x 2, or not inside an image of ``shape``.
     """
     values = list(box)
-    refuse(
-        len(values) != 4 or any(int(value) != value for value in values),
-        f"{name}: expected x, y, width, height in whole pixels, got {values}",
-    )
+    if len(values) != 4 or any(int(value) != value for value in values):
+        raise ValueError(f"{name}: expected x, y, width, height in whole pixels, got {values}")
     box = Box(*map(int, values))
     height, width = shape[:2]
-    refuse(
+    if (
         min(box[2:]) < 2
         or min(box[:2]) < 0
         or box.x + box.width > width
-        or box.y + box.height > height,
-        f"{name}: expected at least 2x2 pixels inside {height}x{width} (height x width), got"
-        f" {values}",
-    )
+        or box.y + box.height > height
+    ):
+        raise ValueError(
+            f"{name}: expected at least 2x2 pixels inside {height}x{width} (height x width), got"
+            f" {values}"
+        )
     return box
 
 
@@ -87,10 +86,10 @@ def disagreement(maps: Sequence[np.ndarray]) -> np.ndarray:
     """Return how much (H, W) maps, one a method, disagree at each pixel: their standard deviation,
     (H, W) float64.
     """
-    refuse(
-        len(maps) < 2,
-        f"pictures: expected those of at least two methods to compare, got {len(maps)}",
-    )
+    if len(maps) < 2:
+        raise ValueError(
+            f"pictures: expected those of at least two methods to compare, got {len(maps)}"
+        )
     return np.std(np.stack(maps).astype(np.float64), axis=0)
 
 
@@ -99,10 +98,10 @@ def window_means(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     by its upper left corner.
     """
     (height, width), (rows, columns) = size, values.shape
-    refuse(
-        not (1 <= height <= rows and 1 <= width <= columns),
-        f"size: expected at most {rows}x{columns}, that of the values, got {height}x{width}",
-    )
+    if not (1 <= height <= rows and 1 <= width <= columns):
+        raise ValueError(
+            f"size: expected at most {rows}x{columns}, that of the values, got {height}x{width}"
+        )
     total = np.pad(values, ((1, 0), (1, 0))).cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
     inside = (
         total[height:, width:]
@@ -142,7 +141,8 @@ def choose(
         A share outside ]0, 0.4], fewer than two pictures, or pictures too small for two boxes side
         by side.
     """
-    refuse(not 0 < share <= 0.4, f"share: expected more than 0 and at most 0.4, got {share}")
+    if not 0 < share <= 0.4:
+        raise ValueError(f"share: expected more than 0 and at most 0.4, got {share}")
     shape = pictures[0].shape
     height, width = (max(2, round(share * n)) for n in shape)
     spread = disagreement(pictures)
@@ -182,11 +182,11 @@ def _beside(red: Box, shape: Sequence[int], height: int, width: int) -> tuple[in
     """
     rows = max(red.y, shape[0] - red.y - red.height)
     columns = max(red.x, shape[1] - red.x - red.width)
-    refuse(
-        max(rows, columns) < 2,
-        f"pictures: expected room for two boxes, got {shape[0]}x{shape[1]} (height x width)"
-        f" with {red}",
-    )
+    if max(rows, columns) < 2:
+        raise ValueError(
+            f"pictures: expected room for two boxes, got {shape[0]}x{shape[1]} (height x width)"
+            f" with {red}"
+        )
     scale = min(1, max(rows / height, columns / width))
     smaller = max(2, int(scale * height)), max(2, int(scale * width))
     # At a side of two pixels the proportions end: then the direction that has room is what counts.

@@ -18,7 +18,6 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from fusionlib import images
-from fusionlib.checks import refuse
 from fusionlib.methods.learned import ARTEFACT, OWN_LUMA, ComparedNetwork, MoEFusionMethod
 from fusionlib.methods.method import Decision, Method, mixed_chroma
 from fusionlib.methods.registry import METHODS, MOE_FUSION, load_plugins, register
@@ -94,10 +93,11 @@ def get(
         raise ValueError(f"method: expected one of {', '.join(names())}, got {name!r}{hint}")
     variants = variants_of(name)
     chosen = variants[0] if variant is None else variant
-    refuse(
-        chosen not in variants,
-        f"{name}: expected one of the variants {', '.join(map(repr, variants))}, got {variant!r}",
-    )
+    if chosen not in variants:
+        raise ValueError(
+            f"{name}: expected one of the variants {', '.join(map(repr, variants))}, got"
+            f" {variant!r}"
+        )
     if name in COMPARED:
         network = ComparedNetwork(name, chosen, checkpoint, device)
         return Method(
@@ -121,7 +121,8 @@ def get(
             MoEFusionMethod.summary,
             dtype=np.uint8,
         )
-    refuse(checkpoint, f"{name}: has no weights, got the checkpoint {checkpoint!r}")
+    if checkpoint:
+        raise ValueError(f"{name}: has no weights, got the checkpoint {checkpoint!r}")
     return METHODS[name][chosen]
 
 
@@ -244,10 +245,10 @@ def import_fused_folder(
     """
     files = images.list_images(source)
     lacking = [pair for pair in pairs if pair not in files]
-    refuse(
-        lacking,
-        f"{source}: expected an image for each pair of {name}, missing: {', '.join(lacking)}",
-    )
+    if lacking:
+        raise ValueError(
+            f"{source}: expected an image for each pair of {name}, missing: {', '.join(lacking)}"
+        )
     for pair in pairs:
         fused = images.read(files[pair])
         images.write(Path(folder) / "gray" / f"{pair}.png", images.luma(fused))

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 
 from fusionlib import images
-from fusionlib.checks import refuse
 
 Plane = np.ndarray  # (H, W) gray levels 0..255
 
@@ -99,11 +98,8 @@ class Method:
             sizes differ, an unknown parameter, a function that returns no plane.
         """
         for first, name, second in ((a, "infrared", infrared), (b, "visible", visible)):
-            refuse(
-                first is not None and second is not None,
-                f"{name}: expected one image, got a second under another name",
-                TypeError,
-            )
+            if first is not None and second is not None:
+                raise TypeError(f"{name}: expected one image, got a second under another name")
         pair = images.check_pair(infrared if a is None else a, visible if b is None else b)
         return self.fuse_with_info(*pair, **parameters)[0]
 
@@ -125,11 +121,11 @@ class Method:
         back: that clips.
         """
         unknown = sorted(set(parameters) - set(self.parameters))
-        refuse(
-            unknown,
-            f"{self.name}: no parameter named {', '.join(unknown)}; "
-            f"there are {', '.join(self.parameters) or 'none'}",
-        )
+        if unknown:
+            raise ValueError(
+                f"{self.name}: no parameter named {', '.join(unknown)}; "
+                f"there are {', '.join(self.parameters) or 'none'}"
+            )
         a, b = images.check_pair(a, b)
         coloured = [images.is_colour(image) for image in (a, b)]
         if self.fuse_colour is not None and coloured == [False, True]:
@@ -142,11 +138,11 @@ class Method:
         decision = result if isinstance(result, Decision) else Decision(result)
         fused = decision.fused
         is_plane = isinstance(fused, np.ndarray) and fused.shape == ya.shape
-        refuse(
-            not is_plane or fused.dtype.kind not in "iuf",
-            f"{self.name}: expected its function to return a plane of numbers of shape"
-            f" {ya.shape}, got {images.describe(fused)}",
-        )
+        if not is_plane or fused.dtype.kind not in "iuf":
+            raise ValueError(
+                f"{self.name}: expected its function to return a plane of numbers of shape"
+                f" {ya.shape}, got {images.describe(fused)}"
+            )
         if all(coloured) and decision.apply is not None:
             channels = [
                 decision.apply(a[..., c].astype(np.float64), b[..., c].astype(np.float64))

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fusionlib.checks import refuse
 from fusionlib.methods.method import Method
 from fusionlib.networks import COMPARED
 
@@ -51,22 +50,16 @@ def register(
     ValueError
         The name is taken.
     """
-    refuse(
-        not isinstance(name, str) or not name or "/" in name,
-        f'register: expected a name, without "/", as in @register("mine"), got {name!r:.60}',
-        TypeError,
-    )
-    refuse(
-        name in (*METHODS, *COMPARED, MOE_FUSION, "compared"),
-        f"register: expected a new name, got {name!r}, which another method has",
-    )
+    if not isinstance(name, str) or not name or "/" in name:
+        raise TypeError(
+            f'register: expected a name, without "/", as in @register("mine"), got {name!r:.60}'
+        )
+    if name in (*METHODS, *COMPARED, MOE_FUSION, "compared"):
+        raise ValueError(f"register: expected a new name, got {name!r}, which another method has")
 
     def add(function: Callable) -> Callable:
-        refuse(
-            not callable(function),
-            f"register: expected a function for {name!r}, got {function!r:.60}",
-            TypeError,
-        )
+        if not callable(function):
+            raise TypeError(f"register: expected a function for {name!r}, got {function!r:.60}")
         options = defaults(function) if parameters is None else parameters
         try:
             inspect.signature(function).bind(None, None, **options)
@@ -112,11 +105,8 @@ def load_plugins(files: str | Path | Iterable[str | Path]) -> None:
     """
     for file in [files] if isinstance(files, (str, Path)) else files:
         path, before = Path(file).expanduser().resolve(), dict(METHODS)
-        refuse(
-            not path.is_file(),
-            f"{file}: expected a Python file with methods, found nothing",
-            FileNotFoundError,
-        )
+        if not path.is_file():
+            raise FileNotFoundError(f"{file}: expected a Python file with methods, found nothing")
         sys.path.append(str(path.parent))
         for name, variants in before.items():
             if variants[""].plugin.startswith(f"{path} "):
@@ -124,10 +114,8 @@ def load_plugins(files: str | Path | Iterable[str | Path]) -> None:
         others, code = set(METHODS), path.read_bytes()
         try:
             exec(compile(code, path, "exec"), {"__name__": path.stem, "__file__": str(path)})
-            refuse(
-                METHODS.keys() == others,
-                'expected at least one function under @register("name"), got none',
-            )
+            if METHODS.keys() == others:
+                raise ValueError('expected at least one function under @register("name"), got none')
         except Exception as error:
             METHODS.clear()
             METHODS.update(before)

@@ -18,7 +18,6 @@ from collections.abc import Iterable
 import numpy as np
 
 from fusionlib import images
-from fusionlib.checks import refuse
 from fusionlib.metrics.conventions import CONVENTIONS, NAMES, Metric, choose, describe
 from fusionlib.metrics.correlation import correlation, scd, standard_deviation
 from fusionlib.metrics.fidelity import ssim, vif
@@ -137,11 +136,11 @@ def _gray(**arrays: np.ndarray) -> list[np.ndarray]:
     checked = {name: _gray_levels(array, name) for name, array in arrays.items()}
     first, size = next(iter((name, image.shape) for name, image in checked.items()))
     for name, image in checked.items():
-        refuse(
-            image.shape != size,
-            f"{name} and {first}: expected one size, got {image.shape[0]}x{image.shape[1]} and "
-            f"{size[0]}x{size[1]} (height x width)",
-        )
+        if image.shape != size:
+            raise ValueError(
+                f"{name} and {first}: expected one size, got {image.shape[0]}x{image.shape[1]} and "
+                f"{size[0]}x{size[1]} (height x width)"
+            )
     return list(checked.values())
 
 
@@ -161,9 +160,9 @@ def _gray_levels(array: np.ndarray, name: str) -> np.ndarray:
             )
         array = array.astype(np.uint8)
     image = images.check(array, name)
-    refuse(
-        image.ndim == 3,
-        f"{name}: expected a gray image (H, W), got colour {image.shape}; score its luma Y, "
-        f"images.luma({name})",
-    )
+    if image.ndim == 3:
+        raise ValueError(
+            f"{name}: expected a gray image (H, W), got colour {image.shape}; score its luma Y, "
+            f"images.luma({name})"
+        )
     return image

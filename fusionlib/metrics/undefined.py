@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fusionlib.checks import refuse
-
 
 class Undefined(float):
     """A NaN that knows its reason: a ``float`` to everybody, with the sentence in ``reason``."""
@@ -44,10 +42,8 @@ def combine(values: Sequence[float], how: str = "sum") -> float:
     ValueError
         ``how`` is neither "sum" nor "mean".
     """
-    refuse(
-        how not in ("sum", "mean"),
-        f"combine: expected 'sum' or 'mean' over the sources, got {how!r}",
-    )
+    if how not in ("sum", "mean"):
+        raise ValueError(f"combine: expected 'sum' or 'mean' over the sources, got {how!r}")
     for value in values:
         if isinstance(value, Undefined):
             return value
@@ -56,6 +52,5 @@ def combine(values: Sequence[float], how: str = "sum") -> float:
 
 def choice(name: str, value: object, allowed: Sequence[str]) -> None:
     """Raise ValueError unless ``value`` is one of the ``allowed`` words for the option ``name``."""
-    refuse(
-        value not in allowed, f"{name}: expected {' or '.join(map(repr, allowed))}, got {value!r}"
-    )
+    if value not in allowed:
+        raise ValueError(f"{name}: expected {' or '.join(map(repr, allowed))}, got {value!r}")

@@ -9,8 +9,6 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-from ..checks import refuse
-
 GATE_GRID = ((120, 160), (60, 80))
 Border = Literal["reflect", "zeros"]  # how a convolution goes on beyond the image
 
@@ -124,10 +122,8 @@ class MoEFusionConfig:
 
     def __post_init__(self):
         for name, allowed in CHOICES.items():
-            refuse(
-                getattr(self, name) not in allowed,
-                f"{name}: expected one of {allowed}, got {getattr(self, name)!r}",
-            )
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
         self._check_counts()
         self._grids()
 
@@ -150,23 +146,20 @@ class MoEFusionConfig:
 
     def _check_counts(self) -> None:
         for name in ("experts", "k", "width"):
-            refuse(
-                not isinstance(getattr(self, name), int),
-                f"{name}: expected a whole number, got {getattr(self, name)!r}",
+            if not isinstance(getattr(self, name), int):
+                raise ValueError(f"{name}: expected a whole number, got {getattr(self, name)!r}")
+        if self.experts < 2 or self.experts % 2:
+            raise ValueError(
+                "experts: expected an even number, half of it for each modality, got "
+                f"{self.experts}"
             )
-        refuse(
-            self.experts < 2 or self.experts % 2,
-            f"experts: expected an even number, half of it for each modality, got {self.experts}",
-        )
-        refuse(
-            not 1 <= self.k <= self.experts,
-            f"k: expected 1 to {self.experts} selected experts "
-            f"(experts={self.experts}), got {self.k}",
-        )
-        refuse(
-            self.width < 2 or self.width % 2,
-            f"width: expected an even number of channels, got {self.width}",
-        )
+        if not 1 <= self.k <= self.experts:
+            raise ValueError(
+                f"k: expected 1 to {self.experts} selected experts "
+                f"(experts={self.experts}), got {self.k}"
+            )
+        if self.width < 2 or self.width % 2:
+            raise ValueError(f"width: expected an even number of channels, got {self.width}")
 
     def _grids(self) -> list[tuple[int, int]]:
         """Return the grids of the local and of the global gate."""
@@ -182,11 +175,11 @@ class MoEFusionConfig:
             grids = [(int(height), int(width)) for height, width in pairs]
         except (TypeError, ValueError):
             grids = []
-        refuse(
-            len(grids) != 2 or min(min(grid) for grid in grids) < 1,
-            'gate_grid: expected ((h, w), (h, w)), local and global, or "full", '
-            f"got {self.gate_grid!r}",
-        )
+        if len(grids) != 2 or min(min(grid) for grid in grids) < 1:
+            raise ValueError(
+                'gate_grid: expected ((h, w), (h, w)), local and global, or "full", '
+                f"got {self.gate_grid!r}"
+            )
         return grids
 
 
@@ -220,10 +213,10 @@ def check_batch(
             raise TypeError(f"{name}: expected {shape}, got {kind}")
         least = 1 if name == "attention" else 2  # a single line of pixels cannot be mirrored
         fits = x.ndim == 4 and x.shape[1] == channels and len(x) == len(infrared) > 0
-        refuse(
-            not fits or min(x.shape[2:]) < least,
-            f"{name}: expected {shape}, at least {least}x{least}, got shape {tuple(x.shape)}",
-        )
+        if not fits or min(x.shape[2:]) < least:
+            raise ValueError(
+                f"{name}: expected {shape}, at least {least}x{least}, got shape {tuple(x.shape)}"
+            )
     if infrared.shape[2:] != visible.shape[2:]:
         sizes = (f"{x.shape[2]}x{x.shape[3]}" for x in (infrared, visible))
         raise ValueError("infrared and visible: expected one size, got {} and {}".format(*sizes))

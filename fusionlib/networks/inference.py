@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import refuse
 from .configuration import READINGS, check_batch
 from .convolution import Conv3x3
 from .mixture import Expert, MixtureOfExperts, safe_log
@@ -62,13 +61,13 @@ def fuse(
         As :meth:`MoEFusion.forward`; several pairs, training mode, no such memory or tile.
     """
     check_batch(model.config, infrared, visible, attention)
-    refuse(len(infrared) > 1, f"infrared: expected one pair, got a batch of {len(infrared)}")
-    refuse(model.training, "model: expected evaluation mode, got training mode; call model.eval()")
+    if len(infrared) > 1:
+        raise ValueError(f"infrared: expected one pair, got a batch of {len(infrared)}")
+    if model.training:
+        raise ValueError("model: expected evaluation mode, got training mode; call model.eval()")
     sides = tile or TILE
-    refuse(
-        len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides),
-        f"tile: expected rows and columns of at least 1, got {tile!r}",
-    )
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise ValueError(f"tile: expected rows and columns of at least 1, got {tile!r}")
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
         return _Pair(model, infrared, visible, attention, spare_bytes(memory), tile).fuse()
 
@@ -77,10 +76,8 @@ def spare_bytes(memory: float | None) -> float:
     """Return how many bytes may still be taken; ``memory`` in GB as :func:`fuse` takes it."""
     if memory is None:
         return min(DEFAULT_MEMORY * 1e9, psutil.virtual_memory().available / 2)
-    refuse(
-        not isinstance(memory, int | float) or not 0 < memory < math.inf,
-        f"memory: expected a positive number of GB, got {memory!r}",
-    )
+    if not isinstance(memory, int | float) or not 0 < memory < math.inf:
+        raise ValueError(f"memory: expected a positive number of GB, got {memory!r}")
     return memory * 1e9 - psutil.Process().memory_info().rss
 
 

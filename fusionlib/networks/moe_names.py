@@ -5,8 +5,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..checks import refuse
-
 ANCHOR = "encoder.Conv1.conv_r.weight"  # an entry that every official state dict has
 FORMER_ANCHOR = "encode_visible.layers.0.weight"  # an entry that every former state dict has
 FORMER = {
@@ -47,12 +45,13 @@ def from_official(
     picked = {}
     for name, like in expected.items():
         key = prefix + official_name(name)
-        refuse(key not in state_dict, f"state_dict: expected an entry {key!r}, found none")
-        refuse(
-            state_dict[key].shape != like.shape,
-            f"state_dict: expected {official_name(name)!r} of shape {tuple(like.shape)} for "
-            f"images of {image_size[0]}x{image_size[1]}, got {tuple(state_dict[key].shape)}",
-        )
+        if key not in state_dict:
+            raise ValueError(f"state_dict: expected an entry {key!r}, found none")
+        if state_dict[key].shape != like.shape:
+            raise ValueError(
+                f"state_dict: expected {official_name(name)!r} of shape {tuple(like.shape)} for "
+                f"images of {image_size[0]}x{image_size[1]}, got {tuple(state_dict[key].shape)}"
+            )
         picked[name] = state_dict[key]
     return picked
 

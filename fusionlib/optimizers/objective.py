@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from fusionlib import images
-from fusionlib.checks import refuse
 
 from .steps import Steps, steps
 
@@ -75,10 +74,10 @@ class LowPassObjective:
         quantize: bool = False,
     ):
         a, b = images.check_pair(a, b)
-        refuse(
-            a.ndim != 2,
-            f"a: expected a gray image (H, W), got {images.describe(a)}; use images.luma(...)",
-        )
+        if a.ndim != 2:
+            raise ValueError(
+                f"a: expected a gray image (H, W), got {images.describe(a)}; use images.luma(...)"
+            )
         self.alphas, self.quantize, self.evaluations = _alphas(alphas), bool(quantize), 0
         bands_a, bands_b = transform.forward(a), transform.forward(b)
         options = {
@@ -245,10 +244,11 @@ def _weights(w: float | np.ndarray) -> np.ndarray:
     w = np.asarray(w, dtype=np.float64)
     if w.ndim == 2 and w.shape[1] == 2:
         w = normalized_weight(w)
-    refuse(
-        w.ndim > 1,
-        f"w: expected a weight, an array (n,) of weights or (n, 2) of pairs, got shape {w.shape}",
-    )
+    if w.ndim > 1:
+        raise ValueError(
+            "w: expected a weight, an array (n,) of weights or (n, 2) of pairs, got shape"
+            f" {w.shape}"
+        )
     if not ((w >= 0) & (w <= 1)).all():
         raise ValueError(f"w: expected weights in [0, 1], got {w.min():g} to {w.max():g}")
     return w
@@ -256,8 +256,6 @@ def _weights(w: float | np.ndarray) -> np.ndarray:
 
 def _alphas(alphas: tuple[float, float, float]) -> tuple[float, float, float]:
     values = np.asarray(alphas, dtype=np.float64)
-    refuse(
-        values.shape != (3,) or not np.isfinite(values).all(),
-        f"alphas: expected three finite numbers, got {alphas!r}",
-    )
+    if values.shape != (3,) or not np.isfinite(values).all():
+        raise ValueError(f"alphas: expected three finite numbers, got {alphas!r}")
     return tuple(values.tolist())

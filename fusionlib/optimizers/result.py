@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fusionlib.checks import refuse
-
 FORMS = ("repaired", "printed")
 
 
@@ -50,19 +48,20 @@ class Candidates:
         seed: int,
         form: str = "repaired",
     ):
-        refuse(form not in FORMS, f"form: expected one of {', '.join(FORMS)}, got {form!r}")
+        if form not in FORMS:
+            raise ValueError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
         for name, value, least in (("population", population, 1), ("iterations", iterations, 0)):
-            refuse(
-                isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least,
-                f"{name}: expected an integer of at least {least}, got {value!r}",
-            )
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+                raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")
         box = np.asarray(bounds, dtype=np.float64)
-        refuse(
+        if (
             box.ndim != 2
             or box.shape[1] != 2
-            or not (np.isfinite(box).all() and (box[:, 0] < box[:, 1]).all()),
-            f"bounds: expected a sequence of pairs (low, high) with low < high, got {bounds!r}",
-        )
+            or not (np.isfinite(box).all() and (box[:, 0] < box[:, 1]).all())
+        ):
+            raise ValueError(
+                f"bounds: expected a sequence of pairs (low, high) with low < high, got {bounds!r}"
+            )
         self.f, (self.low, self.high) = f, box.T
         self.random = np.random.default_rng(seed)
         self.seen: list[np.ndarray] = []
@@ -76,10 +75,10 @@ class Candidates:
         number.
         """
         values = np.asarray(self.f(x[:, 0] if x.shape[1] == 1 else x), dtype=np.float64)
-        refuse(
-            values.shape != (len(x),),
-            f"f: expected {len(x)} values for {len(x)} candidates, got shape {values.shape}",
-        )
+        if values.shape != (len(x),):
+            raise ValueError(
+                f"f: expected {len(x)} values for {len(x)} candidates, got shape {values.shape}"
+            )
         if not np.isfinite(values).all():
             worst = int(np.flatnonzero(~np.isfinite(values))[0])
             raise ValueError(

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from fusionlib import datasets, losses
-from fusionlib.checks import refuse
 from fusionlib.datasets import HELD_OUT_SEED, Pair, catalog
 from fusionlib.detectors import KINDS
 from fusionlib.networks.configuration import MoEFusionConfig
@@ -100,7 +99,8 @@ def check(config: Any, group: str) -> None:
             fits = any(RULES[kind][1](value) for kind in kinds)
         else:
             continue  # checked by its own class
-        refuse(not fits, f"{group}.{entry.name}: expected {expected}, got {value!r}")
+        if not fits:
+            raise ValueError(f"{group}.{entry.name}: expected {expected}, got {value!r}")
 
 
 def to_tuples(value: Any) -> Any:
@@ -224,11 +224,11 @@ class TrainingConfig:
         check(self.network, "network")
         object.__setattr__(self, "network", replace(self.network, seed=self.run.seed))
         trained = self.detectors.checkpoint or self.optimization.detector_epochs
-        refuse(
-            self.detectors.attention == "frozen" and not trained,
-            "detectors.attention: 'frozen' expects trained detectors, by detectors.checkpoint"
-            " or optimization.detector_epochs, got neither",
-        )
+        if self.detectors.attention == "frozen" and not trained:
+            raise ValueError(
+                "detectors.attention: 'frozen' expects trained detectors, by detectors.checkpoint"
+                " or optimization.detector_epochs, got neither"
+            )
 
     @classmethod
     def from_dict(cls, values: Mapping, base: TrainingConfig | None = None) -> TrainingConfig:
@@ -246,10 +246,8 @@ class TrainingConfig:
         ValueError
             A key that is no setting, with the nearest one; or a value that does not fit.
         """
-        refuse(
-            not isinstance(values, Mapping),
-            f"settings: expected a JSON object, got {type(values).__name__}",
-        )
+        if not isinstance(values, Mapping):
+            raise ValueError(f"settings: expected a JSON object, got {type(values).__name__}")
         base = base or cls()
         changes: dict[str, dict] = {}
         for key, value in dotted(values):

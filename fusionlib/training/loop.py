@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from fusionlib import images, losses, runs
-from fusionlib.checks import refuse
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.networks import save_checkpoint
 from fusionlib.networks.mixture import MixtureOfExperts, prefers_gathered
@@ -85,7 +84,8 @@ def train(
     check_feasible(settings, target, max(world, processes))
     pairs = open_pairs(settings) if pairs is None else pairs
     held_out = open_pairs(settings, held_out=True) if held_out is None else held_out
-    refuse(not len(pairs), "pairs: expected at least one pair to train on, got none")
+    if not len(pairs):
+        raise ValueError("pairs: expected at least one pair to train on, got none")
     if processes > 1:
         # as arrays: tensors would be sent as open files
         arrays = None if maps is None else [pair.numpy() for pair in maps]
@@ -124,15 +124,13 @@ def _train_as_process(settings, folder, pairs, held_out, device, arrays, progres
 
 def check_feasible(settings: TrainingConfig, device: torch.device, processes: int) -> None:
     """Raise ValueError for a batch that cannot be shared or a precision the device lacks."""
-    refuse(
-        settings.optimization.batch % processes,
-        f"batch: expected a multiple of the {processes} processes, got"
-        f" {settings.optimization.batch}",
-    )
-    refuse(
-        device.type == "cpu" and settings.run.precision == "float16",
-        "precision: 'float16' expects a GPU, got cpu; use float32 or bfloat16",
-    )
+    if settings.optimization.batch % processes:
+        raise ValueError(
+            f"batch: expected a multiple of the {processes} processes, got"
+            f" {settings.optimization.batch}"
+        )
+    if device.type == "cpu" and settings.run.precision == "float16":
+        raise ValueError("precision: 'float16' expects a GPU, got cpu; use float32 or bfloat16")
 
 
 def attention_source(settings: TrainingConfig, pairs: Sequence[Pair]) -> tuple[str, str]:
@@ -343,12 +341,11 @@ class Trainer:
         finite.
         """
         self.progress.step += 1
-        refuse(
-            not math.isfinite(values["loss"]),
-            f"{self.position()}: the loss is not finite; the last checkpoint stays; try a"
-            " smaller lr, clip, or precision 'float32'",
-            FloatingPointError,
-        )
+        if not math.isfinite(values["loss"]):
+            raise FloatingPointError(
+                f"{self.position()}: the loss is not finite; the last checkpoint stays; try a"
+                " smaller lr, clip, or precision 'float32'"
+            )
         sums = self.progress.sums
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + value

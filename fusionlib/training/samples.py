@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from fusionlib import images
-from fusionlib.checks import refuse
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.detectors import to_frame
 
@@ -74,11 +73,11 @@ def target(pair: Pair, classes: Sequence[str]) -> dict[str, Tensor]:
     limits = np.array([width, height] * 2)
     for box, corner in zip(boxes, corners, strict=True):
         outside = (corner < -1e-6).any() or (corner > limits + 1e-6).any()
-        refuse(
-            not (box[2:] > 0).all() or outside,
-            f"{pair.name}: expected boxes x, y, width, height inside {height}x{width} (height x"
-            f" width), got {box.tolist()}",
-        )
+        if not (box[2:] > 0).all() or outside:
+            raise ValueError(
+                f"{pair.name}: expected boxes x, y, width, height inside {height}x{width} (height x"
+                f" width), got {box.tolist()}"
+            )
     labels = torch.tensor([classes.index(label) + 1 for label in pair.labels], dtype=torch.int64)
     return {"boxes": torch.from_numpy(corners).float(), "labels": labels}
 
@@ -123,11 +122,11 @@ class Samples(torch.utils.data.Dataset):
         pair, rng = self.pairs[number], keyed_rng(CROP, *key)
         names = f"{pair.name} infrared", f"{pair.name} visible"
         infrared, visible = images.check_pair(pair.infrared, pair.visible, names)
-        refuse(
-            self.annotated and pair.boxes is None,
-            f"{pair.name}: expected an annotation, as the first pair has (an empty one if there"
-            " is no object), got none",
-        )
+        if self.annotated and pair.boxes is None:
+            raise ValueError(
+                f"{pair.name}: expected an annotation, as the first pair has (an empty one if there"
+                " is no object), got none"
+            )
         planes = [images.luma(infrared), images.luma(visible)]
         goal = target(pair, self.classes)
         if self.colour:
@@ -168,10 +167,10 @@ def random_crop(
         Of the pair, for that sentence.
     """
     (height, width), (h, w) = sample.shape[1:], size
-    refuse(
-        h > height or w > width,
-        f"crop: expected at most {height}x{width}, the size of {name}, got {h}x{w}",
-    )
+    if h > height or w > width:
+        raise ValueError(
+            f"crop: expected at most {height}x{width}, the size of {name}, got {h}x{w}"
+        )
     y, x = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
     boxes = goal["boxes"] - torch.tensor([x, y, x, y])
     inside = torch.minimum(boxes.clamp_min(0), torch.tensor([w, h, w, h]))

@@ -13,8 +13,6 @@ configuration and cached; the forward transform multiplies by it, the inverse by
 import numpy as np
 from scipy import fft
 
-from fusionlib.checks import refuse
-
 from . import rules
 from .bands import Bands
 from .wrapping import default_scales, plan
@@ -60,29 +58,26 @@ class Curvelet:
         finest: str = "curvelets",
         real: bool = True,
     ):
-        refuse(
+        if (
             not isinstance(shape, tuple | list)
             or len(shape) != 2
-            or any(_not_integer(side) for side in shape),
-            f"shape: expected (height, width), got {shape!r}",
-            TypeError,
-        )
+            or any(_not_integer(side) for side in shape)
+        ):
+            raise TypeError(f"shape: expected (height, width), got {shape!r}")
         self.shape = (int(shape[0]), int(shape[1]))
-        refuse(
-            min(self.shape) < 17,
-            f"shape: expected sides of at least 17 pixels for curvelets, got {shape[0]}x{shape[1]}",
-        )
-        refuse(finest not in FINEST, f"finest: expected one of {', '.join(FINEST)}, got {finest!r}")
-        refuse(
-            _not_integer(angles) or angles < 8 or angles % 8,
-            f"angles: expected a positive multiple of 8, got {angles!r}",
-        )
+        if min(self.shape) < 17:
+            raise ValueError(
+                "shape: expected sides of at least 17 pixels for curvelets, got"
+                f" {shape[0]}x{shape[1]}"
+            )
+        if finest not in FINEST:
+            raise ValueError(f"finest: expected one of {', '.join(FINEST)}, got {finest!r}")
+        if _not_integer(angles) or angles < 8 or angles % 8:
+            raise ValueError(f"angles: expected a positive multiple of 8, got {angles!r}")
         if scales is None:
             scales = default_scales(self.shape)
-        refuse(
-            _not_integer(scales) or scales < 2,
-            f"scales: expected an integer of at least 2, got {scales!r}",
-        )
+        if _not_integer(scales) or scales < 2:
+            raise ValueError(f"scales: expected an integer of at least 2, got {scales!r}")
         self.scales, self.angles, self.finest, self.real = (
             int(scales),
             int(angles),
@@ -152,15 +147,13 @@ class Curvelet:
             Number or shapes of the bands are not those of this transform.
         """
         plan, high = self._plan, list(bands.high)
-        refuse(
-            len(high) != self.scales - 1,
-            f"bands: expected {self.scales - 1} high-pass scales, got {len(high)}",
-        )
+        if len(high) != self.scales - 1:
+            raise ValueError(f"bands: expected {self.scales - 1} high-pass scales, got {len(high)}")
         finest = high.pop(0) if plan.finest_weight is not None else None
-        refuse(
-            [len(scale) for scale in high] != plan.counts,
-            f"bands: expected {plan.counts} wedges, got {[len(scale) for scale in high]}",
-        )
+        if [len(scale) for scale in high] != plan.counts:
+            raise ValueError(
+                f"bands: expected {plan.counts} wedges, got {[len(scale) for scale in high]}"
+            )
         coefficients = np.empty(plan.matrix.shape[0], np.complex128)
         for group in plan.groups:
             stack = group.of(coefficients)
@@ -201,12 +194,13 @@ class Curvelet:
 
     def _check(self, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x)
-        refuse(
-            not np.issubdtype(x.dtype, np.number) or (self.real and np.iscomplexobj(x)),
-            f"x: expected a {'real' if self.real else 'real or complex'} array, got type {x.dtype}",
-            TypeError,
-        )
-        refuse(x.shape != self.shape, f"x: expected an image of shape {self.shape}, got {x.shape}")
+        if not np.issubdtype(x.dtype, np.number) or (self.real and np.iscomplexobj(x)):
+            raise TypeError(
+                f"x: expected a {'real' if self.real else 'real or complex'} array, got type"
+                f" {x.dtype}"
+            )
+        if x.shape != self.shape:
+            raise ValueError(f"x: expected an image of shape {self.shape}, got {x.shape}")
         if not np.isfinite(x).all():
             raise ValueError(
                 f"x: expected finite values, got {int((~np.isfinite(x)).sum())} NaN or infinite"
@@ -219,7 +213,8 @@ class Curvelet:
 
     @staticmethod
     def _spectrum(band: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-        refuse(np.shape(band) != shape, f"bands: expected a band of {shape}, got {np.shape(band)}")
+        if np.shape(band) != shape:
+            raise ValueError(f"bands: expected a band of {shape}, got {np.shape(band)}")
         return fft.fft2(fft.ifftshift(band), norm="ortho")
 
 
@@ -232,9 +227,8 @@ def _columns(values: np.ndarray) -> np.ndarray:
 
 def _shift_into(out: np.ndarray, band: np.ndarray) -> None:
     """Write ``ifftshift(band)`` into ``out``."""
-    refuse(
-        np.shape(band) != out.shape, f"bands: expected a wedge of {out.shape}, got {np.shape(band)}"
-    )
+    if np.shape(band) != out.shape:
+        raise ValueError(f"bands: expected a wedge of {out.shape}, got {np.shape(band)}")
     (h, w), r, c = out.shape, out.shape[0] // 2, out.shape[1] // 2
     out[: h - r, : w - c], out[: h - r, w - c :] = band[r:, c:], band[r:, :c]
     out[h - r :, : w - c], out[h - r :, w - c :] = band[:r, c:], band[:r, :c]

@@ -3,8 +3,6 @@
 import numpy as np
 from scipy.ndimage import gaussian_filter, laplace
 
-from fusionlib.checks import refuse
-
 
 def sharper(a: np.ndarray, b: np.ndarray, sigma: float = 3.0) -> np.ndarray:
     """Return where ``a`` has more Laplacian energy around a pixel than ``b``.
@@ -28,11 +26,10 @@ def sharper(a: np.ndarray, b: np.ndarray, sigma: float = 3.0) -> np.ndarray:
     ValueError
         Shapes differ or are not two-dimensional, or sigma is not positive.
     """
-    refuse(
-        np.ndim(a) != 2 or np.shape(a) != np.shape(b),
-        f"a and b: expected one shape (H, W), got {np.shape(a)} and {np.shape(b)}",
-    )
-    refuse(not sigma > 0, f"sigma: expected a positive number of pixels, got {sigma!r}")
+    if np.ndim(a) != 2 or np.shape(a) != np.shape(b):
+        raise ValueError(f"a and b: expected one shape (H, W), got {np.shape(a)} and {np.shape(b)}")
+    if not sigma > 0:
+        raise ValueError(f"sigma: expected a positive number of pixels, got {sigma!r}")
     energy_a, energy_b = (
         gaussian_filter(laplace(np.asarray(x, dtype=np.float64)) ** 2, sigma) for x in (a, b)
     )

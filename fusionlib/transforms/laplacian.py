@@ -8,8 +8,6 @@ corners of the bands only.
 
 import numpy as np
 
-from fusionlib.checks import refuse
-
 from . import rules
 from .bands import Bands
 
@@ -35,15 +33,12 @@ class LaplacianPyramid:
     """
 
     def __init__(self, levels: int = 4, border: str = "toolbox"):
-        refuse(
-            isinstance(levels, bool) or not isinstance(levels, int | np.integer),
-            f"levels: expected a positive integer, got {levels!r}",
-            TypeError,
-        )
-        refuse(levels < 1, f"levels: expected a positive integer, got {levels}")
-        refuse(
-            border not in BORDERS, f"border: expected one of {', '.join(BORDERS)}, got {border!r}"
-        )
+        if isinstance(levels, bool) or not isinstance(levels, int | np.integer):
+            raise TypeError(f"levels: expected a positive integer, got {levels!r}")
+        if levels < 1:
+            raise ValueError(f"levels: expected a positive integer, got {levels}")
+        if border not in BORDERS:
+            raise ValueError(f"border: expected one of {', '.join(BORDERS)}, got {border!r}")
         self.levels, self.border = int(levels), border
 
     def __repr__(self) -> str:
@@ -85,24 +80,24 @@ class LaplacianPyramid:
         ValueError
             Number or sizes of the bands are not those of a pyramid with this many levels.
         """
-        refuse(
-            len(bands.high) != self.levels,
-            f"bands: expected {self.levels} high-pass bands, got {len(bands.high)}",
-        )
+        if len(bands.high) != self.levels:
+            raise ValueError(
+                f"bands: expected {self.levels} high-pass bands, got {len(bands.high)}"
+            )
         shape = bands.shape or bands.high[0].shape
         sizes = [tuple(-(-side // 2**level) for side in shape) for level in range(self.levels + 1)]
         image = np.asarray(bands.low, dtype=np.float64)
-        refuse(
-            image.shape != sizes[-1],
-            f"bands: expected a base of {sizes[-1]} for an image of {shape}, got {image.shape}",
-        )
+        if image.shape != sizes[-1]:
+            raise ValueError(
+                f"bands: expected a base of {sizes[-1]} for an image of {shape}, got {image.shape}"
+            )
         for band, (rows, columns) in zip(bands.high[::-1], sizes[-2::-1], strict=True):
             larger = expand(image, self.border)
-            refuse(
-                band.shape != larger.shape,
-                f"bands: expected a band of {larger.shape} for an image of {shape}, got"
-                f" {band.shape}",
-            )
+            if band.shape != larger.shape:
+                raise ValueError(
+                    f"bands: expected a band of {larger.shape} for an image of {shape}, got"
+                    f" {band.shape}"
+                )
             larger += band  # Eq. (3): the expanded level plus the band
             image = larger[:rows, :columns]
         return np.ascontiguousarray(image)
@@ -128,18 +123,18 @@ class LaplacianPyramid:
 
     def _check(self, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x)
-        refuse(
-            x.ndim != 2
-            or not (np.issubdtype(x.dtype, np.floating) or np.issubdtype(x.dtype, np.integer)),
-            f"x: expected a real array (H, W), got shape {x.shape} and type {x.dtype}",
-            TypeError,
-        )
+        if x.ndim != 2 or not (
+            np.issubdtype(x.dtype, np.floating) or np.issubdtype(x.dtype, np.integer)
+        ):
+            raise TypeError(
+                f"x: expected a real array (H, W), got shape {x.shape} and type {x.dtype}"
+            )
         possible = max_levels(x.shape)
-        refuse(
-            self.levels > possible,
-            f"x: expected a size that allows {self.levels} levels, got"
-            f" {x.shape[0]}x{x.shape[1]}, which allows {possible}",
-        )
+        if self.levels > possible:
+            raise ValueError(
+                f"x: expected a size that allows {self.levels} levels, got"
+                f" {x.shape[0]}x{x.shape[1]}, which allows {possible}"
+            )
         x = x.astype(np.float64)
         if not np.isfinite(x).all():
             raise ValueError(

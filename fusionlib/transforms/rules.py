@@ -10,8 +10,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fusionlib.checks import refuse
-
 from .bands import Bands
 
 RULES = {"magnitude": 1, "salience": 2, "consistency": 3, "signed": 4}
@@ -56,35 +54,30 @@ def select(
     TypeError, ValueError
         Shapes differ, an unknown rule, an even area, signed comparison of complex numbers.
     """
-    refuse(
-        np.shape(a) != np.shape(b),
-        f"bands: expected one shape, got {np.shape(a)} and {np.shape(b)}",
-    )
+    if np.shape(a) != np.shape(b):
+        raise ValueError(f"bands: expected one shape, got {np.shape(a)} and {np.shape(b)}")
     if callable(rule):
         return rule(a, b)
     number = RULES.get(rule, rule) if isinstance(rule, str) else rule
-    refuse(
-        isinstance(number, bool) or number not in RULES.values(),
-        f"rule: expected 1 to 4, {', '.join(RULES)} or a callable, got {rule!r}",
-    )
-    refuse(
+    if isinstance(number, bool) or number not in RULES.values():
+        raise ValueError(f"rule: expected 1 to 4, {', '.join(RULES)} or a callable, got {rule!r}")
+    if (
         isinstance(area, bool)
         or not isinstance(area, int | np.integer)
         or area < 1
-        or area % 2 == 0,
-        f"area: expected an odd positive integer, got {area!r}",
-    )
+        or area % 2 == 0
+    ):
+        raise ValueError(f"area: expected an odd positive integer, got {area!r}")
     if number == 1:
         return np.abs(a) > np.abs(b)
     if number == 2:
         return _salience(a, b, area)
     if number == 3:
         return _consistency(np.abs(a), np.abs(b), area)
-    refuse(
-        np.iscomplexobj(a) or np.iscomplexobj(b),
-        "rule: expected real bands for the signed comparison of eq. (11), got complex ones",
-        TypeError,
-    )
+    if np.iscomplexobj(a) or np.iscomplexobj(b):
+        raise TypeError(
+            "rule: expected real bands for the signed comparison of eq. (11), got complex ones"
+        )
     return a > b  # Eq. (11), Abas and Baykan 2021, as printed
 
 
@@ -163,7 +156,8 @@ def base_weight(low_a: np.ndarray, low_b: np.ndarray, rule: str = "average", wei
     if rule == "second":
         return 0.0
     if rule == "weighted":
-        refuse(not np.isfinite(weight), f"weight: expected a finite number, got {weight!r}")
+        if not np.isfinite(weight):
+            raise ValueError(f"weight: expected a finite number, got {weight!r}")
         return float(weight)  # Eq. (13)
     if rule == "gradient":
         gradient_a, gradient_b = _average_gradient(low_a), _average_gradient(low_b)

@@ -14,8 +14,6 @@ from math import ceil, floor, log2
 import numpy as np
 from scipy import fft, sparse
 
-from fusionlib.checks import refuse
-
 
 def default_scales(shape: tuple[int, int]) -> int:
     """Return the number of scales for images of this size, the base included."""
@@ -56,7 +54,8 @@ def plan(shape: tuple[int, int], scales: int, angles: int, finest: str, real: bo
         f"shape: expected images large enough for {scales} scales and {angles} angles, "
         f"got {shape[0]}x{shape[1]}; use fewer scales or angles"
     )
-    refuse(2**scales > min(shape), refused)
+    if 2**scales > min(shape):
+        raise ValueError(refused)
     if finest == "curvelets":
         size = tuple(side / 3 for side in shape)
         low = np.outer(
@@ -98,7 +97,8 @@ def plan(shape: tuple[int, int], scales: int, angles: int, finest: str, real: bo
     energy.ravel()[low_index] += low_weight**2
     if finest_weight is not None:
         energy += finest_weight**2
-    refuse(not np.allclose(energy, 1, rtol=0, atol=1e-12), refused)
+    if not np.allclose(energy, 1, rtol=0, atol=1e-12):
+        raise ValueError(refused)
     return Plan(matrix, groups, counts, low_index, low_weight, finest_weight)
 
 

@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ... import images
-from ...checks import refuse
 from ..tiles import tiles
 
 State = Mapping[str, Tensor]
@@ -70,16 +69,16 @@ def planes(
     pair = images.check_pair(infrared, visible, ("infrared", "visible"))
     name = type(network).__name__
     for label, image in zip(("infrared", "visible"), pair, strict=True):
-        refuse(
-            image.ndim != 2,
-            f"{label}: {name} expected a gray image (H, W), got colour {image.shape}; use"
-            " images.luma",
-        )
-        refuse(
-            min(image.shape) < smallest,
-            f"{label}: {name} expected sides of at least {smallest} pixels, got "
-            f"{image.shape[0]}x{image.shape[1]} (height x width)",
-        )
+        if image.ndim != 2:
+            raise ValueError(
+                f"{label}: {name} expected a gray image (H, W), got colour {image.shape}; use"
+                " images.luma"
+            )
+        if min(image.shape) < smallest:
+            raise ValueError(
+                f"{label}: {name} expected sides of at least {smallest} pixels, got "
+                f"{image.shape[0]}x{image.shape[1]} (height x width)"
+            )
     stacked = torch.from_numpy(np.stack(pair)[:, None])
     return stacked.to(next(network.parameters()).device).float()
 

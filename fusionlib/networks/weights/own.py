@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ... import images
-from ...checks import refuse
 from ..moe_names import current
 from .checkpoint import Checkpoint, sha256
 
@@ -41,10 +40,8 @@ def save_checkpoint(
         Another suffix; a configuration that JSON cannot hold; a folder that cannot be written.
     """
     path = Path(path)
-    refuse(
-        path.suffix != ".safetensors",
-        f"{path}: expected a name that ends in .safetensors, got {path.suffix!r}",
-    )
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path}: expected a name that ends in .safetensors, got {path.suffix!r}")
     try:
         text = json.dumps(config, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -81,42 +78,37 @@ def read_own(path: Path) -> Checkpoint:
     """
     sidecar = path.with_suffix(".json")
     for file in (path, sidecar):
-        refuse(
-            not file.is_file(),
-            f"{file}: expected a checkpoint's {file.suffix} file, found none there",
-            FileNotFoundError,
-        )
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{file}: expected a checkpoint's {file.suffix} file, found none there"
+            )
     try:
         record = json.loads(sidecar.read_text(encoding="utf-8"))
-        refuse(
-            record["format"] != FORMAT,
-            f"{sidecar}: expected format {FORMAT!r}, got {record['format']!r}",
-        )
+        if record["format"] != FORMAT:
+            raise ValueError(f"{sidecar}: expected format {FORMAT!r}, got {record['format']!r}")
         config, expected, described = record["config"], record["sha256"], record["tensors"]
         config_sum = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-        refuse(
-            config_sum != record["config_sha256"],
-            f"{sidecar}: its configuration was changed after it was saved (checksum)",
-        )
+        if config_sum != record["config_sha256"]:
+            raise ValueError(
+                f"{sidecar}: its configuration was changed after it was saved (checksum)"
+            )
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
         raise ValueError(
             f"{sidecar}: expected the JSON that belongs to a checkpoint, its content is not"
         ) from None
     digest = sha256(path)
-    refuse(
-        digest != expected,
-        f"{path}: expected sha256 {expected[:12]} as {sidecar.name} says, got {digest[:12]}:"
-        " damaged, or of another save",
-    )
+    if digest != expected:
+        raise ValueError(
+            f"{path}: expected sha256 {expected[:12]} as {sidecar.name} says, got {digest[:12]}:"
+            " damaged, or of another save"
+        )
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: not a readable safetensors file ({error})") from None
     shapes = {name: list(value.shape) for name, value in tensors.items()}
-    refuse(
-        shapes != {name: entry["shape"] for name, entry in described.items()},
-        f"{path}: its tensors are not those that {sidecar.name} lists",
-    )
+    if shapes != {name: entry["shape"] for name, entry in described.items()}:
+        raise ValueError(f"{path}: its tensors are not those that {sidecar.name} lists")
     return Checkpoint(
         current(tensors), str(path), {path.name: digest}, verified=True, config=config
     )

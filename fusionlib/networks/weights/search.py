@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 
-from ...checks import refuse
 from .checkpoint import Checkpoint, fingerprint, git_blob, sha256
 from .official import CHECKPOINTS, File, Official, official
 from .own import read_own
@@ -57,11 +56,8 @@ def load_checkpoint(
     if isinstance(name, os.PathLike) or str(name).endswith(".safetensors"):
         return read_own(Path(folder or "", name))
     key, entry = official(name)
-    refuse(
-        folder is not None and not Path(folder).is_dir(),
-        f"{folder}: expected a folder of weights, found none there",
-        FileNotFoundError,
-    )
+    if folder is not None and not Path(folder).is_dir():
+        raise FileNotFoundError(f"{folder}: expected a folder of weights, found none there")
     cache = default_cache() if cache is None else Path(cache)
     folders = [cache] if folder is None else [Path(folder), cache]
     for parent in folders:
@@ -153,11 +149,11 @@ def _read(key: str, entry: Official, files: tuple[File, ...], paths: list[Path])
         )
     verified = all(file.sha256 or file.blob for file in files)
     if not verified and entry.fingerprint:
-        refuse(
-            fingerprint(state) != entry.fingerprint,
-            f"{paths[0]}: expected the tensors of {entry.files[0].name}, got others under their"
-            " names",
-        )
+        if fingerprint(state) != entry.fingerprint:
+            raise ValueError(
+                f"{paths[0]}: expected the tensors of {entry.files[0].name}, got others under their"
+                " names"
+            )
         verified = True
     digests = {path.name: sha256(path) for path in paths}
     return Checkpoint(state, key, digests, verified, entry.licence)

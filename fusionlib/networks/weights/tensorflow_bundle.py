@@ -15,8 +15,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...checks import refuse
-
 FOOTER, MAGIC = 48, bytes.fromhex("57fb808b247547db")
 OPTIMISER = re.compile(r".*/Adam(_1)?|.*beta[12]_power")
 # of tensorflow's DataType
@@ -38,7 +36,8 @@ def read_bundle(index: bytes, data: bytes) -> dict[str, np.ndarray]:
         hold.
     """
     try:
-        refuse(index[-8:] != MAGIC, "the index does not end like a TensorFlow checkpoint's")
+        if index[-8:] != MAGIC:
+            raise ValueError("the index does not end like a TensorFlow checkpoint's")
         handle = _Reader(index[-FOOTER:])
         handle.varint(), handle.varint()  # the metaindex block is empty
         tensors = {}
@@ -86,8 +85,10 @@ def _block(index: bytes, offset: int, size: int) -> bytes:
     """Return the entries of a block, without its restart points."""
     block, kind = index[offset : offset + size], index[offset + size]
     checksum = struct.unpack_from("<I", index, offset + size + 1)[0]
-    refuse(kind != 0, "the index is compressed, which no official checkpoint is")
-    refuse(masked_crc32c(block + b"\0") != checksum, "the checksum of the index does not hold")
+    if kind != 0:
+        raise ValueError("the index is compressed, which no official checkpoint is")
+    if masked_crc32c(block + b"\0") != checksum:
+        raise ValueError("the checksum of the index does not hold")
     restarts = struct.unpack("<I", block[-4:])[0]
     return block[: -4 * (restarts + 1)]
 
@@ -133,17 +134,18 @@ def _tensor(entry: dict[int, list], data: bytes, name: str) -> np.ndarray:
     """
     kind, offset, size = entry[1][0], entry.get(4, [0])[0], entry[5][0]
     shard = entry.get(3, [0])[0]
-    refuse(
-        kind not in TYPES or shard,
-        f"tensor {name}: expected one shard of numbers, got type {kind} in shard {shard}",
-    )
+    if kind not in TYPES or shard:
+        raise ValueError(
+            f"tensor {name}: expected one shard of numbers, got type {kind} in shard {shard}"
+        )
     shape = [_fields(dimension).get(1, [0])[0] for dimension in _fields(entry[2][0]).get(2, [])]
     content = data[offset : offset + size]
-    refuse(
-        len(content) < size or size != int(np.prod(shape)) * TYPES[kind].itemsize,
-        f"tensor {name}: expected {size} bytes at {offset}, the data end at {len(data)}",
-    )
-    refuse(masked_crc32c(content) != entry[6][0], f"tensor {name}: its checksum does not hold")
+    if len(content) < size or size != int(np.prod(shape)) * TYPES[kind].itemsize:
+        raise ValueError(
+            f"tensor {name}: expected {size} bytes at {offset}, the data end at {len(data)}"
+        )
+    if masked_crc32c(content) != entry[6][0]:
+        raise ValueError(f"tensor {name}: its checksum does not hold")
     return np.frombuffer(content, TYPES[kind]).reshape(shape).copy()
 
 
