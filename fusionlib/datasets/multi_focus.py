@@ -67,13 +67,14 @@ def checksums(pairs: Iterable[Pair]) -> dict[str, list[str]]:
 
 
 class MultiFocus:
-    """The pairs of a folder ``{a,b[,ref | ref_constructed]}/NAME``, in the order of their names.
+    """The pairs of a folder ``{a,b[,ref | masks]}/NAME``, in the order of their names.
 
     Parameters
     ----------
     folder : path
         Files of one pair share their stem; suffixes may differ. ``ref`` holds exact references,
-        ``ref_constructed`` constructed ones; either may miss some names.
+        ``masks`` what constructed ones are pasted by: white takes a, black b. Either may miss some
+        names.
     names : list of str, optional
         Only these.
     files, references : dict, optional
@@ -119,7 +120,7 @@ class MultiFocus:
             )
         references = {
             kind: images.list_images(self.folder / sub) if (self.folder / sub).is_dir() else {}
-            for kind, sub in (("exact", "ref"), ("constructed", "ref_constructed"))
+            for kind, sub in (("exact", "ref"), ("constructed", "masks"))
         }
         return images.list_pairs(self.folder / "a", self.folder / "b"), references
 
@@ -136,6 +137,9 @@ class MultiFocus:
             if name in files:
                 reference = images.read(files[name])
                 images.check_pair(a, reference, names=(str(self._files[name][0]), str(files[name])))
+                if kind == "constructed":
+                    white = reference > 127
+                    reference = np.where(white[..., None] if a.ndim > 2 else white, a, b)
                 return Pair(name, a, b, reference, kind)
         return Pair(name, a, b)
 
