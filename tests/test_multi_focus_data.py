@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fusionlib import images
 from fusionlib.datasets import defocus, multi_focus
@@ -72,9 +73,19 @@ def folder(tmp_path, names=("x", "y")):
 
 
 def test_folder_with_reference(tmp_path):
-    images.write(folder(tmp_path) / "ref_constructed" / "y.bmp", np.zeros((20, 30), np.uint8))
+    mask = np.arange(30) < 12
+    (folder(tmp_path) / "masks").mkdir()
+    Image.fromarray(np.tile(mask, (20, 1))).convert("1").save(tmp_path / "masks" / "y.png")
+    images.write(tmp_path / "b" / "y.png", np.full((20, 30), 9, np.uint8))
     x, y = multi_focus.MultiFocus(tmp_path)
     assert (x.reference, y.reference_kind) == (None, "constructed")
+    assert np.array_equal(y.reference, np.where(mask, y.a, 9)), "white takes a, black takes b"
+    for side, level in (("a", 200), ("b", 100)):
+        colour = np.full((20, 30, 3), level, np.uint8) - np.arange(3, dtype=np.uint8)
+        images.write(tmp_path / side / "y.png", colour)
+    coloured = multi_focus.MultiFocus(tmp_path, ["y"]).load("y")
+    assert coloured.reference[0, 0].tolist() == [200, 199, 198]
+    assert coloured.reference[0, 29].tolist() == [100, 99, 98]
     assert [pair.name for pair in multi_focus.MultiFocus(tmp_path, ["y"])] == ["y"]
 
 

@@ -149,9 +149,9 @@ def plan(names: Sequence[str], to: str | os.PathLike | None = None, mirror: str 
     ValueError
         An unknown name, a set that lies in no public repository, or no folder.
     """
+    chosen = [_chosen(name) for name in names]
     if not (looked := places.folders("data", to)):
         raise ValueError("FUSION_DATA: expected a folder, or one named by --to, got none")
-    chosen = [_chosen(name) for name in names]
     small, clones = (list(dict.fromkeys(sum(lists, []))) for lists in zip(*chosen, strict=True))
     base = mirror if "://" in mirror or not mirror else str(Path(mirror).expanduser().resolve())
     folder = looked[0]
