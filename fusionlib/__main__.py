@@ -94,8 +94,9 @@ def _say_places() -> None:
         for sentence in there:
             typer.echo(f"  {sentence}")
         if names:
-            command = "get" if kind == "data" else "weights"
-            typer.echo(f"  not there; to get it: fusionlib data {command} {' '.join(names)}")
+            command = "get NAME... (sample: what that profile needs)"
+            command = command if kind == "data" else "weights NAME... (or all)"
+            typer.echo(f"  not there: {', '.join(names)}; to get some: fusionlib data {command}")
 
 
 PLUGIN_HELP = "a Python file whose functions stand under @register; may be repeated"
