@@ -92,8 +92,8 @@ def main() -> int:
             f"{KILLS} kills, {len(Server.asked)} requests for {len(times)} addresses of"
             f" {sum(map(len, places_of.values()))} files, {sum(times.values()) - len(times)} again,"
             f" on their way at a kill, {wrong} of a file that was there; last run"
-            f" {seconds:.0f} s, exit code {code}; {len(differ)} of {len(files)} differ {differ[:3]},"
-            f" {len(mine - set(files))} too many"
+            f" {seconds:.0f} s, exit code {code}; {len(differ)} of {len(files)} differ,"
+            f" such as {differ[:3]}, {len(mine - set(files))} too many"
         )
     return int(bool(code or differ or wrong or mine - set(files)))
 

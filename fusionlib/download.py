@@ -41,7 +41,7 @@ UNREACHED = 4  # files in a row without a connection, then the rest is not tried
 LARGEST = 2**26  # bytes of a file whose size is not known
 IN_REPOSITORY = r"(.*)/raw/([0-9a-f]{7,40}|HEAD)/(.*)"  # an address: its repository, commit, path
 WORK = ".downloading"  # below the folder: what has not got its name yet
-ALIKE = 10  # files that fail for one reason are named one by one up to here
+ALIKE = 50  # files that fail for one reason are named one by one up to here
 KINDS = {  # how what is sent in place of a file starts
     b"<!doctype html": "a web page",
     b"<html": "a web page",
