@@ -230,10 +230,10 @@ def _read(file: Wanted, part: Path, bar: tqdm, stop: threading.Event) -> None:
             except requests.exceptions.RequestException as error:
                 bar.update(-body.count)
                 reason, pause = _reason(error, file.address, PAUSE * 2 ** (attempt - 1))
-        if body.is_late or time.monotonic() + pause > end:
-            late = f"the server is too slow: {body.count} bytes in {limit:.0f} s"
-            raise ConnectionError(late if body.is_late else str(reason))
-        if pause < 0 or attempt == ATTEMPTS or stop.wait(pause):
+        if body.is_late:
+            raise ConnectionError(f"the server is too slow: {body.count} bytes in {limit:.0f} s")
+        left = end - time.monotonic() - pause
+        if pause < 0 or left < 0 or attempt == ATTEMPTS or stop.wait(pause):
             raise reason
     raise AssertionError  # the last attempt raises
 
