@@ -383,14 +383,6 @@ def test_smoke_ignores_the_real_data(tmp_path):
     assert '"weights": "none"' in passed and '"weights": ""' not in passed
 
 
-def test_models_of_the_sample_profiles_are_scored_on_pairs_they_were_not_trained_on(tmp_path):
-    for profile in ("sample", "sample-gpu"):
-        nodes = {node.name: node for node in graph.expand(profile, tmp_path, dry=True)}
-        for name in ("table-1-msrs", "table-2-msrs", "figures-7-8-msrs"):
-            assert nodes[name].parameters["split"] == "val"
-        assert "split" not in nodes["table-1-tno"].parameters
-
-
 ODD = 'it\'s {n} #1: a "b" $HOME'
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -146,8 +146,7 @@ def expand(
             }
             parameters = {
                 **settings.get("parameters", {}).get(entry["notebook"].stem, {}),
-                **data_parameters(entry, item, settings, data),
-                **split_parameter(settings, item, known),
+                **data_parameters(entry, item, settings, data, known),
                 **common_parameters(settings, weights, known),
                 **need_parameters(needs, known),
                 **({entry["finally"]: str(reports)} if "finally" in entry else {}),
@@ -205,7 +204,9 @@ def load_graph(profile: str, only: Sequence[str], here: Path) -> tuple[dict, dic
 
 
 def check_words(profile: str, settings: dict, entries: dict, only: Sequence[str]) -> None:
-    """Raise ValueError where ``only`` or the profile's costs name what no node provides."""
+    """Raise ValueError where ``only`` or the profile's costs name what no node provides, or its
+    splits a data set that it does not have.
+    """
     words = {word for entry in entries.values() for word in entry["provides"]}
     known = ", ".join(sorted(words))
     if unknown := sorted(set(only) - words):
@@ -213,6 +214,12 @@ def check_words(profile: str, settings: dict, entries: dict, only: Sequence[str]
     if unknown := sorted(set(settings.get("costs", {})) - words):
         raise ValueError(
             f"profile {profile}: costs: no node provides {', '.join(unknown)}; there are {known}"
+        )
+    datasets = set().union(*(value for value in settings.values() if isinstance(value, list)))
+    if unknown := sorted(set(settings.get("splits", {})) - datasets):
+        raise ValueError(
+            f"profile {profile}: splits: no data set named {', '.join(unknown)}; there are"
+            f" {', '.join(sorted(datasets))}"
         )
 
 
@@ -237,10 +244,16 @@ def items_of(entry: dict, settings: dict) -> Sequence[str | None]:
     return settings.get(entry["for_each"], [BUILT_IN]) if "for_each" in entry else [None]
 
 
-def data_parameters(entry: dict, item: str | None, settings: dict, data: str) -> dict:
-    """Return ``dataset`` and ``data`` of a node; nothing where it runs on built-in data alone."""
+def data_parameters(
+    entry: dict, item: str | None, settings: dict, data: str, known: Collection[str]
+) -> dict:
+    """Return ``dataset``, ``data`` and, where the notebook knows it and the profile states it,
+    ``split`` of a node; nothing where it runs on built-in data alone.
+    """
+    splits = settings.get("splits", {}) if "split" in known else {}
     if item not in (None, BUILT_IN):
-        return {"dataset": item, "data": data_folder(data, entry["for_each"], item)}
+        split = {"split": splits[item]} if item in splits else {}
+        return {"dataset": item, "data": data_folder(data, entry["for_each"], item), **split}
     items = settings.get(entry.get("for_all"), [BUILT_IN])
     if items == [BUILT_IN]:
         return {}
@@ -249,13 +262,8 @@ def data_parameters(entry: dict, item: str | None, settings: dict, data: str) ->
         "data": [
             "" if name == BUILT_IN else data_folder(data, entry["for_all"], name) for name in items
         ],
+        **({"split": [splits.get(name, "") for name in items]} if splits else {}),
     }
-
-
-def split_parameter(settings: dict, item: str | None, known: dict) -> dict:
-    """Return ``split`` for a notebook that has it, where the profile says which of a data set."""
-    split = settings.get("splits", {}).get(item)
-    return {"split": split} if split and "split" in known else {}
 
 
 def common_parameters(settings: dict, weights: str, known: dict) -> dict:

@@ -73,8 +73,8 @@ class MultiFocus:
     ----------
     folder : path
         Files of one pair share their stem; suffixes may differ. ``ref`` holds exact references,
-        ``masks`` what constructed ones are pasted by: white takes a, black b. Either may miss some
-        names.
+        ``masks`` makes constructed ones: a where a mask is white, b where it is black. Either may
+        miss some names.
     names : list of str, optional
         Only these.
     files, references : dict, optional
@@ -138,10 +138,31 @@ class MultiFocus:
                 reference = images.read(files[name])
                 images.check_pair(a, reference, names=(str(self._files[name][0]), str(files[name])))
                 if kind == "constructed":
-                    white = reference > 127
-                    reference = np.where(white[..., None] if a.ndim > 2 else white, a, b)
+                    reference = composed(a, b, reference, str(files[name]))
                 return Pair(name, a, b, reference, kind)
         return Pair(name, a, b)
+
+
+def composed(a: np.ndarray, b: np.ndarray, mask: np.ndarray, name: str = "mask") -> np.ndarray:
+    """Return an image pasted together: ``a`` where a mask is white, ``b`` where it is black.
+
+    Parameters
+    ----------
+    a, b : (H, W) or (H, W, 3) uint8
+    mask : (H, W) uint8
+        255 or 0.
+    name : str
+        Of the mask, for the error sentence.
+
+    Raises
+    ------
+    ValueError
+        The mask is coloured or holds other values.
+    """
+    if mask.ndim != 2 or not np.isin(mask, (0, 255)).all():
+        raise ValueError(f"{name}: expected a mask of black and white, got other values")
+    white = mask == 255
+    return np.where(white if a.ndim == 2 else white[..., None], a, b)
 
 
 # ---- built in: scikit-image's photographs --------------------------------------------------------
