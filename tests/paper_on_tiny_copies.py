@@ -67,7 +67,7 @@ def main() -> int:
     for dataset in write_profile(folder, options.jobs):
         if not (folder / "data/ivif" / dataset).is_dir():
             copy(folder / "data/ivif" / dataset, dataset)
-    environment = os.environ | {"FUSION_DATA": str(folder / "data"), "FUSION_WEIGHTS": ""}
+    environment = os.environ | {"FUSION_DATA": str(folder / "data"), "FUSION_WEIGHTS": "none"}
     command = [sys.executable, "-m", "workflow.reproduce", "--profile", "paper-tiny"]
     command += ["--workflow", str(folder / "workflow"), "--reports", str(folder / "reports")]
     command += ["--only", options.only]

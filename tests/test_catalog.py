@@ -612,7 +612,9 @@ def test_command_line(tmp_path):
     assert all(line.startswith("problem: ") for line in checked.stderr.splitlines())
     for words, message in (
         (("data", "LLVPI"), "name: expected one of"),
-        (("data", "LLVIP", "--download", tmp_path), "no address"),
+        (("data", "get", "LLVIP", "--yes"), "lies in no public repository, get it by hand"),
+        (("data", "get", "TNOO", "--to", tmp_path), "name: expected some of sample, general"),
+        (("data", "LLVIP", "TNO"), "expected one name, or get NAME"),
     ):
         done = fusionlib(*words)
         assert done.returncode == 1 and message in done.stderr and done.stderr.count("\n") == 1

@@ -362,8 +362,12 @@ def test_cluster_settings_name_what_snakemake_knows():
 
 
 def test_real_data_must_be_there(tmp_path):
-    with pytest.raises(ValueError, match="FUSION_DATA: the data set gray_classic needs it"):
+    with pytest.raises(
+        ValueError, match="set gray_classic at .*, found nothing there; run: make data, or"
+    ):
         graph.expand("sample", tmp_path)
+    with pytest.raises(ValueError, match="M3FD at .*; run: make data SETS=M3FD, or"):
+        graph.expand("paper", tmp_path, only=["infrared-visible-data"])
     with pytest.raises(ValueError, match="expected the data set gray_classic at .*, found nothing"):
         graph.expand("sample", tmp_path, data=str(tmp_path))
 
@@ -376,6 +380,7 @@ def test_smoke_ignores_the_real_data(tmp_path):
         ]
     )
     assert "DATA" not in passed and "WEIGHTS" not in passed
+    assert '"weights": "none"' in passed and '"weights": ""' not in passed
 
 
 ODD = 'it\'s {n} #1: a "b" $HOME'

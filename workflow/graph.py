@@ -9,7 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from fusionlib import runs
+from fusionlib import places, runs
+from fusionlib.datasets import get
 
 HERE = Path(__file__).resolve().parent
 BUILT_IN = "builtin"  # the word of profiles for data that needs no FUSION_DATA
@@ -115,7 +116,7 @@ def expand(
     only : list of str
         Words such as "table-A-1" or "multi-focus"; empty means all.
     data, weights : str
-        Absolute paths of FUSION_DATA and FUSION_WEIGHTS, or "".
+        Folders to look in before those of :func:`fusionlib.places.folders`.
     here : path
         Folder with ``nodes.yaml`` and ``profiles``; notebooks are looked for in ``notebooks``
         beside it.
@@ -126,11 +127,11 @@ def expand(
     ------
     ValueError
         An unknown word in ``only`` or in the profile's costs; a notebook or parameter that there is
-        not, or a value of another type; FUSION_DATA does not hold a data set of a node that will
-        run, or is not set.
+        not, or a value of another type; a data set of a node that will run is nowhere.
     """
     settings, entries = load_graph(profile, only, here)
-    weights = weights if profile != "smoke" else ""
+    found = [folder for folder in places.folders("weights", weights) if folder.is_dir()]
+    weights = str(next(iter(found), "")) if profile != "smoke" else places.NOWHERE
     nodes: list[Node] = []
     folders: dict[str, dict[str | None, Path]] = {}
     for key, entry in entries.items():
@@ -168,7 +169,7 @@ def expand(
                 )
             )
     if not dry:
-        check_data(nodes, data)
+        check_data(nodes)
     return nodes
 
 
@@ -370,13 +371,13 @@ def listing(nodes: Sequence[Node]) -> str:
 
 
 def data_folder(data: str, kind: str, item: str) -> str:
-    """Return the folder of one data set below FUSION_DATA."""
-    return str(
-        Path(data or "FUSION_DATA") / ("mfif" if kind.startswith("multi_focus") else "ivif") / item
-    )
+    """Return the folder of one data set: where it is, else the first where it could be."""
+    name = f"{'mfif' if kind.startswith('multi_focus') else 'ivif'}/{item}"
+    first = next(iter(places.folders("data", data)), Path("FUSION_DATA"))
+    return str(places.find("data", name, data) or first / name)
 
 
-def check_data(nodes: Sequence[Node], data: str) -> None:
+def check_data(nodes: Sequence[Node]) -> None:
     """Raise ValueError where a data set of a node that will run is not there; what nobody asked for
     need not be.
     """
@@ -386,13 +387,8 @@ def check_data(nodes: Sequence[Node], data: str) -> None:
     for node in (node for node in nodes if node.folder in running):
         given = node.parameters.get("data", [])
         for folder in filter(None, given if isinstance(given, list) else [given]):
-            item, below = Path(folder).name, Path(folder).parent.name
-            if not data:
-                raise ValueError(
-                    f"FUSION_DATA: the data set {item} needs it; set it to the folder that holds "
-                    f"{below}/{item}, or use PROFILE=smoke"
-                )
             if not Path(folder).is_dir():
                 raise ValueError(
-                    f"FUSION_DATA: expected the data set {item} at {folder}, found nothing there"
+                    f"FUSION_DATA: expected the data set {Path(folder).name} at {folder}, found"
+                    f" nothing there; run: make data{get.make_option(folder)}, or use PROFILE=smoke"
                 )

@@ -3,7 +3,7 @@ like on disk.
 
 ``describe`` says how to get one, ``find`` finds its files in the layout it came in. The facts are
 in ``catalog.yaml``, those of a data set of one's own in :data:`OWN_FILE` in its folder; nothing
-is ever fetched unless :func:`download` is called.
+is fetched here, see :mod:`.get`.
 """
 
 from __future__ import annotations
@@ -146,12 +146,7 @@ def describe(name: str) -> str:
         "layouts": "; ".join(
             layout["called"] for layout in [*facts["layouts"], layouts.OWN[facts["kind"]]]
         ),
-        "download": (
-            f"{len(facts['files'])} of its files have an address and a checksum: fusionlib data"
-            f" {name} --download DIR"
-            if facts.get("files")
-            else ""
-        ),
+        "download": f"fusionlib data get {name}" if "clone" in facts else "",
     }
     return "\n".join(
         textwrap.fill(
@@ -377,25 +372,3 @@ def multi_focus(
         {pair: (first[pair], second[pair]) for pair in first},
         files.files["reference"],
     )
-
-
-def download(name: str, directory: str | os.PathLike, progress: bool = False) -> list[Path]:
-    """Fetch the files of a data set that have an address and a checksum, resuming where it was
-    interrupted.
-
-    Raises
-    ------
-    ValueError
-        The set has none, or what came is not the file.
-    OSError
-        See :func:`.download.fetch`.
-    """
-    from .download import fetch
-
-    name, facts = entry(name)
-    if not facts.get("files"):
-        raise ValueError(f"{name}: no address with a checksum is known; {facts['get']}")
-    return [
-        fetch(facts["address"] + path, Path(directory) / path, checksum, progress)
-        for path, checksum in facts["files"].items()
-    ]

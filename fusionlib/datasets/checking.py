@@ -48,7 +48,11 @@ class Report:
 
 
 def check(
-    name: str, directory: str | os.PathLike, processes: int = 1, progress: bool = False
+    name: str,
+    directory: str | os.PathLike,
+    processes: int = 1,
+    progress: bool = False,
+    contents: bool = True,
 ) -> Report:
     """Verify layout, counts, sizes, labels and images of a data set in ``directory``.
 
@@ -62,6 +66,8 @@ def check(
         Worker processes; 1 stays in this one.
     progress : bool
         Show a bar.
+    contents : bool
+        False looks at counts and names alone and opens no file.
 
     Raises
     ------
@@ -83,6 +89,8 @@ def check(
         *_counts(name, facts, files, pairs),
         *_partners(files, sources),
     ]
+    if not contents:
+        return report
     try:
         known = catalog.annotations_of(facts, files)
     except ValueError as error:

@@ -37,7 +37,7 @@ def get(name: str, weights: str = "", checkpoint: str = "", device: str = "auto"
     ----------
     name : str
     weights : path
-        Folder of official weights, for a compared network; "" for the user's cache.
+        Folder of official weights, for a compared network; "" for :mod:`fusionlib.places`.
     checkpoint : path
         Folder of a training, for MoE-Fusion; "" for the small one of the suite.
     device : str

@@ -1,13 +1,64 @@
-"""Download of official weights from their public addresses into the cache."""
+"""Download of official weights from their public addresses."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import tempfile
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from .official import official
-from .search import default_cache, mismatch
+from ... import places
+from ...download import Wanted, address, fetch, working
+from .official import CHECKPOINTS, File, official
+from .search import find_file, mismatch
+
+
+def wanted(
+    names: Sequence[str], to: str | os.PathLike | None = None, mirror: str = ""
+) -> tuple[Path, list[Wanted], list[str]]:
+    """Return what belongs to some checkpoints: the folder, its files, and a sentence for each file
+    that has no address.
+
+    Parameters
+    ----------
+    names : sequence of str
+        As for :func:`load_checkpoint`; "all" is every checkpoint.
+    to : path, optional
+        Folder below which they go; by default the first of :func:`.places.folders`.
+    mirror : str
+        As for :func:`.download.address`.
+
+    Raises
+    ------
+    ValueError
+        An unknown name, or no folder.
+    """
+    if not (looked := places.folders("weights", to)):
+        raise ValueError("FUSION_WEIGHTS: expected a folder, or one named by --to, got none")
+    keys = list(CHECKPOINTS) if "all" in names else [official(name)[0] for name in names]
+    files: dict[str, Wanted] = {}  # by address: checkpoints share files
+    lacking = []
+    for key in keys:
+        entry = CHECKPOINTS[key]
+        for file in entry.files:
+            path = _place(file, looked[0], looked[0] / entry.method.lower() / file.name)
+            if file.at is None:
+                lacking.append(
+                    f"{key}: {file.name} has no plain address; get it from {file.origin}"
+                    f" and put it in {path.parent}"
+                )
+                continue
+            where = address(*file.at, mirror)
+            files[where] = Wanted(path, where, file.size, partial(mismatch, file=file))
+    return looked[0], list(files.values()), lacking
+
+
+def _place(file: File, folder: Path, place: Path) -> Path:
+    """Return where a file lies already in ``folder`` or one below, else ``place``."""
+    with contextlib.suppress(ValueError):  # another file of its name
+        return find_file(file, folder) or place
+    return place
 
 
 def download(
@@ -26,7 +77,7 @@ def download(
         Address of the file, or of the folder that holds the files (ending in ``/``); by default
         where the authors publish it.
     cache : path, optional
-        Folder below which they go; the user's cache by default.
+        As ``to`` of :func:`wanted`.
     progress : bool
         Show a bar.
 
@@ -42,39 +93,14 @@ def download(
     ConnectionError
         The server cannot be reached, refuses, or breaks off.
     """
-    import pooch
-    import requests
-
-    key, entry = official(name)
-    target = Path(default_cache() if cache is None else cache) / key
-    target.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for file in entry.files:
-        path = target / file.name
-        paths.append(path)
-        if path.is_file() and not mismatch(path, file):
-            continue
-        address = url or file.url
-        if url and url.endswith("/"):
-            address = url + file.name
-        if address is None:
-            raise ValueError(
-                f"{key}: no address of {file.name} is known; get it from {file.origin} and put it"
-                f" in {target}"
-            )
-        with tempfile.TemporaryDirectory(dir=target, prefix=".download-") as folder:
-            try:
-                received = Path(folder) / file.name
-                pooch.HTTPDownloader(timeout=30, progressbar=progress)(address, str(received), None)
-            except (requests.exceptions.RequestException, OSError) as error:
-                response = getattr(error, "response", None)
-                reason = error.strerror or type(error).__name__
-                if response is not None:
-                    reason = f"status {response.status_code}"
-                raise ConnectionError(
-                    f"{file.name}: could not be fetched from {address} ({reason})"
-                ) from None
-            if problem := mismatch(received, file):
-                raise ValueError(f"{address}: {problem}; nothing was kept")
-            os.replace(received, path)
-    return paths
+    folder, files, lacking = wanted([name], cache)
+    if lacking:
+        raise ValueError(lacking[0])
+    if url:
+        names = url if url.endswith("/") else ""
+        files = [file._replace(address=names + file.path.name if names else url) for file in files]
+    if not all(file.there for file in files):
+        with working(folder) as work:
+            for file, error in fetch(files, work, progress=progress).items():
+                raise type(error)(f"{file.path.name}: {error} ({file.address})")
+    return [file.path for file in files]

@@ -1,8 +1,8 @@
 """Weights by name or path: the suite's own files, and official ones in folder and cache.
 
-Official files are looked for in a folder the caller names, then in the cache; nothing is fetched
-here. No code in a file is ever run: PyTorch files are read with ``weights_only=True``, TensorFlow
-files as numbers.
+Official files are looked for where :mod:`fusionlib.places` says; nothing is fetched here. No code
+in a file is ever run: PyTorch files are read with ``weights_only=True``, TensorFlow files as
+numbers.
 """
 
 from __future__ import annotations
@@ -13,19 +13,13 @@ from pathlib import Path
 
 import torch
 
+from ... import places
 from .checkpoint import Checkpoint, fingerprint, git_blob, sha256
 from .official import CHECKPOINTS, File, Official, official
 from .own import read_own
 from .readers import read_raw
 
 MOST_SEARCHED = 2**26  # bytes; larger files are not searched for weights under another name
-
-
-def default_cache() -> Path:
-    """Return the user's cache folder for official weights."""
-    import pooch
-
-    return Path(pooch.os_cache("fusionlib")) / "weights"
 
 
 def load_checkpoint(
@@ -44,7 +38,7 @@ def load_checkpoint(
         Where official files are looked for first, and in its folders one level down; a renamed file
         is known by its content.
     cache : path, optional
-        Where they are looked for next; the user's cache by default.
+        Where they are looked for next; by default the other folders of :func:`.places.folders`.
 
     Raises
     ------
@@ -56,16 +50,18 @@ def load_checkpoint(
     if isinstance(name, os.PathLike) or str(name).endswith(".safetensors"):
         return read_own(Path(folder or "", name))
     key, entry = official(name)
-    if folder is not None and not Path(folder).is_dir():
+    if folder and str(folder) != places.NOWHERE and not Path(folder).is_dir():
         raise FileNotFoundError(f"{folder}: expected a folder of weights, found none there")
-    cache = default_cache() if cache is None else Path(cache)
-    folders = [cache] if folder is None else [Path(folder), cache]
+    if cache is None:
+        folders = places.folders("weights", folder)
+    else:
+        folders = [Path(parent) for parent in (folder, cache) if parent]
     for parent in folders:
         for files in (entry.files, *entry.copies):
-            paths = [path for file in files if (path := _find(file, parent))]
+            paths = [path for file in files if (path := find_file(file, parent))]
             if len(paths) == len(files):
                 return _read(key, entry, files, paths)
-        if entry.npz and (path := _find(File(entry.npz), parent)):
+        if entry.npz and (path := find_file(File(entry.npz), parent)):
             return _read(key, entry, (File(entry.npz),), [path])
     files_of = " and ".join(f"{file.name} from {file.origin}" for file in entry.files)
     fetch = ""
@@ -73,11 +69,11 @@ def load_checkpoint(
         fetch = f", or run: fusionlib data weights {key}"
     raise FileNotFoundError(
         f"{entry.method}: no weights found; get {files_of} (licence: {entry.licence}) and put it "
-        f"in {folders[0]}{fetch}"
+        f"in {folders[0] if folders else 'a folder'}{fetch}"
     )
 
 
-def _find(file: File, parent: Path) -> Path | None:
+def find_file(file: File, parent: Path) -> Path | None:
     """Return the path of ``file`` in ``parent`` or one folder below, known by name or content."""
     if not parent.is_dir():
         return None
