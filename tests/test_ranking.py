@@ -297,9 +297,12 @@ def test_only_the_papers_own_images_carry_the_name_of_its_split():
     assert (
         comparison.split_of("M3FD", "test") == "test"
         and comparison.split_of("LLVIP", "train") == "train"
+        and comparison.split_of("LLVIP", "") == ""
     )
+    assert comparison.split_of("FLIR-aligned", "FLIR-1013") == "evaluation"
+    assert comparison.split_of("FLIR-aligned", "FLIR-4129") == "FLIR-4129"
     table = published.table("moe-fusion", 1)
-    printed = {name for name in catalog.names() if catalog.evaluation_split(name)}
+    printed = {name for name in catalog.names() if catalog.is_evaluation(name, "test")}
     assert printed < set(table["dataset"]) and set(table["split"]) == {"evaluation"}
 
 

@@ -27,7 +27,7 @@ def split_of(dataset: str, split: str) -> str:
 
     The 300 pairs of M3FD were never published, so no part of it carries the name.
     """
-    return "evaluation" if split and catalog.evaluation_split(dataset) == split else split
+    return "evaluation" if catalog.is_evaluation(dataset, split) else split
 
 
 def get(name: str, weights: str = "", checkpoint: str = "", device: str = "auto") -> methods.Method:
