@@ -103,6 +103,8 @@ def copy(folder: Path, dataset: str) -> Path:
             images.write(folder / name, image)
         write(folder, names[2], voc(made.boxes, made.labels, SPELLINGS[dataset]))
     facts = {"pairs": TRAIN + TEST, "size": list(SIZE)}
+    if dataset == "FLIR-aligned":
+        facts["subsets"] = {"FLIR-1013": {"split": "test", "pairs": TEST}}
     facts["drawn" if dataset == "M3FD" else "splits"] = {"train": TRAIN, "test": TEST}
     write(folder, "dataset.yaml", yaml.safe_dump({dataset: facts}))
     return folder

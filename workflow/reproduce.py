@@ -53,7 +53,8 @@ def main(
     try:
         settings = graph.load_profile(profile, workflow)
         data, weights = map(path_from_environment, ("FUSION_DATA", "FUSION_WEIGHTS"))
-        nodes = graph.expand(profile, folder, only.split(), data, weights, workflow, dry_run)
+        words = only.split() or settings.get("only", [])
+        nodes = graph.expand(profile, folder, words, data, weights, workflow, dry_run)
         options = snakemake_options(settings, "" if dry_run else cluster)
         with runs.lock(folder, f"profile {profile} ({folder})"):
             state = write_plan(folder, nodes, workflow.parent / "notebooks")

@@ -346,7 +346,7 @@ def pairs(
         partner.
     """
     name, facts = entry(name, directory)
-    part, count = split, 0
+    part, count = split or "", 0
     if part in facts.get("subsets", {}):
         _, split, count = subset(part, directory)
         split = split or None
