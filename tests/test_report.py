@@ -224,29 +224,28 @@ def text_of(page):
 
 
 @pytest.mark.parametrize(
-    ("data", "dataset", "split", "sentences"),
+    ("data", "dataset", "images", "sentences"),
     [
         (
             "",
             "scenes",
-            "",
-            ["The images of this run are generated: no printed number can agree or"],
+            3,
+            [
+                "The images of this run are generated: no printed number can agree or differ here.",
+                "make data, then make reproduce PROFILE=sample.",
+                "Of 240 printed numbers 0 compared, 72 beside other images, 168 not run.",
+            ],
         ),
-        ("", "scenes", "", ["make data, then make reproduce PROFILE=sample."]),
-        ("", "scenes", "", ["Of 240 printed numbers 0 compared, 72 beside other images, 168 not"]),
-        ("/disk", "yard", "", ["images of this run are real, but not the papers'", "PROFILE=flir"]),
-        (
-            "/disk",
-            "FLIR-aligned",
-            "evaluation",
-            ["24 printed numbers stand beside ours", "24 diff"],
-        ),
+        ("/disk", "yard", 3, ["images of this run are real, but not the papers'", "PROFILE=flir"]),
+        ("/disk", "FLIR-aligned", 1013, ["24 printed numbers stand beside ours", "24 differs"]),
     ],
 )
-def test_the_first_lines_say_what_the_run_can_show(tmp_path, data, dataset, split, sentences):
+def test_the_first_lines_say_what_the_run_can_show(tmp_path, data, dataset, images, sentences):
     status = dict.fromkeys(METHODS[:3], "") | dict.fromkeys(METHODS[3:5], "no weights: none found")
     run = runs.Run("table-1", tmp_path / "table-1", {"data": data})
-    run.finish(scores(dataset, METHODS[:3], images=1013).assign(split=split), status=status)
+    run.finish(
+        scores(dataset, METHODS[:3], images=images).assign(split="evaluation"), status=status
+    )
     node = {"name": "table-1", "notebook": "", "provides": ["table-1"], "wanted": True}
     (tmp_path / "nodes.json").write_text(json.dumps([node]))
     page = text_of(report.write(tmp_path).read_text())
