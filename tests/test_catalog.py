@@ -4,6 +4,7 @@ names.
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -592,6 +593,17 @@ def test_the_copy_of_flir_on_github(tmp_path, infrared_twice):
     (folder / f"JPEGImages/{test.names[7]}_RGB.jpg").unlink()
     with pytest.raises(ValueError, match="expected a partner"):
         open_pairs(folder, "FLIR-aligned", "test")
+
+
+def test_a_copy_without_boxes_and_evaluation_list_passes_with_a_note(small, tmp_path):
+    small("FLIR-aligned", 3, splits={"train": 2, "test": 1})
+    align = flir(tmp_path, "IR", "JPEGImages") / "align"
+    shutil.rmtree(align / "Annotations")
+    (align / "align_validation.txt").unlink()
+    report = checking.check("FLIR-aligned", tmp_path)
+    assert report.problems == [] and "expected boxes" in report.notes[0]
+    pairs = open_pairs(tmp_path, "FLIR-aligned", "test")
+    assert pairs.names == ["FLIR_00002"] and pairs[0].boxes is None
 
 
 def test_a_subset_of_a_paper_is_whole_or_refused(tmp_path):
