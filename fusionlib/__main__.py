@@ -384,11 +384,17 @@ def run(
 
 
 @app.command()
-def report(folder: Path) -> None:
-    """Write FOLDER/index.html from the finished runs in FOLDER."""
+def report(
+    folder: Path,
+    contribute: Annotated[
+        bool, typer.Option("--contribute", help="hand its numbers in: reports/contributed")
+    ] = False,
+) -> None:
+    """Write FOLDER/index.html from the finished runs in FOLDER, or check them and hand them in."""
     from fusionlib import report as page
+    from fusionlib.report import contribution
 
-    typer.echo(page.write(folder))
+    typer.echo(contribution.contribute(folder) if contribute else page.write(folder))
 
 
 def main() -> None:

@@ -344,6 +344,32 @@ def test_paper_profile_counts_the_pairs_of_the_paper():
     } == stated
 
 
+@pytest.mark.parametrize(
+    ("profile", "jobs", "unit"),
+    [
+        ("flir", {"table-1-FLIR-aligned"}, "    hours"),
+        (
+            "flir-gpu",
+            {f"{job}-FLIR-aligned" for job in ("training", "table-1", "table-2", "table-3")},
+            "GPU hours",
+        ),
+    ],
+)
+def test_the_flir_profiles_run_their_tables_alone_and_say_the_hours(tmp_path, profile, jobs, unit):
+    settings = graph.load_profile(profile)
+    assert settings["pairs"]["FLIR-aligned"].items() <= (
+        graph.load_profile("paper")["pairs"]["FLIR-aligned"].items()
+    )
+    nodes = graph.expand(profile, tmp_path, settings["only"], dry=True)
+    asked = [node for node in nodes if node.wanted]
+    assert {node.name for node in asked} == jobs and all(node.hours > 0 for node in asked)
+    assert unit in graph.listing(nodes) and sum(node.hours for node in asked) < 24
+    for node in asked:
+        named = [node.parameters.get("split"), node.parameters.get("held_out")]
+        named.append(node.parameters.get("changes", {}).get("data.held_out"))
+        assert set(named) - {None} == {"FLIR-1013"}
+
+
 @pytest.mark.parametrize("profile", graph.profiles())
 def test_every_profile_can_be_listed_without_data(profile, tmp_path):
     nodes = graph.expand(profile, tmp_path, dry=True)

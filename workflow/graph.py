@@ -34,7 +34,8 @@ class Node:
         Run after all others, whether they succeeded or not, and every time: it reads what they
         left.
     hours : float
-        GPU hours by the costs that the profile states; an estimate, 0 without any.
+        By the costs that the profile states, of a GPU where it is told to run on one; an estimate,
+        0 without any.
     basis : str
         How that was estimated.
     """
@@ -319,7 +320,7 @@ def need_parameters(needs: dict[str, list[Path]], known: dict) -> dict:
 
 
 def estimate(settings: dict, entry: dict, item: str | None) -> tuple[float, str]:
-    """Return the GPU hours of a node by the profile's ``costs``, and how they come about.
+    """Return the hours of a node by the profile's ``costs``, and how they come about.
 
     pairs x epochs x times / (pairs per second); the pairs of its data set, or of all where it is
     not of one.
@@ -357,10 +358,11 @@ def count_pairs(settings: dict, datasets: Sequence[str], split: str) -> int:
 
 
 def listing(nodes: Sequence[Node]) -> str:
-    """Return the jobs of a run as text, with the GPU hours that the profile's costs mean."""
+    """Return the jobs of a run as text, with the hours that the profile's costs mean."""
     wanted = [node for node in nodes if node.wanted]
     width = max(len(node.name) for node in wanted)
-    lines = [f"{'job':{width}}  GPU hours  estimated from the costs that the profile states"]
+    hours_of = "GPU hours" if any(node.gpu for node in wanted) else "    hours"
+    lines = [f"{'job':{width}}  {hours_of}  estimated from the costs that the profile states"]
     for node in wanted:
         kind = "GPU, no cost stated" if node.gpu else "processor only"
         cost = f"{node.hours:9.2f}  {node.basis}" if node.basis else f"        -  {kind}"

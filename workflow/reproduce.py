@@ -52,7 +52,8 @@ def main(
     folder, workflow = reports.resolve() / profile, workflow.resolve()
     try:
         settings = graph.load_profile(profile, workflow)
-        nodes = graph.expand(profile, folder, only.split(), here=workflow, dry=dry_run)
+        words = only.split() or settings.get("only", [])
+        nodes = graph.expand(profile, folder, words, here=workflow, dry=dry_run)
         options = snakemake_options(settings, "" if dry_run else cluster)
         with runs.lock(folder, f"profile {profile} ({folder})"):
             state = write_plan(folder, nodes, workflow.parent / "notebooks")

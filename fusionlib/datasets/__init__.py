@@ -44,7 +44,8 @@ def open_pairs(
         one's own (see :func:`.catalog.entries`), case ignored: its layouts and classes are known
         then. Any other name, or "": ``data`` is ``{ir,vi}/NAME``.
     split : str
-        Of the data set, such as ``test``; "" for all pairs.
+        Of the data set, such as ``test``, or a subset that papers name, such as ``FLIR-1013`` (see
+        :func:`.catalog.subset`); "" for all pairs.
     limit : int
         How many pairs; 0 for all, or 8 generated scenes.
     evenly : bool

@@ -110,11 +110,36 @@ def family(dataset: str) -> str:
     return dataset.lower()
 
 
-def evaluation_split(dataset: str) -> str:
-    """Return the split of a data set, by its exact name, that the printed tables are about; ""
-    where no list of it was published.
+def subset(name: str, directory: str | os.PathLike = "") -> tuple[str, str, int]:
+    """Return data set, split ("" for all of it) and number of pairs of a subset that papers name,
+    such as "MSRS-361"; case is ignored, ``directory`` as for :func:`entries`.
+
+    Raises
+    ------
+    ValueError
+        Not such a name, or nobody has said which pairs these are.
     """
-    return _entries().get(dataset, {}).get("evaluation", "")
+    listed = {
+        spelled.lower(): (dataset, spelled, facts)
+        for dataset, about in entries(directory).items()
+        for spelled, facts in about.get("subsets", {}).items()
+    }
+    published = ", ".join(spelled for _, spelled, facts in listed.values() if "split" in facts)
+    if name.lower() not in listed:
+        raise ValueError(f"subset: expected one of {published}, got {name!r}")
+    dataset, spelled, facts = listed[name.lower()]
+    if "split" not in facts:
+        raise ValueError(f"subset: which pairs {spelled} are is unknown here; known: {published}")
+    return dataset, facts["split"], facts["pairs"]
+
+
+def is_evaluation(dataset: str, split: str) -> bool:
+    """Return whether a split or subset of a data set, by its exact name, is what the printed tables
+    are about; False where no list of that was published.
+    """
+    facts = _entries().get(dataset, {})
+    split = facts.get("subsets", {}).get(split, {}).get("split", split)
+    return bool(split) and facts.get("evaluation") == split
 
 
 def classes(name: str, directory: str | os.PathLike = "") -> tuple[str, ...]:
@@ -139,6 +164,10 @@ def describe(name: str) -> str:
         "splits": (
             ", ".join(f"{split} {count}" for split, count in splits.items())
             + (" (drawn by a seed: the list was never published)" if "drawn" in facts else "")
+        ),
+        "subsets": ", ".join(
+            f"{part} ({about.get('split', 'unknown which') or 'all'})"
+            for part, about in facts.get("subsets", {}).items()
         ),
         "boxes": ", ".join(f"{label} {count}" for label, count in facts.get("boxes", {}).items()),
         "terms": facts["terms"],
@@ -293,7 +322,7 @@ def pairs(
     directory : path
     split : str or None
         As the set divides itself (``train``, ``test``), or drawn by ``seed`` where the division was
-        never published (M3FD: 3,900 and 300); None for all.
+        never published (M3FD: 3,900 and 300); or a subset, see :func:`subset`; None for all.
     seed : int
         Of a drawn split.
     annotations : str
@@ -308,9 +337,14 @@ def pairs(
         Nothing of this set in the folder.
     ValueError
         Unknown set, split or class, or one of multi-focus pairs; a set that is not complete where a
-        split is to be drawn; two files of one name; a name without its partner.
+        split is to be drawn or a subset is meant; two files of one name; a name without its
+        partner.
     """
     name, facts = entry(name, directory)
+    part, count = split or "", 0
+    if part in facts.get("subsets", {}):
+        _, split, count = subset(part, directory)
+        split = split or None
     if facts["kind"] != "infrared-visible":
         raise ValueError(f"name: expected infrared-visible pairs, got {name}, {facts['kind']}")
     files = find(name, directory)
@@ -335,6 +369,8 @@ def pairs(
             classes,
             size,
         )
+    if count and len(opened) != count:
+        raise ValueError(f"{files.root}: expected the {count} pairs {part}, found {len(opened)}")
     opened.record = {
         "dataset": name,
         "layout": files.layout["called"],
