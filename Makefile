@@ -1,7 +1,10 @@
 # make reproduce   regenerate tables and figures       PROFILE=smoke|sample|sample-gpu|paper   ONLY="table-1 figure-6"   CLUSTER=slurm
+# make data        images for PROFILE=sample and weights   SETS="general FLIR-aligned"   YES=1   MIRROR=http://...
 # make test        library tests, then every notebook  make lint · bench · lab · notebooks · report · lock
 PROFILE ?= smoke
 ONLY ?=
+SETS ?=
+FETCH = $(if $(YES),--yes) $(if $(MIRROR),--mirror "$(MIRROR)")
 PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
@@ -9,7 +12,7 @@ BIN := $(VENV)/bin
 # One thread a process: two tests or notebooks share two cores, and sums do not depend on the machine.
 ONE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: install reproduce dry-run test unit notebooks refresh lint bench lab report lock clean
+.PHONY: install data reproduce dry-run test unit notebooks refresh lint bench lab report lock clean
 
 install: $(VENV)/installed
 
@@ -22,6 +25,13 @@ $(VENV)/installed: requirements.lock pyproject.toml
 
 reproduce: install
 	@exec $(BIN)/python -m workflow.reproduce --with-parent --profile "$(PROFILE)" --only "$(ONLY)" $(if $(CLUSTER),--cluster "$(CLUSTER)")
+
+# SETS alone where it is given; a failure of the first half does not keep the second from its work.
+data: install
+	@status=0; \
+	$(BIN)/fusionlib data get $(or $(SETS),sample) $(FETCH) || status=1; \
+	$(if $(SETS),,$(BIN)/fusionlib data weights all $(FETCH) || status=1;) \
+	exit $$status
 
 dry-run: install
 	@$(BIN)/python -m workflow.reproduce --profile "$(PROFILE)" --only "$(ONLY)" --dry-run

@@ -4,10 +4,9 @@
 
 Each mutant changes one comparison, operator, boolean or number on a line drawn from the
 executable lines of :data:`ROOMS`, in a temporary copy of the tree, and runs the tests that reach
-this line. Which tests reach which line is recorded once per test file with ``sys.settrace`` and
-kept until the test file or a library file it reaches changes. Where no recorded test notices the
-mutant, all tests of the files that hold them run. Texts of errors, docstrings and type hints are
-left out.
+this line. Which tests reach which line is recorded once per test file by coverage.py and kept
+until the test file or a library file it reaches changes. Where no recorded test notices the mutant,
+all tests of the files that hold them run. Texts of errors, docstrings and type hints are left out.
 Equivalent mutants stand in ``mutants_equivalent.csv``, each with a sentence of proof; "*" is every
 mutant of the line.
 
@@ -32,7 +31,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import tokenize
 from concurrent.futures import ThreadPoolExecutor
@@ -448,39 +446,32 @@ class Recorder:
     """Records the library lines that each test reaches."""
 
     def __init__(self, root: Path, target: Path):
-        self.library, self.root, self.target = str(root / "fusionlib"), str(root), target
-        self.lines: dict[str, set[int]] = {}
-        self.tests: dict[str, dict] = {}
+        import coverage
 
-    def call(self, frame, event, argument):
-        if not frame.f_code.co_filename.startswith(self.library):
-            return None
-        self.lines.setdefault(frame.f_code.co_filename, set()).add(frame.f_lineno)
-        return self.line
-
-    def line(self, frame, event, argument):
-        self.lines.setdefault(frame.f_code.co_filename, set()).add(frame.f_lineno)
-        return self.line
+        self.root, self.target, self.tests = root, target, {}
+        source = [str(root / "fusionlib")]
+        self.coverage = coverage.Coverage(data_file=None, config_file=False, source=source)
 
     def pytest_runtest_protocol(self, item, nextitem):
-        self.lines, self.began = {}, time.perf_counter()
-        threading.settrace(self.call)
-        sys.settrace(self.call)
+        self.coverage.erase()
+        self.began = time.perf_counter()
+        self.coverage.start()
 
     def pytest_runtest_logreport(self, report):
         if report.when == "call" and report.passed:
             self.tests[report.nodeid] = {}
-        if report.when == "teardown" and report.nodeid in self.tests:
-            sys.settrace(None)
-            reached = {
-                str(Path(name).relative_to(self.root)): sorted(lines)
-                for name, lines in self.lines.items()
-            }
-            seconds = time.perf_counter() - self.began
-            self.tests[report.nodeid] = {"seconds": seconds, "lines": reached}
+        if report.when == "teardown":
+            self.coverage.stop()
+            if report.nodeid in self.tests:
+                data = self.coverage.get_data()
+                reached = {
+                    str(Path(name).relative_to(self.root)): sorted(data.lines(name) or [])
+                    for name in data.measured_files()
+                }
+                seconds = time.perf_counter() - self.began
+                self.tests[report.nodeid] = {"seconds": seconds, "lines": reached}
 
     def pytest_sessionfinish(self, session):
-        sys.settrace(None)
         self.target.write_text(json.dumps(self.tests))
 
 

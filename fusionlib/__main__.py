@@ -2,8 +2,6 @@
 only on success.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path
@@ -60,11 +58,43 @@ def doctor() -> None:
     typer.echo(", ".join(f"{name} {version}" for name, version in facts["packages"].items()))
     if "torch" not in missing:
         typer.echo(f"device: {runs.device_name()}")
+    if not missing:
+        _say_places()
     for problem in problems:
         typer.echo(f"problem: {problem}")
     if problems:
         raise typer.Exit(1)
     typer.echo("all is well")
+
+
+def _say_places() -> None:
+    """Say where data and weights are looked for, what lies there, and how to get the rest."""
+    from fusionlib import places
+    from fusionlib.datasets import get
+    from fusionlib.networks import load_checkpoint
+    from fusionlib.networks.weights import CHECKPOINTS
+
+    for kind, (variable, _) in places.KINDS.items():
+        looked = " then ".join(map(str, places.folders(kind))) or "no folder"
+        typer.echo(f"{kind} ({variable}): {looked}")
+        if kind == "data":
+            there, lacking = get.present()
+            names = [name.removeprefix("ivif/").removeprefix("mfif/") for name in lacking]
+        else:
+            there, names = [], []
+            for key in CHECKPOINTS:
+                try:
+                    there.append(f"{key}: {', '.join(load_checkpoint(key).files)}")
+                except FileNotFoundError:
+                    names.append(key)
+                except ValueError as error:
+                    there.append(f"{key}: {error}")
+        for sentence in there:
+            typer.echo(f"  {sentence}")
+        if names:
+            command = "get NAME... (sample: what that profile needs)"
+            command = command if kind == "data" else "weights NAME... (or all)"
+            typer.echo(f"  not there: {', '.join(names)}; to get some: fusionlib data {command}")
 
 
 PLUGIN_HELP = "a Python file whose functions stand under @register; may be repeated"
@@ -183,78 +213,130 @@ def score(
 
 @app.command()
 def data(
-    what: Annotated[
-        str, typer.Argument(help="a data set, weights, or resnet50; nothing for a list")
-    ] = "",
-    name: Annotated[str, typer.Argument(help="of weights")] = "",
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME | get NAME... | weights [NAME...|all] | resnet50]",
+            help="a data set; what to fetch; weights; nothing for a list",
+        ),
+    ] = None,
     check: Annotated[
         Path | None, typer.Option(help="folder with a copy of the data set to verify")
-    ] = None,
-    download: Annotated[
-        Path | None, typer.Option(help="folder to download what has an address into")
     ] = None,
     folder: Annotated[
         Path | None, typer.Option(help="folder to look for data sets in, for the list")
     ] = None,
     processes: Annotated[int, typer.Option(help="worker processes of --check")] = 1,
-    url: Annotated[str | None, typer.Option(help="another address of the same weights")] = None,
-    cache: Annotated[Path | None, typer.Option(help="folder to keep weights in")] = None,
+    to: Annotated[Path | None, typer.Option(help="folder to fetch into; see: doctor")] = None,
+    mirror: Annotated[
+        str, typer.Option(help="server, or folder of repositories, in place of github.com")
+    ] = "",
+    jobs: Annotated[int, typer.Option(min=1, help="files at a time")] = 4,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
 ) -> None:
-    """List data sets (data), say how to get one (data NAME), verify it (--check DIR); the same for
-    weights.
+    """List data sets (data), say how to get one (data NAME), verify it (--check DIR), fetch some
+    (data get NAME...); the same for weights.
     """
-    from fusionlib.datasets import catalog
+    what, *names = words or [""]
+    if what == "get" and names:
+        _get(names, to, mirror, jobs, yes)
+    elif what == "weights":
+        _weights(names, to, mirror, jobs, yes)
+    elif names:
+        raise ValueError(f"data: expected one name, or get NAME..., got {' '.join(words or ())}")
+    elif what == "resnet50":
+        from fusionlib.detectors import download_imagenet
 
-    if what in ("weights", "resnet50"):
-        _weights(what, name, url, cache)
+        typer.echo(download_imagenet(to))
     elif not what:
-        present = catalog.present(folder) if folder else {}
-        typer.echo(
-            f"{'built in':14} infrared-visible street scenes, multi-focus photographs: nothing"
-            " to get"
-        )
-        for key in catalog.names():
-            location = (
-                f"{present[key][1]} of {catalog.entry(key)[1]['pairs']} pairs in {present[key][0]}"
-                if key in present
-                else ""
-            )
-            typer.echo(
-                f"{key:14} {catalog.entry(key)[1]['title']}{'; ' if location else ''}{location}"
-            )
-        typer.echo(
-            "fusionlib data NAME says its terms and how to get it; fusionlib data weights lists"
-            " networks"
-        )
+        _list(folder)
     elif check is not None:
         _verify(what, check, processes)
     else:
+        from fusionlib.datasets import catalog
+
         typer.echo(catalog.describe(what))
-        if download is not None:
-            typer.echo(
-                f"{len(catalog.download(what, download, progress=True))} files in {download}"
-            )
 
 
-def _weights(what: str, name: str, url: str | None, cache: Path | None) -> None:
-    """List official weights, or download some, checked."""
-    if what == "resnet50":
-        from fusionlib.detectors import download_imagenet
+def _list(folder: Path | None) -> None:
+    """List the data sets, and what of them lies in a folder."""
+    from fusionlib.datasets import catalog, get
 
-        typer.echo(download_imagenet(cache))
-        return
-    from fusionlib.networks import download
-    from fusionlib.networks.weights import CHECKPOINTS
-
-    if name:
-        for path in download(name, url, cache, progress=True):
-            typer.echo(path)
-        return
-    for key, entry in CHECKPOINTS.items():
-        typer.echo(
-            f"{key:28} {', '.join(f'{file.name} from {file.origin}' for file in entry.files)}"
-            f" (licence: {entry.licence})"
+    present = catalog.present(folder) if folder else {}
+    typer.echo(
+        f"{'built in':14} infrared-visible street scenes, multi-focus photographs: nothing to get"
+    )
+    for key in catalog.names():
+        location = (
+            f"; {present[key][1]} of {catalog.entry(key)[1]['pairs']} pairs in {present[key][0]}"
+            if key in present
+            else ""
         )
+        typer.echo(f"{key:14} {catalog.entry(key)[1]['title']}{location}")
+    typer.echo(f"{'small sets':14} {', '.join(get.sets())}")
+    typer.echo(
+        "fusionlib data NAME says its terms and how to get it; fusionlib data get NAME... fetches"
+        " it; fusionlib data weights lists networks"
+    )
+
+
+def _get(names: list[str], to: Path | None, mirror: str, jobs: int, yes: bool) -> None:
+    """Fetch data sets; exit code 1 where something of them failed."""
+    from fusionlib.datasets import get
+
+    plan = get.plan(names, to, mirror)
+    typer.echo(plan.words)
+    if plan.size:
+        _ask(yes)
+    _end(get.get(plan, jobs, progress=True))
+
+
+def _weights(names: list[str], to: Path | None, mirror: str, jobs: int, yes: bool) -> None:
+    """List official weights, or fetch some; exit code 1 where something of them failed."""
+    from fusionlib import download
+    from fusionlib.networks.weights import CHECKPOINTS
+    from fusionlib.networks.weights.download import wanted
+
+    folder, files, lacking = wanted(names, to, mirror) if names else (Path(), [], [])
+    for key, entry in CHECKPOINTS.items():
+        if not names or {key, entry.method, "all"} & {*names}:
+            typer.echo(
+                f"{key:28} {', '.join(f'{file.name} from {file.origin}' for file in entry.files)}"
+                f" (licence: {entry.licence})"
+            )
+    missing = [file for file in files if not file.there]
+    size = sum(file.size or 0 for file in missing)
+    if names:
+        typer.echo(
+            f"{folder}: {len(files)} files, {len(missing)} to fetch, {size / 1e6:.1f} MB and"
+            f" {sum(not file.size for file in missing)} of unknown size"
+        )
+    for sentence in lacking:
+        typer.echo(f"by hand: {sentence}")
+    if missing:
+        _ask(yes)
+        download.check_room(folder, size)
+        with download.working(folder) as work:
+            failed = download.fetch(missing, work, jobs, progress=True)
+        _end(download.sentences(failed, folder))
+
+
+def _ask(yes: bool) -> None:
+    """Go on only where the user agrees, or has."""
+    try:
+        if not yes:
+            typer.confirm("These are other people's, for research; fetch them?", abort=True)
+    except typer.Abort:
+        raise RuntimeError("nothing was fetched: expected y, or --yes (make: YES=1)") from None
+
+
+def _end(problems: list[str]) -> None:
+    """Name what failed; exit code 1 where something did."""
+    for problem in problems:
+        typer.echo(f"error: {problem}", err=True)
+    if problems:
+        typer.echo("the rest is there; the same command fetches what is missing", err=True)
+        raise typer.Exit(1)
 
 
 def _verify(name: str, folder: Path, processes: int) -> None:
@@ -300,11 +382,17 @@ def run(
 
 
 @app.command()
-def report(folder: Path) -> None:
-    """Write FOLDER/index.html from the finished runs in FOLDER."""
+def report(
+    folder: Path,
+    contribute: Annotated[
+        bool, typer.Option("--contribute", help="hand its numbers in: reports/contributed")
+    ] = False,
+) -> None:
+    """Write FOLDER/index.html from the finished runs in FOLDER, or check them and hand them in."""
     from fusionlib import report as page
+    from fusionlib.report import contribution
 
-    typer.echo(page.write(folder))
+    typer.echo(contribution.contribute(folder) if contribute else page.write(folder))
 
 
 def main() -> None:

@@ -81,7 +81,8 @@ def load(folder: str | Path) -> pd.DataFrame:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    text = {name: str for name in ("variant", "table", "image", "split", "reference_kind")}
+    text = dict.fromkeys(("variant", "table", "image", "split", "checkpoint", "status"), str)
+    text["reference_kind"] = str
     frame = pd.read_csv(path, keep_default_na=True, dtype=text)
     if "reference_kind" not in frame:
         # Files from before that column say it in the sentence alone.

@@ -92,12 +92,15 @@ def environment() -> dict:
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
+    torch = sys.modules.get("torch")  # a notebook without it runs on the processor
+    has_gpu = torch is not None and torch.cuda.is_available()
     return {
         "python": platform.python_version(),
         "packages": versions,
         "git": git_revision(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch and has_gpu else "",
     }
 
 

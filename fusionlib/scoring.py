@@ -6,6 +6,9 @@ What cannot be scored is named and left out, the rest goes on.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import multiprocessing
 import os
 from collections.abc import Iterable, Iterator
@@ -42,6 +45,7 @@ def score_folder(
     reference: str | os.PathLike | None = None,
     processes: int = 1,
     progress: bool = True,
+    kept: str | os.PathLike | None = None,
 ) -> Scores:
     """Score every image of ``fused`` against the images of the same name in ``a`` and ``b``.
 
@@ -63,6 +67,10 @@ def score_folder(
         "__main__"``, as for any use of multiprocessing.
     progress : bool
         Show a bar.
+    kept : path, optional
+        File that gets the values of each image as they come, a line each; an interrupted call with
+        the same file goes on where it was. Images, metrics and conventions that changed are scored
+        again.
 
     Returns
     -------
@@ -89,7 +97,9 @@ def score_folder(
     rows = {}
     failed = {}
     for stem, result in tqdm(
-        _run(files, plan, processes),
+        _run(files, plan, processes)
+        if kept is None
+        else _resumed(files, plan, processes, Path(kept)),
         total=len(files),
         desc="score",
         unit="image",
@@ -240,7 +250,7 @@ def _run(
     files: dict[str, list[Path]], plan: list, processes: int
 ) -> Iterator[tuple[str, list[tuple] | str]]:
     """Yield (stem, rows or problem) as they come."""
-    if processes == 1 or len(files) == 1:
+    if processes == 1 or len(files) < 2:
         for stem, paths in files.items():
             yield _score(stem, paths, plan)
         return
@@ -259,6 +269,32 @@ def _run(
                 yield _result(finished, files[finished], queued.pop(finished))
         for stem, job in queued.items():
             yield _result(stem, files[stem], job)
+
+
+def _resumed(
+    files: dict[str, list[Path]], plan: list, processes: int, kept: Path
+) -> Iterator[tuple[str, list[tuple] | str]]:
+    """Yield as :func:`_run` does, from the file where the same was scored before."""
+    code = b"".join(
+        path.read_bytes() for path in sorted(Path(metrics.__file__).parent.glob("*.py"))
+    )
+    keys, known = {}, {}
+    for stem, paths in files.items():
+        key = hashlib.sha256(f"{stem} {plan}".encode() + code)
+        for path in paths:
+            key.update(path.read_bytes())
+        keys[stem] = key.hexdigest()
+    for line in kept.read_text(encoding="utf-8").splitlines() if kept.is_file() else ():
+        with contextlib.suppress(ValueError):  # half a line is what a killed run was writing
+            key, rows = json.loads(line)
+            known[key] = [tuple(row) for row in rows]
+    yield from ((stem, known[key]) for stem, key in keys.items() if key in known)
+    waiting = {stem: paths for stem, paths in files.items() if keys[stem] not in known}
+    with open(kept, "a", encoding="utf-8") as stream:
+        for stem, result in _run(waiting, plan, processes):
+            if not isinstance(result, str):
+                print(f"\n{json.dumps([keys[stem], result])}", file=stream, end="", flush=True)
+            yield stem, result
 
 
 def _result(stem: str, paths: list[Path], job: Future) -> tuple[str, list[tuple] | str]:

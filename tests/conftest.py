@@ -1,13 +1,20 @@
-"""Shared by the tests: where the real data is, if it is."""
+"""Shared by the tests: where the real data is, if it is; nothing else looks for it there."""
 
 import os
 from pathlib import Path
 
 import pytest
 
+from fusionlib import places
+
+# Results must not depend on what lies on the machine: the library, and programs that tests start,
+# look nowhere.
+REAL = {name: os.environ.get(name, "") for name in ("FUSION_DATA", "FUSION_WEIGHTS")}
+os.environ |= dict.fromkeys(REAL, places.NOWHERE)
+
 
 def _folder(name: str) -> Path:
-    value = os.environ.get(name)
+    value = REAL[name]
     if not value:
         pytest.skip(
             f"{name} is not set: this test needs real data that the project does not contain"

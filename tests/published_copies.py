@@ -68,6 +68,31 @@ def llvip(folder: Path, number: int, split: str) -> tuple[str, str, str]:
 LAYOUTS = {"M3FD": m3fd, "FLIR-aligned": flir, "LLVIP": llvip}
 
 
+def flir_on_github(folder: Path, infrared_twice: bool = True) -> Path:
+    """Write FLIR-aligned as a copy on GitHub holds it, whole in names and counts: 5,142 pairs that
+    are one tiny pair, linked, and the list of 4,129 names, with no list of the others.
+
+    ``infrared_twice``: the infrared images lie among the visible ones, too.
+    """
+    made = scene(0, SIZE)
+    folders = {"IR": "PreviewData.jpeg", "JPEGImages": "RGB.jpg"}
+    for (below, ending), image in zip(folders.items(), (made.infrared, made.visible), strict=True):
+        images.write(folder / below / f"FLIR_00001_{ending}", image)
+    stems = [f"FLIR_{number:05d}" for number in range(1, 5143)]
+    for below, ending in [*folders.items(), ("JPEGImages", "PreviewData.jpeg")][
+        : 2 + infrared_twice
+    ]:
+        first = folder / ("IR" if "Preview" in ending else below) / f"FLIR_00001_{ending}"
+        for stem in stems:
+            target = folder / below / f"{stem}_{ending}"
+            if target != first:
+                target.hardlink_to(first)
+    kept = stems[::5][:1013]  # the evaluation pairs lie anywhere between the others
+    train = sorted(set(stems) - set(kept), reverse=True)
+    write(folder, "align_train.txt", "".join(f"{stem}_PreviewData\n" for stem in train))
+    return folder
+
+
 def copy(folder: Path, dataset: str) -> Path:
     """Write a copy of a published data set, and return its folder."""
     for number in range(TRAIN + TEST):
@@ -78,6 +103,8 @@ def copy(folder: Path, dataset: str) -> Path:
             images.write(folder / name, image)
         write(folder, names[2], voc(made.boxes, made.labels, SPELLINGS[dataset]))
     facts = {"pairs": TRAIN + TEST, "size": list(SIZE)}
+    if dataset == "FLIR-aligned":
+        facts["subsets"] = {"FLIR-1013": {"split": "test", "pairs": TEST}}
     facts["drawn" if dataset == "M3FD" else "splits"] = {"train": TRAIN, "test": TEST}
     write(folder, "dataset.yaml", yaml.safe_dump({dataset: facts}))
     return folder

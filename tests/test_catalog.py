@@ -4,6 +4,7 @@ names.
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from published_copies import SIZE as TINY
+from published_copies import flir_on_github
 
 from fusionlib.datasets import catalog, checking, labels, layouts, open_pairs
 
@@ -164,6 +167,12 @@ COPIES = {  # data set, copy, labels of the first pair, splits
     "flir copy": (
         "FLIR-aligned",
         lambda folder: flir(folder, "IR", "RGB"),
+        ["person", "car"],
+        {"train": 2, "test": 1},
+    ),
+    "flir copy beside JPEGImages": (
+        "FLIR-aligned",
+        lambda folder: flir(folder, "IR", "JPEGImages"),
         ["person", "car"],
         {"train": 2, "test": 1},
     ),
@@ -362,7 +371,7 @@ def test_every_problem_is_named_at_once(small, tmp_path):
     text(align / "Annotations/FLIR_00001_PreviewData.xml", "")
     content = (align / "JPEGImages/FLIR_00002_RGB.jpg").read_bytes()
     (align / "JPEGImages/FLIR_00002_RGB.jpg").write_bytes(content[: len(content) * 2 // 3])
-    (align / "align_validation.txt").unlink()
+    text(align / "align_validation.txt", "")  # without it, test would be what train is not
     problems = checking.check("FLIR-aligned", tmp_path).problems
     for words in (
         ("expected 3 pairs", "found 2"),
@@ -572,6 +581,51 @@ def test_entries_are_consistent():
         assert tuple(facts.get("splits", facts.get("drawn")).values()) == sizes
 
 
+@pytest.mark.parametrize("infrared_twice", [False, True])
+def test_the_copy_of_flir_on_github(tmp_path, infrared_twice):
+    folder = flir_on_github(tmp_path / "FLIR-align", infrared_twice)
+    every, train, test = (
+        open_pairs(folder, "FLIR-aligned", split) for split in ("", "train", "test")
+    )
+    assert (len(every), len(train), len(test)) == (5142, 4129, 1013)
+    assert not set(train.names) & set(test.names) and test[0].infrared.shape == TINY
+    assert open_pairs(folder, "flir-aligned", "FLIR-1013").names == test.names
+    (folder / f"JPEGImages/{test.names[7]}_RGB.jpg").unlink()
+    with pytest.raises(ValueError, match="expected a partner"):
+        open_pairs(folder, "FLIR-aligned", "test")
+
+
+def test_a_copy_without_boxes_and_evaluation_list_passes_with_a_note(small, tmp_path):
+    small("FLIR-aligned", 3, splits={"train": 2, "test": 1})
+    align = flir(tmp_path, "IR", "JPEGImages") / "align"
+    shutil.rmtree(align / "Annotations")
+    (align / "align_validation.txt").unlink()
+    report = checking.check("FLIR-aligned", tmp_path)
+    assert report.problems == [] and "expected boxes" in report.notes[0]
+    pairs = open_pairs(tmp_path, "FLIR-aligned", "test")
+    assert pairs.names == ["FLIR_00002"] and pairs[0].boxes is None
+
+
+def test_a_subset_of_a_paper_is_whole_or_refused(tmp_path):
+    msrs(tmp_path)
+    assert len(open_pairs(tmp_path, "MSRS", "test")) == 1
+    with pytest.raises(ValueError, match="expected the 361 pairs MSRS-361, found 1"):
+        open_pairs(tmp_path, "MSRS", "MSRS-361")
+    assert catalog.subset("msrs-361") == ("MSRS", "test", 361)
+    for dataset, facts in catalog._entries().items():
+        for name, about in facts.get("subsets", {}).items():
+            if "split" in about:
+                assert catalog.subset(name)[0] == dataset
+                sizes = facts.get("splits", {}) | {"": facts["pairs"]}
+                assert sizes[about["split"]] == about["pairs"]
+    with pytest.raises(ValueError, match="which pairs TNO-25 are is unknown here; known: .*TNO-42"):
+        catalog.subset("TNO-25")
+    with pytest.raises(ValueError, match="subset: expected one of .*FLIR-1013, .*got 'MSRS-20'"):
+        catalog.subset("MSRS-20")
+    assert "FLIR-1013 (test)" in catalog.describe("FLIR-aligned")
+    assert "M3FD-300 (unknown which)" in catalog.describe("M3FD")
+
+
 def test_linked_folders(small, tmp_path):
     small("M3FD", 3)
     m3fd(tmp_path / "disk")
@@ -612,7 +666,9 @@ def test_command_line(tmp_path):
     assert all(line.startswith("problem: ") for line in checked.stderr.splitlines())
     for words, message in (
         (("data", "LLVPI"), "name: expected one of"),
-        (("data", "LLVIP", "--download", tmp_path), "no address"),
+        (("data", "get", "LLVIP", "--yes"), "lies in no public repository, get it by hand"),
+        (("data", "get", "TNOO", "--to", tmp_path), "name: expected some of sample, general"),
+        (("data", "LLVIP", "TNO"), "expected one name, or get NAME"),
     ):
         done = fusionlib(*words)
         assert done.returncode == 1 and message in done.stderr and done.stderr.count("\n") == 1

@@ -19,7 +19,7 @@ import torch
 
 from fusionlib.networks import REGISTRY, download, load_checkpoint, save_checkpoint
 from fusionlib.networks.compared import ydtr
-from fusionlib.networks.weights import CHECKPOINTS, own, search
+from fusionlib.networks.weights import CHECKPOINTS, own
 from fusionlib.networks.weights import checkpoint as checkpoints
 from fusionlib.networks.weights import tensorflow_bundle as bundle
 from fusionlib.networks.weights.official import File
@@ -173,7 +173,7 @@ def made_up(tmp_path, monkeypatch):
         at=("owner/name", "abc", "m/model_10.pth"),
     )
     monkeypatch.setitem(CHECKPOINTS, "ydtr", CHECKPOINTS["ydtr"]._replace(files=(file,)))
-    monkeypatch.setattr(search, "default_cache", lambda: tmp_path / "cache")
+    monkeypatch.setenv("FUSION_WEIGHTS", str(tmp_path / "cache"))
     return path
 
 
@@ -639,7 +639,7 @@ def test_download_interrupted_by_the_user(made_up, server, tmp_path, monkeypatch
     handler.content["/model_10.pth"] = made_up.read_bytes()
 
     def interrupt(self, url, output_file, pooch_object, **_options):
-        Path(output_file).write_bytes(b"half")
+        output_file.write(b"half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pooch.HTTPDownloader, "__call__", interrupt)

@@ -120,3 +120,31 @@ def test_folders_that_do_not_fit_are_refused(tiny, take, sentence):
     notebook(tiny / "notebooks" / "all.ipynb", FINISH, parameters=parameters)
     with pytest.raises(ValueError, match=sentence):
         graph.expand("sample", tiny, here=here, dry=True)
+
+
+def test_splits_reach_the_notebooks_that_know_them(tiny):
+    profile = tiny / "workflow" / "profiles" / "sample.yaml"
+    profile.write_text(profile.read_text() + "splits: {one: val}\n")
+    kinds = {"each": "str = ''", "all": "list = []"}
+
+    def parameters(known):
+        for name, kind in kinds.items():
+            lines = (f"{key}: {kind}" for key in known)
+            notebook(tiny / "notebooks" / f"{name}.ipynb", FINISH, parameters="\n".join(lines))
+        folder, here = str(tiny / "data"), tiny / "workflow"
+        nodes = graph.expand("sample", tiny / "reports", data=folder, here=here)
+        return {node.name: node.parameters.get("split") for node in nodes}
+
+    known = ["output", "data", "dataset"]
+    assert parameters(known) == {"each-one": None, "each-two": None, "all": None}
+    assert parameters([*known, "split"]) == {"each-one": "val", "each-two": None, "all": ["", ""]}
+    profile.write_text(profile.read_text().replace("{one: val}", "{none: val}"))
+    with pytest.raises(ValueError, match="splits: no data set named none; there are builtin, one"):
+        parameters(known)
+
+
+def test_the_sample_tables_leave_out_what_was_trained_on(tmp_path):
+    nodes = graph.expand("sample", tmp_path, data="", weights="", dry=True)
+    splits = {node.name: node.parameters.get("split") for node in nodes}
+    assert splits["table-1-msrs"] == splits["table-2-msrs"] == splits["figures-7-8-msrs"] == "val"
+    assert splits["figures-1-3-5"] == ["val", "val", "", "", "test"]

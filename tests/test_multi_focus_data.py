@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fusionlib import images
 from fusionlib.datasets import defocus, multi_focus
@@ -71,10 +72,15 @@ def folder(tmp_path, names=("x", "y")):
     return tmp_path
 
 
-def test_folder_with_reference(tmp_path):
-    images.write(folder(tmp_path) / "ref_constructed" / "y.bmp", np.zeros((20, 30), np.uint8))
+def test_a_mask_makes_the_reference_white_taking_a(tmp_path):
+    white = np.zeros((20, 30), bool)
+    white[:, 7:] = True
+    (folder(tmp_path) / "masks").mkdir()
+    Image.fromarray(white).save(tmp_path / "masks" / "y.png")  # 1 bit
+    images.write(tmp_path / "b" / "y.png", np.full((20, 30), 9, np.uint8))
     x, y = multi_focus.MultiFocus(tmp_path)
     assert (x.reference, y.reference_kind) == (None, "constructed")
+    assert (y.reference[:, 7:] == y.a[:, 7:]).all() and (y.reference[:, :7] == 9).all()
     assert [pair.name for pair in multi_focus.MultiFocus(tmp_path, ["y"])] == ["y"]
 
 
@@ -91,6 +97,12 @@ def test_bad_folders_are_one_sentence(tmp_path):
         multi_focus.MultiFocus(folder(tmp_path), ["z"])
     images.write(tmp_path / "b" / "x.png", np.zeros((3, 3), np.uint8))
     with pytest.raises(ValueError, match="x.png and .*x.png: expected one size, got 20x30 and 3x3"):
+        multi_focus.MultiFocus(tmp_path).load("x")
+
+
+def test_a_gray_mask_is_refused(tmp_path):
+    images.write(folder(tmp_path) / "masks" / "x.png", np.full((20, 30), 7, np.uint8))
+    with pytest.raises(ValueError, match="x.png: expected a mask of black and white"):
         multi_focus.MultiFocus(tmp_path).load("x")
 
 

@@ -64,7 +64,7 @@ def test_none_is_an_error_of_one_sentence(tmp_path):
         ((tmp_path,), "expected infrared-visible pairs, found none"),
         ((tmp_path, "LLVIP"), "expected LLVIP as .*, found none of these"),
         ((tmp_path / "nowhere",), "expected a folder with ir and vi, found none there"),
-        (("", "M3FD"), "data: expected the folder of M3FD, got none"),
+        (("", "M3FD"), "data: expected the folder of M3FD, it is in none of"),
         (("", "scenes", "test"), "split: generated scenes have none, got 'test'"),
         ((tmp_path, "MFIFB"), "expected infrared-visible pairs, got MFIFB, multi-focus"),
     ]

@@ -2,12 +2,12 @@
 images, bad input.
 """
 
-import os
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import REAL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
@@ -17,7 +17,7 @@ from fusionlib.optimizers import LowPassObjective, bat, particle_swarm, sweep
 from fusionlib.transforms import Curvelet, LaplacianPyramid
 
 WEIGHTS = [0.0, 0.137, 0.37, 0.5, 0.52, 0.861, 1.0]
-DATA = os.environ.get("FUSION_DATA")
+DATA = REAL["FUSION_DATA"]
 needs_data = pytest.mark.skipif(
     not DATA, reason="FUSION_DATA is not set: no real multi-focus pairs"
 )

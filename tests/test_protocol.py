@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from oracles.vectors import triplets
 
-from fusionlib import images, methods, metrics, report
+from fusionlib import images, methods, metrics, report, scoring
 from fusionlib.datasets import Pair, open_pairs
 from fusionlib.datasets.scenes import scene, write_scenes
 from fusionlib.experiments import protocol
@@ -293,11 +293,63 @@ def test_fused_again_only_where_something_changed(tmp_path, pairs):
     assert fuse() and fuse(resolution="resize-back") and fuse()
     brighter = [Pair(pair.name, pair.infrared // 2, pair.visible) for pair in pairs]
     assert fuse(sources=protocol.write_sources(brighter, tmp_path / "sources"))
-    # An interrupted run leaves no record, and an image of another run does not stay.
+    # Without a record nobody knows what the images are of: none of them stays.
     fuse()
     (folder / "made_from.json").unlink()
     images.write(folder / "gray" / "left-over.png", pairs[0].infrared)
     assert fuse() and not (folder / "gray" / "left-over.png").exists()
+
+
+def test_an_interrupted_call_goes_on_image_by_image(tmp_path, pairs):
+    sources = protocol.write_sources(pairs, tmp_path / "sources")
+    fused, stop_at = [], 1
+
+    def average(a, b):
+        if len(fused) == stop_at:
+            raise KeyboardInterrupt
+        fused.append(a)
+        return (a + b) / 2
+
+    method, folder = methods.Method("mine", average), tmp_path / "mine"
+    with pytest.raises(KeyboardInterrupt):
+        protocol.fuse(method, pairs, sources, folder, progress=False)
+    (folder / "color" / f"{pairs[0].name}.png").unlink()  # killed between the two images of a pair
+    stop_at = 9
+    assert protocol.fuse(method, pairs, sources, folder, progress=False) and len(fused) == 3
+    (folder / "gray" / f"{pairs[1].name}.png").unlink()
+    assert protocol.fuse(method, pairs, sources, folder, progress=False) and len(fused) == 4
+    assert not protocol.fuse(method, pairs, sources, folder, progress=False)
+    assert len(images.list_images(folder / "gray")) == len(pairs)
+
+
+def test_scores_are_kept_image_by_image(tmp_path, pairs, monkeypatch):
+    sources = protocol.write_sources(pairs, tmp_path / "sources")
+    folders = [sources.visible, sources.infrared, sources.visible]
+    scored, one = [], scoring._values
+
+    def counted(stem, *arguments):
+        scored.append(stem)
+        return one(stem, *arguments)
+
+    monkeypatch.setattr(scoring, "_values", counted)
+    kept = tmp_path / "scores.jsonl"
+
+    def score(convention="moe-fusion"):
+        scored.clear()
+        options = {"convention": convention, "progress": False, "kept": kept}
+        frame = scoring.score_folder(*folders, EIGHT, **options).frame
+        return frame, len(scored)
+
+    first, count = score()
+    again, none = score()
+    assert (count, none) == (2, 0) and first["value"].isna().any()  # a copy has no SCD
+    pd.testing.assert_frame_equal(first, again)
+    kept.write_text(kept.read_text()[:-30])  # what a kill leaves of the last line
+    assert score()[1] == 1 and score()[1] == 0
+    pd.testing.assert_frame_equal(score()[0], first)
+    assert score("standard")[1] == 2 and score()[1] == 0
+    images.write(sources.infrared / f"{pairs[0].name}.png", pairs[1].infrared)
+    assert score()[1] == 1
 
 
 def test_weights_count_by_their_content(tmp_path, pairs):

@@ -297,10 +297,46 @@ def test_only_the_papers_own_images_carry_the_name_of_its_split():
     assert (
         comparison.split_of("M3FD", "test") == "test"
         and comparison.split_of("LLVIP", "train") == "train"
+        and comparison.split_of("LLVIP", "") == ""
     )
+    assert comparison.split_of("FLIR-aligned", "FLIR-1013") == "evaluation"
+    assert comparison.split_of("FLIR-aligned", "FLIR-4129") == "FLIR-4129"
     table = published.table("moe-fusion", 1)
-    printed = {name for name in catalog.names() if catalog.evaluation_split(name)}
+    printed = {name for name in catalog.names() if catalog.is_evaluation(name, "test")}
     assert printed < set(table["dataset"]) and set(table["split"]) == {"evaluation"}
+
+
+def test_other_sizes_and_variants_of_what_was_fused(tmp_path, monkeypatch):
+    """Each network in its variants at the size of the table, its default alone at other sizes."""
+    variants = {"default": 0.5, "strong": 0.8, "without weights": None}
+    made = {
+        name: methods.Method(
+            "TarDAL", lambda a, b, w=weight: a * w + b * (1 - w), name, tuple(variants)
+        )
+        for name, weight in variants.items()
+    }
+    monkeypatch.setattr(methods, "get", lambda name, variant, *_: made[variant])
+    monkeypatch.setattr(
+        methods, "missing_weights", lambda one: "none" * one.variant.startswith("without")
+    )
+    pairs = open_pairs(limit=2)
+    sources = protocol.write_sources(pairs, tmp_path / "sources")
+    done = {"average": methods.METHODS["average"][""], "TarDAL": made["default"]}
+    comparison.fuse(done, pairs, sources, tmp_path / "fused", progress=False)
+    given = (done, pairs, sources, tmp_path / "fused", "native")
+    assert comparison.alternatives(*given, []) == []
+    tried = comparison.alternatives(*given, ["native", "resize-back"], every_variant=True)
+    labels = [("default", "native"), ("strong", "native"), ("default", "resize-back")]
+    assert [(one.variant, one.resolution) for one in tried] == labels
+    assert tried[0].fused == tmp_path / "fused/TarDAL/gray", "not fused twice"
+    table = protocol.tabulate(tried, ["EN", "SD"], ["moe-fusion"], progress=False)
+    assert list(table["variant"].unique()) == [", ".join(label) for label in labels]
+    assert set(table["n_images"]) == {2} and table.groupby("metric")["value"].nunique().min() == 3
+    digits = table[table["variant"] == "strong, native"].assign(method="TarDAL")
+    digits = digits.assign(printed=[f"{value:.6f}" for value in digits["value"]])
+    digits["value"] = digits["printed"].astype(float)
+    best = protocol.find(digits, tried, ["moe-fusion"], progress=False).iloc[0]
+    assert (best["variant"], best["agree"]) == ("strong", 1)
 
 
 def test_overlap_of_training_and_test():

@@ -219,6 +219,47 @@ def test_the_page_stands_alone_and_its_links_lead_somewhere(folder):
     assert page.count("data:image") == 4, "the figures of finished nodes"
 
 
+def text_of(page):
+    return " ".join(re.sub(r"<[^>]+>", "", page).split())
+
+
+@pytest.mark.parametrize(
+    ("data", "dataset", "images", "sentences"),
+    [
+        (
+            "",
+            "scenes",
+            3,
+            [
+                "The images of this run are generated: no printed number can agree or differ here.",
+                "make data, then make reproduce PROFILE=sample.",
+                "Of 240 printed numbers 0 compared, 72 beside other images, 168 not run.",
+            ],
+        ),
+        ("/disk", "yard", 3, ["images of this run are real, but not the papers'", "PROFILE=flir"]),
+        ("/disk", "FLIR-aligned", 1013, ["24 printed numbers stand beside ours", "24 differs"]),
+    ],
+)
+def test_the_first_lines_say_what_the_run_can_show(tmp_path, data, dataset, images, sentences):
+    status = dict.fromkeys(METHODS[:3], "") | dict.fromkeys(METHODS[3:5], "no weights: none found")
+    run = runs.Run("table-1", tmp_path / "table-1", {"data": data})
+    run.finish(
+        scores(dataset, METHODS[:3], images=images).assign(split="evaluation"), status=status
+    )
+    node = {"name": "table-1", "notebook": "", "provides": ["table-1"], "wanted": True}
+    (tmp_path / "nodes.json").write_text(json.dumps([node]))
+    page = text_of(report.write(tmp_path).read_text())
+    first = page[page.index("Summary", page.index("Assumptions")) :][:600]
+    assert all(sentence in first for sentence in sentences), first
+    assert f"Without weights, hence without a row: {METHODS[3]}, {METHODS[4]}." in first
+    assert f"Not run: {', '.join(METHODS[3:])}." in page
+
+
+def test_nothing_finished_says_so(tmp_path):
+    (tmp_path / "nodes.json").write_text(json.dumps([node(tmp_path, "one", ["table-1"])]))
+    assert "Nothing has finished yet." in text_of(report.write(tmp_path).read_text())
+
+
 def test_pictures_beyond_the_budget_are_linked(folder):
     every = report.nodes(folder)
     report.embed(every, folder, budget=0)
@@ -274,11 +315,12 @@ def test_our_grid(folder):
     entry = layout.table("table-1", results.load(folder))
     grid = entry["grids"][-1]
     assert not grid.printed and grid.title == "scenes, 3 pairs"
-    assert [line["name"] for line in grid.lines] == [*METHODS, "average"], (
+    assert [line["name"] for line in grid.lines] == [*METHODS[:8], METHODS[9], "average"], (
         "the order of print, then what print lacks"
     )
+    assert grid.absent == [METHODS[8]], "no row without numbers"
     extra = {line["name"] for line in grid.lines if line["extra"]}
-    assert extra == {"average", METHODS[8]}
+    assert extra == {"average"}
     for line in grid.lines:
         assert not line["extra"] or all(cell["rank"] == 0 for cell in line["cells"])
     means = (
@@ -311,6 +353,24 @@ def test_the_same_images_get_a_difference_and_others_none():
     ].isna().all()
     fewer = layout.table("table-1", same.assign(n_images=3462))["joined"]
     assert set(fewer["verdict"]) == {"other images"}
+
+
+def test_six_methods_on_the_evaluation_pairs_of_flir_have_48_differences():
+    """As notebook 25 writes them in profile flir: trivial rows and other sizes beside them."""
+    six = ["DenseFuse", "IFCNN", "DIDFuse", "AUIF", "YDTR", "TarDAL"]
+    rows = [scores("FLIR-aligned", [*six, "average"], images=1013, variant="default")]
+    size = scores("FLIR-aligned", six, images=1, variant="default, 640x480")
+    rows.append(size.assign(n_images=1013, value=2.0))
+    frame = pd.concat(rows).assign(split="evaluation")
+    entry = layout.table("table-1", frame)
+    joined = entry["joined"].query("dataset == 'FLIR-aligned' and variant == 'default'")
+    assert len(joined) == 48 == joined["difference"].notna().sum()
+    assert set(joined["method"]) == set(six) and set(joined["n_images"]) == {1013}
+    counts = layout.counts([entry])
+    assert layout.in_short(counts)["compared"] == 48, counts
+    assert (entry["joined"].query("variant == 'default, 640x480'")["ours"] == 2).sum() == 48 + 96
+    fewer = layout.table("table-1", frame[frame["image"] != "7"])["joined"]
+    assert not fewer.query("variant == 'default'")["difference"].notna().any()
 
 
 def test_rows_of_another_table_or_convention_do_not_mix_in():

@@ -344,6 +344,32 @@ def test_paper_profile_counts_the_pairs_of_the_paper():
     } == stated
 
 
+@pytest.mark.parametrize(
+    ("profile", "jobs", "unit"),
+    [
+        ("flir", {"table-1-FLIR-aligned"}, "    hours"),
+        (
+            "flir-gpu",
+            {f"{job}-FLIR-aligned" for job in ("training", "table-1", "table-2", "table-3")},
+            "GPU hours",
+        ),
+    ],
+)
+def test_the_flir_profiles_run_their_tables_alone_and_say_the_hours(tmp_path, profile, jobs, unit):
+    settings = graph.load_profile(profile)
+    assert settings["pairs"]["FLIR-aligned"].items() <= (
+        graph.load_profile("paper")["pairs"]["FLIR-aligned"].items()
+    )
+    nodes = graph.expand(profile, tmp_path, settings["only"], dry=True)
+    asked = [node for node in nodes if node.wanted]
+    assert {node.name for node in asked} == jobs and all(node.hours > 0 for node in asked)
+    assert unit in graph.listing(nodes) and sum(node.hours for node in asked) < 24
+    for node in asked:
+        named = [node.parameters.get("split"), node.parameters.get("held_out")]
+        named.append(node.parameters.get("changes", {}).get("data.held_out"))
+        assert set(named) - {None} == {"FLIR-1013"}
+
+
 @pytest.mark.parametrize("profile", graph.profiles())
 def test_every_profile_can_be_listed_without_data(profile, tmp_path):
     nodes = graph.expand(profile, tmp_path, dry=True)
@@ -362,8 +388,12 @@ def test_cluster_settings_name_what_snakemake_knows():
 
 
 def test_real_data_must_be_there(tmp_path):
-    with pytest.raises(ValueError, match="FUSION_DATA: the data set gray_classic needs it"):
+    with pytest.raises(
+        ValueError, match="set gray_classic at .*, found nothing there; run: make data, or"
+    ):
         graph.expand("sample", tmp_path)
+    with pytest.raises(ValueError, match="M3FD at .*; run: make data SETS=M3FD, or"):
+        graph.expand("paper", tmp_path, only=["infrared-visible-data"])
     with pytest.raises(ValueError, match="expected the data set gray_classic at .*, found nothing"):
         graph.expand("sample", tmp_path, data=str(tmp_path))
 
@@ -376,6 +406,7 @@ def test_smoke_ignores_the_real_data(tmp_path):
         ]
     )
     assert "DATA" not in passed and "WEIGHTS" not in passed
+    assert '"weights": "none"' in passed and '"weights": ""' not in passed
 
 
 ODD = 'it\'s {n} #1: a "b" $HOME'

@@ -4,13 +4,14 @@ left out.
     python workflow/execute_notebooks.py notebooks/00-start.ipynb ...
 """
 
+import os
 from pathlib import Path
 
 import nbformat
 import typer
 from nbclient import NotebookClient
 
-from fusionlib import runs
+from fusionlib import places, runs
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
@@ -18,6 +19,7 @@ KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 def execute_in_place(path: Path) -> None:
     """Run ``path`` in its own folder and write it back only if every cell succeeded."""
     notebook = nbformat.read(path, as_version=4)
+    os.environ |= {"FUSION_DATA": places.NOWHERE, "FUSION_WEIGHTS": places.NOWHERE}
     with runs.local_kernel() as manager:
         NotebookClient(
             notebook, km=manager, timeout=1200, resources={"metadata": {"path": str(path.parent)}}

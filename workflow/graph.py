@@ -1,13 +1,14 @@
 """The nodes of a profile, read from ``nodes.yaml`` and ``profiles/NAME.yaml``."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
-from fusionlib import runs
+from fusionlib import places, runs
+from fusionlib.datasets import get
 
 HERE = Path(__file__).resolve().parent
 BUILT_IN = "builtin"  # the word of profiles for data that needs no FUSION_DATA
@@ -31,7 +32,8 @@ class Node:
         Run after all others, whether they succeeded or not, and every time: it reads what they
         left.
     hours : float
-        GPU hours by the costs that the profile states; an estimate, 0 without any.
+        By the costs that the profile states, of a GPU where it is told to run on one; an estimate,
+        0 without any.
     basis : str
         How that was estimated.
     """
@@ -114,7 +116,7 @@ def expand(
     only : list of str
         Words such as "table-A-1" or "multi-focus"; empty means all.
     data, weights : str
-        Absolute paths of FUSION_DATA and FUSION_WEIGHTS, or "".
+        Folders to look in before those of :func:`fusionlib.places.folders`.
     here : path
         Folder with ``nodes.yaml`` and ``profiles``; notebooks are looked for in ``notebooks``
         beside it.
@@ -125,11 +127,11 @@ def expand(
     ------
     ValueError
         An unknown word in ``only`` or in the profile's costs; a notebook or parameter that there is
-        not, or a value of another type; FUSION_DATA does not hold a data set of a node that will
-        run, or is not set.
+        not, or a value of another type; a data set of a node that will run is nowhere.
     """
     settings, entries = load_graph(profile, only, here)
-    weights = weights if profile != "smoke" else ""
+    found = [folder for folder in places.folders("weights", weights) if folder.is_dir()]
+    weights = str(next(iter(found), "")) if profile != "smoke" else places.NOWHERE
     nodes = []
     folders: dict[str, dict[str | None, Path]] = {}
     for key, entry in entries.items():
@@ -144,7 +146,7 @@ def expand(
             }
             parameters = {
                 **settings.get("parameters", {}).get(entry["notebook"].stem, {}),
-                **data_parameters(entry, item, settings, data),
+                **data_parameters(entry, item, settings, data, known),
                 **common_parameters(settings, weights, known),
                 **need_parameters(needs, known),
                 **({entry["finally"]: str(reports)} if "finally" in entry else {}),
@@ -167,7 +169,7 @@ def expand(
                 )
             )
     if not dry:
-        check_data(nodes, data)
+        check_data(nodes)
     return nodes
 
 
@@ -202,7 +204,9 @@ def load_graph(profile: str, only: Sequence[str], here: Path) -> tuple[dict, dic
 
 
 def check_words(profile: str, settings: dict, entries: dict, only: Sequence[str]) -> None:
-    """Raise ValueError where ``only`` or the profile's costs name what no node provides."""
+    """Raise ValueError where ``only`` or the profile's costs name what no node provides, or its
+    splits a data set that it does not have.
+    """
     words = {word for entry in entries.values() for word in entry["provides"]}
     known = ", ".join(sorted(words))
     if unknown := sorted(set(only) - words):
@@ -210,6 +214,12 @@ def check_words(profile: str, settings: dict, entries: dict, only: Sequence[str]
     if unknown := sorted(set(settings.get("costs", {})) - words):
         raise ValueError(
             f"profile {profile}: costs: no node provides {', '.join(unknown)}; there are {known}"
+        )
+    datasets = set().union(*(value for value in settings.values() if isinstance(value, list)))
+    if unknown := sorted(set(settings.get("splits", {})) - datasets):
+        raise ValueError(
+            f"profile {profile}: splits: no data set named {', '.join(unknown)}; there are"
+            f" {', '.join(sorted(datasets))}"
         )
 
 
@@ -234,10 +244,16 @@ def items_of(entry: dict, settings: dict) -> Sequence[str | None]:
     return settings.get(entry["for_each"], [BUILT_IN]) if "for_each" in entry else [None]
 
 
-def data_parameters(entry: dict, item: str | None, settings: dict, data: str) -> dict:
-    """Return ``dataset`` and ``data`` of a node; nothing where it runs on built-in data alone."""
+def data_parameters(
+    entry: dict, item: str | None, settings: dict, data: str, known: Collection[str]
+) -> dict:
+    """Return ``dataset``, ``data`` and, where the notebook knows it and the profile states it,
+    ``split`` of a node; nothing where it runs on built-in data alone.
+    """
+    splits = settings.get("splits", {}) if "split" in known else {}
     if item not in (None, BUILT_IN):
-        return {"dataset": item, "data": data_folder(data, entry["for_each"], item)}
+        split = {"split": splits[item]} if item in splits else {}
+        return {"dataset": item, "data": data_folder(data, entry["for_each"], item), **split}
     items = settings.get(entry.get("for_all"), [BUILT_IN])
     if items == [BUILT_IN]:
         return {}
@@ -246,6 +262,7 @@ def data_parameters(entry: dict, item: str | None, settings: dict, data: str) ->
         "data": [
             "" if name == BUILT_IN else data_folder(data, entry["for_all"], name) for name in items
         ],
+        **({"split": [splits.get(name, "") for name in items]} if splits else {}),
     }
 
 
@@ -302,7 +319,7 @@ def need_parameters(needs: dict[str, list[Path]], known: dict) -> dict:
 
 
 def estimate(settings: dict, entry: dict, item: str | None) -> tuple[float, str]:
-    """Return the GPU hours of a node by the profile's ``costs``, and how they come about.
+    """Return the hours of a node by the profile's ``costs``, and how they come about.
 
     pairs x epochs x times / (pairs per second); the pairs of its data set, or of all where it is
     not of one.
@@ -340,10 +357,11 @@ def count_pairs(settings: dict, datasets: Sequence[str], split: str) -> int:
 
 
 def listing(nodes: Sequence[Node]) -> str:
-    """Return the jobs of a run as text, with the GPU hours that the profile's costs mean."""
+    """Return the jobs of a run as text, with the hours that the profile's costs mean."""
     wanted = [node for node in nodes if node.wanted]
     width = max(len(node.name) for node in wanted)
-    lines = [f"{'job':{width}}  GPU hours  estimated from the costs that the profile states"]
+    hours_of = "GPU hours" if any(node.gpu for node in wanted) else "    hours"
+    lines = [f"{'job':{width}}  {hours_of}  estimated from the costs that the profile states"]
     for node in wanted:
         kind = "GPU, no cost stated" if node.gpu else "processor only"
         cost = f"{node.hours:9.2f}  {node.basis}" if node.basis else f"        -  {kind}"
@@ -354,13 +372,13 @@ def listing(nodes: Sequence[Node]) -> str:
 
 
 def data_folder(data: str, kind: str, item: str) -> str:
-    """Return the folder of one data set below FUSION_DATA."""
-    return str(
-        Path(data or "FUSION_DATA") / ("mfif" if kind.startswith("multi_focus") else "ivif") / item
-    )
+    """Return the folder of one data set: where it is, else the first where it could be."""
+    name = f"{'mfif' if kind.startswith('multi_focus') else 'ivif'}/{item}"
+    first = next(iter(places.folders("data", data)), Path("FUSION_DATA"))
+    return str(places.find("data", name, data) or first / name)
 
 
-def check_data(nodes: Sequence[Node], data: str) -> None:
+def check_data(nodes: Sequence[Node]) -> None:
     """Raise ValueError where a data set of a node that will run is not there; what nobody asked for
     need not be.
     """
@@ -370,13 +388,8 @@ def check_data(nodes: Sequence[Node], data: str) -> None:
     for node in (node for node in nodes if node.folder in running):
         given = node.parameters.get("data", [])
         for folder in filter(None, given if isinstance(given, list) else [given]):
-            item, below = Path(folder).name, Path(folder).parent.name
-            if not data:
-                raise ValueError(
-                    f"FUSION_DATA: the data set {item} needs it; set it to the folder that holds "
-                    f"{below}/{item}, or use PROFILE=smoke"
-                )
             if not Path(folder).is_dir():
                 raise ValueError(
-                    f"FUSION_DATA: expected the data set {item} at {folder}, found nothing there"
+                    f"FUSION_DATA: expected the data set {Path(folder).name} at {folder}, found"
+                    f" nothing there; run: make data{get.make_option(folder)}, or use PROFILE=smoke"
                 )

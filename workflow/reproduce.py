@@ -4,7 +4,7 @@ Snakemake's status.
     python -m workflow.reproduce [--profile smoke] [--only "table-A-1 multi-focus"] [--dry-run]
     [--cluster slurm]
 
-FUSION_DATA and FUSION_WEIGHTS are read here and nowhere else; notebooks get them as parameters.
+Notebooks get the folders of data and weights, where fusionlib.places finds them, as parameters.
 """
 
 import functools
@@ -50,8 +50,8 @@ def main(
     folder, workflow = reports.resolve() / profile, workflow.resolve()
     try:
         settings = graph.load_profile(profile, workflow)
-        data, weights = map(path_from_environment, ("FUSION_DATA", "FUSION_WEIGHTS"))
-        nodes = graph.expand(profile, folder, only.split(), data, weights, workflow, dry_run)
+        words = only.split() or settings.get("only", [])
+        nodes = graph.expand(profile, folder, words, here=workflow, dry=dry_run)
         options = snakemake_options(settings, "" if dry_run else cluster)
         with runs.lock(folder, f"profile {profile} ({folder})"):
             state = write_plan(folder, nodes, workflow.parent / "notebooks")
@@ -64,11 +64,6 @@ def main(
         print(f"error: {error}", file=sys.stderr)
         status = 2
     raise typer.Exit(status)
-
-
-def path_from_environment(name: str) -> str:
-    """Return the absolute path that a variable names, "" where it is unset or empty."""
-    return str(Path(os.environ[name]).resolve()) if os.environ.get(name) else ""
 
 
 def reproduce(

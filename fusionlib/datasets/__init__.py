@@ -3,10 +3,12 @@
 import hashlib
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
-from . import catalog
+from .. import places
+from . import catalog, get
 from .infrared_visible import InfraredVisible, Pair, Pairs
 
 __all__ = ["HELD_OUT_SEED", "Pair", "Pairs", "open_pairs"]
@@ -33,13 +35,15 @@ def open_pairs(
     Parameters
     ----------
     data : path
-        The folder they lie in; "" for generated street scenes.
+        The folder they lie in; "" for generated street scenes, or, of a ``dataset`` that can be
+        fetched or is in the catalogue, the folder where :mod:`fusionlib.places` finds it.
     dataset : str
         A name of the catalogue, or of the file ``dataset.yaml`` in ``data`` that describes a set of
         one's own (see :func:`.catalog.entries`), case ignored: its layouts and classes are known
         then. Any other name, or "": ``data`` is ``{ir,vi}/NAME``.
     split : str
-        Of the data set, such as ``test``; "" for all pairs.
+        Of the data set, such as ``test``, or a subset that papers name, such as ``FLIR-1013`` (see
+        :func:`.catalog.subset`); "" for all pairs.
     limit : int
         How many pairs; 0 for all, or 8 generated scenes.
     evenly : bool
@@ -66,12 +70,13 @@ def open_pairs(
     Raises
     ------
     FileNotFoundError
-        No such folder, or none of the layouts in it.
+        No such folder, none of the layouts in it, or a data set that is nowhere.
     ValueError
-        No pair at all, a split or a data set of the catalogue without ``data``, an unknown split
-        or class, a name without its partner. One sentence each.
+        No pair at all, a split of generated scenes, an unknown split or class, a name without its
+        partner. One sentence each.
     """
     pairs: Pairs
+    data = data or _find(dataset)
     if not str(data):
         pairs = _scenes(dataset, split, limit, size or scene_size, seed, classes)
     elif catalog.known(dataset, None, data):
@@ -88,6 +93,22 @@ def open_pairs(
     return opened
 
 
+def _find(dataset: str) -> Path | str:
+    """Return the folder of a data set that has a name in the catalogue or in the table of
+    addresses, "" for any other name; FileNotFoundError where it is nowhere.
+    """
+    names = dict.fromkeys((dataset, catalog.known(dataset)))
+    if not catalog.known(dataset) and f"ivif/{dataset}" not in get.sets():
+        return ""
+    if found := [path for name in names if name and (path := places.find("data", f"ivif/{name}"))]:
+        return found[0]
+    raise FileNotFoundError(
+        f"data: expected the folder of {dataset}, it is in none of"
+        f" {', '.join(map(str, places.folders('data'))) or 'no folder'}; run: fusionlib data get"
+        f" {dataset}"
+    )
+
+
 def _scenes(
     dataset: str,
     split: str,
@@ -97,8 +118,6 @@ def _scenes(
     classes: Sequence[str] | None,
 ) -> Pairs:
     """Return generated scenes, and refuse what only a folder can have."""
-    if catalog.known(dataset):
-        raise ValueError(f"data: expected the folder of {catalog.known(dataset)}, got none")
     if split:
         raise ValueError(f"split: generated scenes have none, got {split!r}")
     from .scenes import Scenes

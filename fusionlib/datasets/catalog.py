@@ -3,10 +3,8 @@ like on disk.
 
 ``describe`` says how to get one, ``find`` finds its files in the layout it came in. The facts are
 in ``catalog.yaml``, those of a data set of one's own in :data:`OWN_FILE` in its folder; nothing
-is ever fetched unless :func:`download` is called.
+is fetched here, see :mod:`.get`.
 """
-
-from __future__ import annotations
 
 import hashlib
 import os
@@ -110,11 +108,36 @@ def family(dataset: str) -> str:
     return dataset.lower()
 
 
-def evaluation_split(dataset: str) -> str:
-    """Return the split of a data set, by its exact name, that the printed tables are about; ""
-    where no list of it was published.
+def subset(name: str, directory: str | os.PathLike = "") -> tuple[str, str, int]:
+    """Return data set, split ("" for all of it) and number of pairs of a subset that papers name,
+    such as "MSRS-361"; case is ignored, ``directory`` as for :func:`entries`.
+
+    Raises
+    ------
+    ValueError
+        Not such a name, or nobody has said which pairs these are.
     """
-    return _entries().get(dataset, {}).get("evaluation", "")
+    listed = {
+        spelled.lower(): (dataset, spelled, facts)
+        for dataset, about in entries(directory).items()
+        for spelled, facts in about.get("subsets", {}).items()
+    }
+    published = ", ".join(spelled for _, spelled, facts in listed.values() if "split" in facts)
+    if name.lower() not in listed:
+        raise ValueError(f"subset: expected one of {published}, got {name!r}")
+    dataset, spelled, facts = listed[name.lower()]
+    if "split" not in facts:
+        raise ValueError(f"subset: which pairs {spelled} are is unknown here; known: {published}")
+    return dataset, facts["split"], facts["pairs"]
+
+
+def is_evaluation(dataset: str, split: str) -> bool:
+    """Return whether a split or subset of a data set, by its exact name, is what the printed tables
+    are about; False where no list of that was published.
+    """
+    facts = _entries().get(dataset, {})
+    split = facts.get("subsets", {}).get(split, {}).get("split", split)
+    return bool(split) and facts.get("evaluation") == split
 
 
 def classes(name: str, directory: str | os.PathLike = "") -> tuple[str, ...]:
@@ -140,18 +163,17 @@ def describe(name: str) -> str:
             ", ".join(f"{split} {count}" for split, count in splits.items())
             + (" (drawn by a seed: the list was never published)" if "drawn" in facts else "")
         ),
+        "subsets": ", ".join(
+            f"{part} ({about.get('split', 'unknown which') or 'all'})"
+            for part, about in facts.get("subsets", {}).items()
+        ),
         "boxes": ", ".join(f"{label} {count}" for label, count in facts.get("boxes", {}).items()),
         "terms": facts["terms"],
         "how to get it": facts["get"],
         "layouts": "; ".join(
             layout["called"] for layout in [*facts["layouts"], layouts.OWN[facts["kind"]]]
         ),
-        "download": (
-            f"{len(facts['files'])} of its files have an address and a checksum: fusionlib data"
-            f" {name} --download DIR"
-            if facts.get("files")
-            else ""
-        ),
+        "download": f"fusionlib data get {name}" if "clone" in facts else "",
     }
     return "\n".join(
         textwrap.fill(
@@ -298,7 +320,7 @@ def pairs(
     directory : path
     split : str or None
         As the set divides itself (``train``, ``test``), or drawn by ``seed`` where the division was
-        never published (M3FD: 3,900 and 300); None for all.
+        never published (M3FD: 3,900 and 300); or a subset, see :func:`subset`; None for all.
     seed : int
         Of a drawn split.
     annotations : str
@@ -313,9 +335,14 @@ def pairs(
         Nothing of this set in the folder.
     ValueError
         Unknown set, split or class, or one of multi-focus pairs; a set that is not complete where a
-        split is to be drawn; two files of one name; a name without its partner.
+        split is to be drawn or a subset is meant; two files of one name; a name without its
+        partner.
     """
     name, facts = entry(name, directory)
+    part, count = split or "", 0
+    if part in facts.get("subsets", {}):
+        _, split, count = subset(part, directory)
+        split = split or None
     if facts["kind"] != "infrared-visible":
         raise ValueError(f"name: expected infrared-visible pairs, got {name}, {facts['kind']}")
     files = find(name, directory)
@@ -340,6 +367,8 @@ def pairs(
             classes,
             size,
         )
+    if count and len(opened) != count:
+        raise ValueError(f"{files.root}: expected the {count} pairs {part}, found {len(opened)}")
     opened.record = {
         "dataset": name,
         "layout": files.layout["called"],
@@ -377,25 +406,3 @@ def multi_focus(
         {pair: (first[pair], second[pair]) for pair in first},
         files.files["reference"],
     )
-
-
-def download(name: str, directory: str | os.PathLike, progress: bool = False) -> list[Path]:
-    """Fetch the files of a data set that have an address and a checksum, resuming where it was
-    interrupted.
-
-    Raises
-    ------
-    ValueError
-        The set has none, or what came is not the file.
-    OSError
-        See :func:`.download.fetch`.
-    """
-    from .download import fetch
-
-    name, facts = entry(name)
-    if not facts.get("files"):
-        raise ValueError(f"{name}: no address with a checksum is known; {facts['get']}")
-    return [
-        fetch(facts["address"] + path, Path(directory) / path, checksum, progress)
-        for path, checksum in facts["files"].items()
-    ]

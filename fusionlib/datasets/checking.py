@@ -47,7 +47,11 @@ class Report:
 
 # radon C: each kind of problem is reported, and none ends the check
 def check(
-    name: str, directory: str | os.PathLike, processes: int = 1, progress: bool = False
+    name: str,
+    directory: str | os.PathLike,
+    processes: int = 1,
+    progress: bool = False,
+    contents: bool = True,
 ) -> Report:
     """Verify layout, counts, sizes, labels and images of a data set in ``directory``.
 
@@ -61,6 +65,8 @@ def check(
         Worker processes; 1 stays in this one.
     progress : bool
         Show a bar.
+    contents : bool
+        False looks at counts and names alone and opens no file.
 
     Raises
     ------
@@ -82,6 +88,8 @@ def check(
         *_counts(name, facts, files, pairs),
         *_partners(files, sources),
     ]
+    if not contents:
+        return report
     try:
         known = catalog.annotations_of(facts, files)
     except ValueError as error:

@@ -6,10 +6,9 @@ and ``reference``; ``labels`` for a file of boxes per image, ``coco`` for one of
 ``{name}`` is the name that the files of a pair share, ``{split}`` a folder that says the split,
 ``{x|y}`` one of several spellings, ``{name=x|y}`` one of these names, and ``.*`` at the end the
 suffix of any image. ``lists`` names text files with the members of a split, a name a line;
-``strip`` holds endings that lists and COCO files leave on a name.
+``rest`` says of a split without such a file which other split it is the rest of; ``strip`` holds
+endings that lists and COCO files leave on a name.
 """
-
-from __future__ import annotations
 
 import os
 import re
@@ -202,4 +201,9 @@ def _collect(
                     spelled.get(files.canonical_name(line).lower(), files.canonical_name(line))
                     for line in lines
                 ]
+    for split, other in layout.get("rest", {}).items():
+        if other in files.splits:
+            sources = matches.keys() - {"reference", "labels"}
+            every = set().union(*(files.files[role] for role in sources))
+            files.splits.setdefault(split, sorted(every.difference(files.splits[other])))
     return files

@@ -65,13 +65,14 @@ def checksums(pairs: Iterable[Pair]) -> dict[str, list[str]]:
 
 
 class MultiFocus:
-    """The pairs of a folder ``{a,b[,ref | ref_constructed]}/NAME``, in the order of their names.
+    """The pairs of a folder ``{a,b[,ref | masks]}/NAME``, in the order of their names.
 
     Parameters
     ----------
     folder : path
         Files of one pair share their stem; suffixes may differ. ``ref`` holds exact references,
-        ``ref_constructed`` constructed ones; either may miss some names.
+        ``masks`` makes constructed ones: a where a mask is white, b where it is black. Either may
+        miss some names.
     names : list of str, optional
         Only these.
     files, references : dict, optional
@@ -117,7 +118,7 @@ class MultiFocus:
             )
         references = {
             kind: images.list_images(self.folder / sub) if (self.folder / sub).is_dir() else {}
-            for kind, sub in (("exact", "ref"), ("constructed", "ref_constructed"))
+            for kind, sub in (("exact", "ref"), ("constructed", "masks"))
         }
         return images.list_pairs(self.folder / "a", self.folder / "b"), references
 
@@ -134,8 +135,32 @@ class MultiFocus:
             if name in files:
                 reference = images.read(files[name])
                 images.check_pair(a, reference, names=(str(self._files[name][0]), str(files[name])))
+                if kind == "constructed":
+                    reference = composed(a, b, reference, str(files[name]))
                 return Pair(name, a, b, reference, kind)
         return Pair(name, a, b)
+
+
+def composed(a: np.ndarray, b: np.ndarray, mask: np.ndarray, name: str = "mask") -> np.ndarray:
+    """Return an image pasted together: ``a`` where a mask is white, ``b`` where it is black.
+
+    Parameters
+    ----------
+    a, b : (H, W) or (H, W, 3) uint8
+    mask : (H, W) uint8
+        255 or 0.
+    name : str
+        Of the mask, for the error sentence.
+
+    Raises
+    ------
+    ValueError
+        The mask is coloured or holds other values.
+    """
+    if mask.ndim != 2 or not np.isin(mask, (0, 255)).all():
+        raise ValueError(f"{name}: expected a mask of black and white, got other values")
+    white = mask == 255
+    return np.where(white if a.ndim == 2 else white[..., None], a, b)
 
 
 # ---- built in: scikit-image's photographs --------------------------------------------------------

@@ -25,7 +25,7 @@ def split_of(dataset: str, split: str) -> str:
 
     The 300 pairs of M3FD were never published, so no part of it carries the name.
     """
-    return "evaluation" if split and catalog.evaluation_split(dataset) == split else split
+    return "evaluation" if catalog.is_evaluation(dataset, split) else split
 
 
 def get(name: str, weights: str = "", checkpoint: str = "", device: str = "auto") -> methods.Method:
@@ -35,7 +35,7 @@ def get(name: str, weights: str = "", checkpoint: str = "", device: str = "auto"
     ----------
     name : str
     weights : path
-        Folder of official weights, for a compared network; "" for the user's cache.
+        Folder of official weights, for a compared network; "" for :mod:`fusionlib.places`.
     checkpoint : path
         Folder of a training, for MoE-Fusion; "" for the small one of the suite.
     device : str
@@ -138,6 +138,7 @@ def score(
             conventions,
             processes=processes,
             progress=progress,
+            kept=Path(folder) / name / "scores.jsonl",
         )
         frames.append(scored.frame.assign(method=name))
         problems += scored.problems
@@ -145,6 +146,50 @@ def score(
     return (
         pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
     ), problems
+
+
+def alternatives(
+    done: Mapping[str, methods.Method],
+    pairs: Sequence[Pair],
+    sources: Sources,
+    folder: Path,
+    resolution: str,
+    resolutions: Sequence[str],
+    every_variant: bool = False,
+) -> list[protocol.Candidate]:
+    """Return what may be behind printed rows: the compared networks as they were fused, then in
+    other variants and at other resolutions (not both at once), into ``tried`` beside ``folder``.
+
+    Parameters
+    ----------
+    done : {name: Method}
+        Fused from ``sources`` into ``folder/NAME`` at ``resolution``; other methods are left out.
+    pairs, sources, resolution
+        As for :func:`fuse`.
+    folder : path
+    resolutions : sequence of str
+        Empty: nothing is tried, and nothing returned.
+    every_variant : bool
+        At ``resolution``, if it is one of ``resolutions``, all variants that have weights.
+    """
+    networks = {name: method for name, method in done.items() if name in COMPARED and resolutions}
+    made = [
+        protocol.Candidate(name, method.variant, resolution, folder / name / "gray", *sources[:2])
+        for name, method in networks.items()
+    ]
+    others = [
+        methods.get(
+            name, variant, method.checkpoint or None, getattr(method.function, "device", "auto")
+        )
+        for name, method in networks.items()
+        for variant in method.variants
+        if every_variant and variant != method.variant
+    ]
+    others = [method for method in others if not methods.missing_weights(method)]
+    for size in resolutions:
+        if chosen := others if size == resolution else list(networks.values()):
+            made += protocol.candidates(chosen, pairs, folder.parent / "tried", [size])
+    return made
 
 
 def trained_on(method: methods.Method) -> str:

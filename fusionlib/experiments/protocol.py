@@ -112,8 +112,8 @@ def fuse(
     resolution: str = "native",
     progress: bool = True,
 ) -> bool:
-    """Fuse pairs into ``folder/{gray,color}/NAME.png`` at a resolution; leave alone what is
-    complete and the same.
+    """Fuse pairs into ``folder/{gray,color}/NAME.png`` at a resolution, but for images that are
+    there and the same: an interrupted call goes on where it was.
 
     The gray image is what the method gives for the lumas, and is what is scored: Y of the coloured
     image would not be the same where its colours had to be clipped.
@@ -139,18 +139,23 @@ def fuse(
     _check_resolution(resolution)
     folder, identity = Path(folder), _identity(method, sources, resolution)
     record = folder / "made_from.json"
-    if record.is_file() and record.read_text(encoding="utf-8") == identity:
+    if not record.is_file() or record.read_text(encoding="utf-8") != identity:
+        record.unlink(missing_ok=True)
+        _empty(folder, "gray", "color")
+        images.write_text(record, identity)
+    waiting = [
+        number
+        for number, name in zip(sources.numbers, sources.names, strict=True)
+        if not all((folder / kind / f"{name}.png").is_file() for kind in ("gray", "color"))
+    ]
+    if not waiting:
         return False
-    record.unlink(missing_ok=True)
-    _empty(folder, "gray", "color")
     values = {field.name: getattr(method, field.name) for field in fields(method)}
     runner = ResizedMethod(**values, resolution=resolution)
-    readable = (pairs[number] for number in sources.numbers)
+    readable = (pairs[number] for number in waiting)
     named = ((pair.name, pair.infrared, pair.visible) for pair in readable)
-    count = len(sources.numbers)
-    bar = tqdm(named, method.name, count, disable=not progress, mininterval=2)
+    bar = tqdm(named, method.name, len(waiting), disable=not progress, mininterval=2)
     fuse_pairs(runner, bar, folder, progress=False)
-    images.write_text(record, identity)
     return True
 
 
@@ -382,6 +387,26 @@ def together(gaps: pd.DataFrame) -> pd.DataFrame:
     return ordered.reset_index(drop=True)
 
 
+def tabulate(
+    candidates: Sequence[Candidate],
+    names: list[str],
+    conventions: list[str],
+    processes: int = 1,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Return the means of candidates as rows of results: method, variant ("VARIANT, RESOLUTION"),
+    metric, convention, value, n_images. What was scored for :func:`find` is not scored again.
+    """
+    frames = [
+        _means(candidate, names, conventions, processes, progress).assign(
+            method=candidate.method,
+            variant=", ".join(filter(None, (candidate.variant, candidate.resolution))),
+        )
+        for candidate in candidates
+    ]
+    return pd.concat(frames) if frames else pd.DataFrame(columns=["metric", "value"])
+
+
 def _means(
     candidate: Candidate, names: list[str], conventions: list[str], processes: int, progress: bool
 ) -> pd.DataFrame:
@@ -403,6 +428,7 @@ def _means(
         conventions,
         processes=processes,
         progress=progress,
+        kept=candidate.fused.parent / "scores.jsonl",
     )
     if scored.problems:
         raise ValueError(f"{candidate.method} {candidate.variant}: {scored.problems[0]}")

@@ -73,8 +73,9 @@ def get(
     variant : str, optional
         One of ``get(name).variants``; the first by default.
     checkpoint : path, optional
-        Folder with the official weights of a compared network (the user's cache by default), or of
-        a training of MoE-Fusion (the small model of the suite by default); refused by the others.
+        Folder with the official weights of a compared network (by default where
+        :mod:`fusionlib.places` says), or of a training of MoE-Fusion (the small model of the suite
+        by default); refused by the others.
     device : str
         "auto", "cpu" or "cuda"; used by learned methods.
 

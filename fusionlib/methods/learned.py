@@ -36,7 +36,7 @@ class ComparedNetwork:
         One of the network's; with "-own-luma" behind it a coloured visible image is handed over as
         it is and the network's own conversion gives and takes the luma (PIAFusion).
     folder : path or None
-        With the official files; the user's cache where None.
+        With the official files; where :mod:`fusionlib.places` says if None.
     device : str
         "auto", "cpu" or "cuda".
     """

@@ -45,7 +45,7 @@ class Method:
     parameters : dict
         The parameters that :meth:`fuse` accepts, with the values used by default.
     checkpoint : str
-        Folder of the weights, "" where there are none or it is the user's cache.
+        Folder of the weights, "" where there are none or none is named.
     summary : str
         What it does, in a line.
     plugin : str

@@ -5,8 +5,6 @@ It only reads: ``nodes.json`` (what was to run), each node's ``run.json``, ``res
 :mod:`fusionlib.results` has not computed.
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import io
@@ -90,6 +88,37 @@ def left_out(run: dict) -> list[str]:
     reasons = status.items() if isinstance(status, dict) else []
     failed = [f"{name} {reason}" for name, reason in reasons if reason.startswith("failed")]
     return [*run.get("problems", []), *failed]
+
+
+def without_weights(every: list[dict]) -> list[str]:
+    """Return the methods that a finished run has no row of for want of weights."""
+    status: dict[str, str] = {}
+    for node in every:
+        told = node["run"].get("status", {})
+        status |= told if isinstance(told, dict) else {}
+    return [name for name, reason in status.items() if reason.startswith("no weights")]
+
+
+def subject(every: list[dict], compared: int) -> str:
+    """Return what the numbers of a run can show: "nothing" where none was finished, "compared"
+    where some are of the paper's own images, else "generated" or "other images".
+    """
+    data = [node["run"]["parameters"].get("data") for node in every if node["run"]]
+    if not data or compared:
+        return "compared" if compared else "nothing"
+    is_real = any(given and "".join(given) for given in data)  # a path, or a list of them
+    return "other images" if is_real else "generated"
+
+
+def add_contributed(tables: list[dict], home: Path) -> None:
+    """Add the grids of numbers that others handed in (``home/GPU-NAME/PROFILE``), labelled."""
+    for plan in sorted(home.glob("*/*/nodes.json")):
+        frame = results.load(plan.parent)
+        for entry in tables:
+            for grid in table(entry["key"], frame).get("grids", []):
+                if not grid.printed:
+                    grid.title += f", contributed: {plan.parent.parent.name}, {plan.parent.name}"
+                    entry["grids"].append(grid)
 
 
 def nodes(folder: Path) -> list[dict]:
@@ -362,6 +391,9 @@ def write(folder: str | Path) -> Path:
             folder / "tables" / f"{entry['key']}.csv", entry["joined"].to_csv(index=False)
         )
         images.write_text(folder / "tables" / f"{entry['key']}.tex", layout.latex(entry))
+    verdicts = layout.counts(tables)
+    short = layout.in_short(verdicts)
+    add_contributed(tables, runs.root() / "reports" / "contributed")
     finished = [node["run"] for node in every if node["status"] == "finished"]
     template = Environment(
         loader=PackageLoader("fusionlib.report", "."),
@@ -375,7 +407,11 @@ def write(folder: str | Path) -> Path:
         nodes=every,
         tables=tables,
         artefacts=artefacts(every, tables),
-        counts=layout.counts(tables),
+        counts=verdicts,
+        short=short,
+        compared=layout.COMPARED,
+        subject=subject(every, short["compared"]),
+        without_weights=without_weights(every),
         verdicts=results.VERDICTS,
         signs=SIGNS,
         assumptions=assumptions(),

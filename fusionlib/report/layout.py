@@ -5,8 +5,6 @@ MoE-Fusion compare ten methods on three data sets, of which a run may have none 
 laid out as one grid per data set.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +17,7 @@ PAPERS = {"multi-focus": "Abas & Baykan 2021", "moe-fusion": "Cao et al. 2023"}
 ARROWS = {True: "↑", False: "↓", None: ""}
 OURS = "MoE-Fusion"
 BEST = 3  # numbers marked per column, as the paper does
+COMPARED = ("equal", "close", "differs", "approximate")  # verdicts on the paper's own images
 
 
 @dataclass(frozen=True)
@@ -86,6 +85,8 @@ class Grid:
     standing : str
         Where MoE-Fusion stands among the methods by its mean rank, if they are the rows; a
         sentence.
+    absent : list of str
+        Rows of the printed table that were not run.
     """
 
     title: str
@@ -93,6 +94,7 @@ class Grid:
     metrics: list[str]
     lines: list[dict] = field(default_factory=list)
     standing: str = ""
+    absent: list[str] = field(default_factory=list)
 
 
 def table(key: str, frame: pd.DataFrame) -> dict:
@@ -151,6 +153,16 @@ def counts(tables: list[dict]) -> dict[str, int]:
         keys = list(dict.fromkeys(["dataset", "method", "metric", TABLES[entry["key"]].row]))
         verdicts.append(entry["joined"].drop_duplicates(keys)["verdict"])
     return dict(pd.concat(verdicts).value_counts()) if verdicts else {}
+
+
+def in_short(verdicts: dict[str, int]) -> dict[str, int]:
+    """Add up the counts of :func:`counts`: printed numbers in all, compared on the paper's own
+    images, beside other images, not run, and not comparable for another reason.
+    """
+    short = {"in all": sum(verdicts.values())}
+    short["compared"] = sum(verdicts.get(verdict, 0) for verdict in COMPARED)
+    short |= {verdict: verdicts.get(verdict, 0) for verdict in ("other images", "not run")}
+    return short | {"otherwise": 2 * short["in all"] - sum(short.values())}
 
 
 def grids(printed: pd.DataFrame, ours: pd.DataFrame, joined: pd.DataFrame, row: str) -> list[Grid]:
@@ -236,10 +248,7 @@ def _our_grid(
                     }
                 )
             grid.lines.append({"name": label, "extra": bool(extra[label]), "cells": cells})
-        if not labels:
-            grid.lines.append(
-                {"name": name, "extra": True, "cells": [{"text": "–", "rank": 0}] * len(metrics)}
-            )
+    grid.absent = [name for name in names if name not in set(key)]
     return grid
 
 

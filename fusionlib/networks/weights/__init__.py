@@ -1,8 +1,9 @@
 """Weights on disk: our own format and official files, found, read, checked and fetched."""
 
 from .checkpoint import Checkpoint, fill
+from .download import download
 from .official import CHECKPOINTS
 from .own import save_checkpoint
-from .search import download, load_checkpoint
+from .search import load_checkpoint
 
 __all__ = ["CHECKPOINTS", "Checkpoint", "download", "fill", "load_checkpoint", "save_checkpoint"]

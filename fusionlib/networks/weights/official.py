@@ -6,7 +6,8 @@ content (``git hash-object FILE``), or, where neither could be found, by the ten
 """
 
 from typing import NamedTuple
-from urllib.parse import quote
+
+from ... import download
 
 NONE_STATED = "none stated"
 
@@ -24,10 +25,7 @@ class File(NamedTuple):
     @property
     def url(self) -> str | None:
         """Address of the file itself, None where it has none."""
-        if self.at is None:
-            return None
-        repository, commit, path = self.at
-        return f"https://github.com/{repository}/raw/{commit}/{quote(path)}"
+        return download.address(*self.at) if self.at else None
 
     @property
     def origin(self) -> str:

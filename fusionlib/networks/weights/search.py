@@ -1,17 +1,17 @@
 """Weights by name or path: the suite's own files, and official ones in folder and cache.
 
-Official files are looked for in a folder the caller names, then in the cache; only
-:func:`download` fetches any. No code in a file is ever run: PyTorch files are read with
-``weights_only=True``, TensorFlow files as numbers.
+Official files are looked for where :mod:`fusionlib.places` says; nothing is fetched here. No code
+in a file is ever run: PyTorch files are read with ``weights_only=True``, TensorFlow files as
+numbers.
 """
 
 import importlib
 import os
-import tempfile
 from pathlib import Path
 
 import torch
 
+from ... import places
 from .checkpoint import Checkpoint, fingerprint, git_blob, sha256
 from .official import CHECKPOINTS, File, Official, official
 from .own import read_own
@@ -20,14 +20,7 @@ from .readers import read_raw
 MOST_SEARCHED = 2**26  # bytes; larger files are not searched for weights under another name
 
 
-def default_cache() -> Path:
-    """Return the user's cache folder for official weights."""
-    import pooch
-
-    return Path(pooch.os_cache("fusionlib")) / "weights"
-
-
-# radon C: own file or official one, each in folder and cache, and what to get otherwise
+# radon C: own file or official one, each in several places, and what to get otherwise
 def load_checkpoint(
     name: str | os.PathLike,
     folder: str | os.PathLike | None = None,
@@ -44,7 +37,7 @@ def load_checkpoint(
         Where official files are looked for first, and in its folders one level down; a renamed file
         is known by its content.
     cache : path, optional
-        Where they are looked for next; the user's cache by default.
+        Where they are looked for next; by default the other folders of :func:`.places.folders`.
 
     Raises
     ------
@@ -56,16 +49,18 @@ def load_checkpoint(
     if isinstance(name, os.PathLike) or str(name).endswith(".safetensors"):
         return read_own(Path(folder or "", name))
     key, entry = official(name)
-    if folder is not None and not Path(folder).is_dir():
+    if folder and str(folder) != places.NOWHERE and not Path(folder).is_dir():
         raise FileNotFoundError(f"{folder}: expected a folder of weights, found none there")
-    cache = default_cache() if cache is None else Path(cache)
-    folders = [cache] if folder is None else [Path(folder), cache]
+    if cache is None:
+        folders = places.folders("weights", folder)
+    else:
+        folders = [Path(parent) for parent in (folder, cache) if parent]
     for parent in folders:
         for files in (entry.files, *entry.copies):
-            paths = [path for file in files if (path := _find(file, parent))]
+            paths = [path for file in files if (path := find_file(file, parent))]
             if len(paths) == len(files):
                 return _read(key, entry, files, paths)
-        if entry.npz and (path := _find(File(entry.npz), parent)):
+        if entry.npz and (path := find_file(File(entry.npz), parent)):
             return _read(key, entry, (File(entry.npz),), [path])
     files_of = " and ".join(f"{file.name} from {file.origin}" for file in entry.files)
     fetch = ""
@@ -73,12 +68,12 @@ def load_checkpoint(
         fetch = f", or run: fusionlib data weights {key}"
     raise FileNotFoundError(
         f"{entry.method}: no weights found; get {files_of} (licence: {entry.licence}) and put it "
-        f"in {folders[0]}{fetch}"
+        f"in {folders[0] if folders else 'a folder'}{fetch}"
     )
 
 
 # radon C: by name first, then by content, in two levels of folders
-def _find(file: File, parent: Path) -> Path | None:
+def find_file(file: File, parent: Path) -> Path | None:
     """Return the path of ``file`` in ``parent`` or one folder below, known by name or content."""
     if not parent.is_dir():
         return None
@@ -88,11 +83,13 @@ def _find(file: File, parent: Path) -> Path | None:
         if folder.is_dir():
             candidates += sorted(path for path in folder.iterdir() if path.is_file())
     named = [path for path in candidates if path.name == file.name]
-    searched = candidates if file.sha256 or file.blob else []
-    small = (path for path in searched if path.stat().st_size <= MOST_SEARCHED)
-    for path in (*named, *small):
+    for path in named:
         if not mismatch(path, file):
             return path
+    if file.sha256 or file.blob:
+        for path in candidates:
+            if path.stat().st_size <= MOST_SEARCHED and not mismatch(path, file):
+                return path
     if named:
         raise ValueError(f"{named[0]}: {mismatch(named[0], file)}")
     return None
@@ -121,7 +118,6 @@ def _identify(digest: str) -> str:
     return ", the file is damaged or another one"
 
 
-# radon C: each way in which a file can be damaged or not the one that is meant
 def _read(key: str, entry: Official, files: tuple[File, ...], paths: list[Path]) -> Checkpoint:
     """Read and check the files of a checkpoint; the tensors get our names.
 
@@ -157,74 +153,3 @@ def _read(key: str, entry: Official, files: tuple[File, ...], paths: list[Path])
         verified = True
     digests = {path.name: sha256(path) for path in paths}
     return Checkpoint(state, key, digests, verified, entry.licence)
-
-
-# radon C: addresses by the caller or the registry, and each way in which fetching fails
-def download(
-    name: str,
-    url: str | None = None,
-    cache: str | os.PathLike | None = None,
-    progress: bool = False,
-) -> list[Path]:
-    """Download the official files of a checkpoint; each is checked before it gets its name.
-
-    Parameters
-    ----------
-    name : str
-        As for :func:`load_checkpoint`.
-    url : str, optional
-        Address of the file, or of the folder that holds the files (ending in ``/``); by default
-        where the authors publish it.
-    cache : path, optional
-        Folder below which they go; the user's cache by default.
-    progress : bool
-        Show a bar.
-
-    Returns
-    -------
-    list of path
-        The files, in the order of the registry.
-
-    Raises
-    ------
-    ValueError
-        No address is known, or what came is not the file (checksum).
-    ConnectionError
-        The server cannot be reached, refuses, or breaks off.
-    """
-    import pooch
-    import requests
-
-    key, entry = official(name)
-    target = Path(default_cache() if cache is None else cache) / key
-    target.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for file in entry.files:
-        path = target / file.name
-        paths.append(path)
-        if path.is_file() and not mismatch(path, file):
-            continue
-        address = url or file.url
-        if url and url.endswith("/"):
-            address = url + file.name
-        if address is None:
-            raise ValueError(
-                f"{key}: no address of {file.name} is known; get it from {file.origin} and put it"
-                f" in {target}"
-            )
-        with tempfile.TemporaryDirectory(dir=target, prefix=".download-") as folder:
-            try:
-                received = Path(folder) / file.name
-                pooch.HTTPDownloader(timeout=30, progressbar=progress)(address, str(received), None)
-            except (requests.exceptions.RequestException, OSError) as error:
-                response = getattr(error, "response", None)
-                reason = error.strerror or type(error).__name__
-                if response is not None:
-                    reason = f"status {response.status_code}"
-                raise ConnectionError(
-                    f"{file.name}: could not be fetched from {address} ({reason})"
-                ) from None
-            if problem := mismatch(received, file):
-                raise ValueError(f"{address}: {problem}; nothing was kept")
-            os.replace(received, path)
-    return paths

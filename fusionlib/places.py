@@ -1,0 +1,45 @@
+"""The one rule where images and weights of others are looked for: a folder that is named, then the
+one of the environment (``FUSION_DATA``, ``FUSION_WEIGHTS``), the checkout's, the user's cache.
+
+Command line, make, workflow, notebooks and Python all ask here. :data:`NOWHERE` in place of a
+folder, named or in the environment, looks at none: results then do not depend on what lies on a
+machine, as the smoke profile and the committed notebooks need it.
+"""
+
+import os
+from pathlib import Path
+
+NOWHERE = "none"
+CHECKOUT = Path(__file__).resolve().parent.parent
+# kind: variable of the environment, folder of the checkout (ignored by git)
+KINDS = {"data": ("FUSION_DATA", "data/downloaded"), "weights": ("FUSION_WEIGHTS", "data/weights")}
+
+
+def folders(kind: str, named: str | os.PathLike | None = None) -> list[Path]:
+    """Return the folders to look in, in this order; the first is where downloads go.
+
+    Parameters
+    ----------
+    kind : str
+        "data" (below it ``ivif/NAME`` and ``mfif/NAME``) or "weights".
+    named : path, optional
+        By the caller.
+    """
+    import pooch
+
+    variable, below = KINDS[kind]
+    looked: list[Path] = []
+    for path in (str(named or ""), os.environ.get(variable, "")):
+        if path == NOWHERE:
+            return looked
+        looked += [Path(path).expanduser().resolve()] if path else []
+    if (CHECKOUT / "pyproject.toml").is_file():  # not where the package was installed alone
+        looked.append(CHECKOUT / below)
+    return [*looked, Path(pooch.os_cache("fusionlib")) / kind]
+
+
+def find(kind: str, name: str, named: str | os.PathLike | None = None) -> Path | None:
+    """Return the first of :func:`folders` joined with ``name`` that is a folder, None where none
+    is.
+    """
+    return next((path for folder in folders(kind, named) if (path := folder / name).is_dir()), None)
