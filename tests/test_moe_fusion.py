@@ -345,9 +345,10 @@ SIZES = [(32, 32), (33, 47), (2, 5), (483, 641)]
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("case", frozen.CASES)
 def test_plain_gathered_and_quick_are_equal(case, size, monkeypatch):
-    """Forward to 1e-6 of the range, gradients to 1e-6 of their norm; quick in tiles of every
-    kind.
+    """Forward to 1e-6 of the range, gradients to 1e-6 of their norm; quick in tiles of every kind.
+    All in double precision, the gates too, so that the order of a sum does not show.
     """
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
     if size == SIZES[-1] and not case.endswith(("plain", "E8K3")):
         pytest.skip("the largest size is tried on two variants of each reading")
     model, data = frozen.build(case).eval(), frozen.inputs(case, size)
