@@ -1,4 +1,4 @@
-# make reproduce   regenerate tables and figures       PROFILE=smoke|sample|sample-gpu|paper   ONLY="table-1 figure-6"   CLUSTER=slurm
+# make reproduce   regenerate tables and figures       PROFILE=smoke|sample|sample-gpu|flir|flir-gpu|paper   ONLY="table-1 figure-6"   CLUSTER=slurm
 # make data        images for PROFILE=sample and weights   SETS="general FLIR-aligned"   YES=1   MIRROR=http://...
 # make test        library tests, then every notebook  make lint · bench · lab · notebooks · report · lock
 PROFILE ?= smoke
