@@ -79,6 +79,15 @@ class Wanted(NamedTuple):
 def address(repository: str, commit: str, path: str, mirror: str = "") -> str:
     """Return where a file of a repository is: at GitHub, or on a mirror, a server or a folder that
     stands in its place.
+
+    Parameters
+    ----------
+    repository : str
+        OWNER/NAME.
+    commit, path : str
+        Of the file.
+    mirror : str
+        In place of ``https://github.com``; "" for none.
     """
     base = mirror.removeprefix("file://").rstrip("/") or GITHUB
     return f"{base}/{repository}/raw/{commit}/{quote(path) if '://' in base else path}"

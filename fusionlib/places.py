@@ -41,5 +41,13 @@ def folders(kind: str, named: str | os.PathLike | None = None) -> list[Path]:
 def find(kind: str, name: str, named: str | os.PathLike | None = None) -> Path | None:
     """Return the first of :func:`folders` joined with ``name`` that is a folder, None where none
     is.
+
+    Parameters
+    ----------
+    kind : "data" or "weights"
+    name : str
+        Below the folder.
+    named : path, optional
+        A folder that somebody named; it is looked in first.
     """
     return next((path for folder in folders(kind, named) if (path := folder / name).is_dir()), None)

@@ -134,7 +134,15 @@ def friedman(values: pd.DataFrame, smaller: bool = False, level: float = 0.05) -
 
 
 def critical_difference(methods: int, images: int, level: float = 0.05) -> float:
-    """Return Nemenyi's critical difference q / √2 · √(k (k + 1) / (6 n)) of mean ranks."""
+    """Return Nemenyi's critical difference q / √2 · √(k (k + 1) / (6 n)) of mean ranks.
+
+    Parameters
+    ----------
+    methods, images : int
+        k methods ranked on n images.
+    level : float
+        Of significance.
+    """
     if methods < 2:
         return 0.0
     q = stats.studentized_range.ppf(1 - level, methods, np.inf) / np.sqrt(2)

@@ -12,7 +12,17 @@ Claims = dict[str, dict[str, str]]  # id -> what the claim says, see published.c
 def cells(
     rows: pd.DataFrame, tables: str | Iterable[str], row: str = "method", values: str = "value"
 ) -> pd.DataFrame:
-    """Lay printed tables out as printed: index (dataset, ``row``), a column per metric."""
+    """Lay printed tables out as printed: index (dataset, ``row``), a column per metric.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Printed numbers, as :func:`fusionlib.published.table` returns them.
+    tables : str or iterable of str
+        Names of the printed tables.
+    row, values : str
+        Columns that give the lines and the cells.
+    """
     part = rows[rows["table"].isin([tables] if isinstance(tables, str) else list(tables))]
     index = pd.MultiIndex.from_frame(part[["dataset", row]].drop_duplicates())
     return part.pivot(index=["dataset", row], columns="metric", values=values).reindex(index)[
@@ -55,7 +65,16 @@ def yes(condition: bool) -> str:
 
 
 def span(values: Iterable[float], digits: int = 2, unit: str = "") -> str:
-    """Smallest to largest in words."""
+    """Smallest to largest in words.
+
+    Parameters
+    ----------
+    values : iterable of float
+    digits : int
+        After the point.
+    unit : str
+        Written behind the numbers.
+    """
     low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
     return f"{low}{unit}" if low == high else f"{low} to {high}{unit}"
 

@@ -284,6 +284,14 @@ def draw(members: list[str], sizes: Mapping[str, int], seed: int = 0) -> dict[st
     Names are ordered by the SHA-256 of "seed name"; the first split takes the first ones, and so
     on.
 
+    Parameters
+    ----------
+    members : list of str
+        Names of all images.
+    sizes : mapping of str to int
+        How many each split gets, in the order in which they take.
+    seed : int
+
     Raises
     ------
     ValueError
@@ -381,6 +389,15 @@ def multi_focus(
     name: str, directory: str | os.PathLike, names: list[str] | None = None
 ) -> MultiFocus:
     """Return the pairs of a multi-focus data set, in whatever layout it lies in a folder.
+
+    Parameters
+    ----------
+    name : str
+        Of the catalogue, case ignored.
+    directory : path
+        Where the set lies.
+    names : list of str, optional
+        Only these pairs.
 
     Raises
     ------

@@ -130,6 +130,14 @@ def prepare_shared(
 def variant_settings(settings: TrainingConfig, change: Mapping, seed: int) -> TrainingConfig:
     """Return the settings of a variant; equal ones, such as "full", "E4K2" and "alpha 10", are
     equal keys.
+
+    Parameters
+    ----------
+    settings : TrainingConfig
+        Of the full model.
+    change : mapping
+        What the variant changes, as :meth:`TrainingConfig.from_dict` takes it.
+    seed : int
     """
     return TrainingConfig.from_dict({**change, "run.seed": seed}, settings)
 
@@ -238,7 +246,18 @@ def cost(
 
 
 def method(folder: str | os.PathLike, variant: str, seed: int, device: str = "auto") -> Method:
-    """Return a training as a fusion method of this variant."""
+    """Return a training as a fusion method of this variant.
+
+    Parameters
+    ----------
+    folder : path
+        Of the training, or of the checkpoint that it reuses.
+    variant : str
+        Name that its rows carry.
+    seed : int
+    device : str
+        "auto", "cpu" or "cuda".
+    """
     return replace(
         get(MOE_FUSION, checkpoint=str(folder), device=device), variant=f"{variant}, seed {seed}"
     )
@@ -259,6 +278,18 @@ def score(
     progress: bool = True,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Fuse pairs by each method into ``folder/fused/NAME/{gray,color}`` and score the gray images.
+
+    Parameters
+    ----------
+    chosen : mapping of (variant, seed) to Method
+    pairs : sequence of Pair
+    folder : path
+    convention : str
+    metrics : sequence of str
+    processes : int
+        That score.
+    progress : bool
+        Show bars.
 
     Returns
     -------

@@ -88,6 +88,15 @@ def import_fused_folders(
 ) -> dict[str, str]:
     """Take somebody's fused images, one named as each pair, as the rows ``{name: their folder}``;
     status as :func:`fuse`.
+
+    Parameters
+    ----------
+    folders : mapping of str to path
+        Name of a row -> folder of fused images.
+    sources : Sources
+        The pairs as they are scored.
+    folder : path
+        Below it the images are taken in, ``NAME/gray``.
     """
     status = {}
     for name, source in folders.items():

@@ -349,6 +349,14 @@ def shuffled_baseline(
     """Return the AP (VOC area) in percent when each image's detections are held against the objects
     of the next one.
 
+    Parameters
+    ----------
+    detected : mapping of str to sequence of Boxes
+        Row of the table -> detections, an entry an image.
+    truth : sequence of Boxes
+        Annotated objects of the same images.
+    classes : sequence of str
+
     Returns
     -------
     DataFrame
@@ -366,6 +374,12 @@ def shuffled_baseline(
 def curves(
     detected: Mapping[str, Sequence[Boxes]], truth: Sequence[Boxes], classes: Sequence[str]
 ) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
-    """Return {class: {row: (recall, precision)}}, a point for each detection by falling score."""
+    """Return {class: {row: (recall, precision)}}, a point for each detection by falling score.
+
+    Parameters
+    ----------
+    detected, truth, classes
+        As for :func:`shuffled_baseline`.
+    """
     scored = {name: average_precision(boxes, truth, classes) for name, boxes in detected.items()}
     return {name: {row: ap.curves[name] for row, ap in scored.items()} for name in classes}

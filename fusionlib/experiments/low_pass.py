@@ -106,6 +106,14 @@ def simplex(steps: int = 20) -> np.ndarray:
 def best_weights(objective: LowPassObjective, alphas: np.ndarray, w: np.ndarray) -> np.ndarray:
     """Return for each row of ``alphas`` (n, 3) the weight among ``w`` where eq. (17) is largest,
     (n,).
+
+    Parameters
+    ----------
+    objective : LowPassObjective
+    alphas : (n, 3)
+        Weights of the terms of equation (17).
+    w : (m,)
+        Low-pass weights to choose from, in [0, 1].
     """
     parts = terms(objective.with_alphas((1.0, 1.0, 1.0)), w)[list(TERMS)].to_numpy()
     return w[(alphas @ parts.T).argmax(axis=1)]
@@ -126,6 +134,15 @@ def misprinted(objective: LowPassObjective, w: np.ndarray) -> np.ndarray:
 
 def choices(pair: Pair, transform: str, objective: LowPassObjective) -> dict[str, float]:
     """Return the weights to compare where a pair has a reference.
+
+    Parameters
+    ----------
+    pair : Pair
+        With a reference.
+    transform : str
+        "LP" or "CvT", which the printed weights belong to.
+    objective : LowPassObjective
+        Of this pair and transform.
 
     Returns
     -------

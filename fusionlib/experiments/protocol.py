@@ -256,6 +256,16 @@ def candidates(
 ) -> list[Candidate]:
     """Fuse pairs by every method (several variants of one, say) at every resolution, below
     ``folder``.
+
+    Parameters
+    ----------
+    methods : sequence of Method
+    pairs : sequence of Pair
+    folder : path
+    resolutions : iterable of str
+        Keys of :data:`RESOLUTIONS`.
+    progress : bool
+        Show bars.
     """
     made = []
     for resolution in resolutions:
@@ -396,6 +406,16 @@ def tabulate(
 ) -> pd.DataFrame:
     """Return the means of candidates as rows of results: method, variant ("VARIANT, RESOLUTION"),
     metric, convention, value, n_images. What was scored for :func:`find` is not scored again.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+    names, conventions : list of str
+        Metrics, and conventions to compute them in.
+    processes : int
+        That score.
+    progress : bool
+        Show bars.
     """
     frames = [
         _means(candidate, names, conventions, processes, progress).assign(

@@ -36,6 +36,15 @@ class Box(NamedTuple):
 def check(box: Sequence[int], shape: Sequence[int], name: str = "box") -> Box:
     """Return a box given as four numbers.
 
+    Parameters
+    ----------
+    box : sequence of int
+        x, y, width, height in pixels.
+    shape : sequence of int
+        Of the image: height, width.
+    name : str
+        Of the argument, for the error sentence.
+
     Raises
     ------
     ValueError
@@ -62,6 +71,14 @@ def check(box: Sequence[int], shape: Sequence[int], name: str = "box") -> Box:
 def pick(pairs: Iterable[Pair], name: str = "", taken: Collection[str] = ()) -> Pair:
     """Return the pair of a name; without one the first that has objects and is not ``taken``, else
     the first.
+
+    Parameters
+    ----------
+    pairs : iterable of Pair
+    name : str
+        "" for none.
+    taken : collection of str
+        Names not to choose again.
 
     Raises
     ------

@@ -114,6 +114,13 @@ def why_undefined(
 ) -> str | None:
     """Return the sentence that says why a metric is undefined for these images, None where it is
     defined.
+
+    Parameters
+    ----------
+    name : str
+        Of a metric against the sources.
+    fused, a, b : (H, W) uint8
+    convention : str
     """
     reasons: dict[str, str] = {}
     evaluate(fused, a, b, [name], convention, reasons)

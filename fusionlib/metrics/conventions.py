@@ -424,6 +424,14 @@ def choose(
 ) -> dict[str, Metric]:
     """Return ``{name: metric}`` for ``names``, or for all that "sources" or a "reference" allow.
 
+    Parameters
+    ----------
+    names : str or iterable of str, optional
+    convention : str
+        Key of :data:`CONVENTIONS`.
+    images : "sources" or "reference"
+        What a fused image is compared with.
+
     Raises
     ------
     ValueError

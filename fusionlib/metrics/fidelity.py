@@ -32,6 +32,14 @@ def smooth(x: np.ndarray, taps: np.ndarray, step: int = 1) -> np.ndarray:
 
     Every image of a comparison goes the same way and only sums over all pixels are taken, so nobody
     needs to turn it back. The taps must be symmetric.
+
+    Parameters
+    ----------
+    x : (..., H, W)
+    taps : (n,)
+        Of the symmetric filter.
+    step : int
+        Of the rows and columns that are computed.
     """
     once = _along_rows(x, taps)[:, ::step]
     return _along_rows(np.ascontiguousarray(once.T), taps)[:, ::step]

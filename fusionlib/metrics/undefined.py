@@ -51,6 +51,14 @@ def combine(values: Sequence[float], how: str = "sum") -> float:
 
 
 def choice(name: str, value: object, allowed: Sequence[str]) -> None:
-    """Raise ValueError unless ``value`` is one of the ``allowed`` words for the option ``name``."""
+    """Raise ValueError unless ``value`` is one of the ``allowed`` words for the option ``name``.
+
+    Parameters
+    ----------
+    name : str
+        Of the option.
+    value : object
+    allowed : sequence of str
+    """
     if value not in allowed:
         raise ValueError(f"{name}: expected {' or '.join(map(repr, allowed))}, got {value!r}")

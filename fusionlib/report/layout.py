@@ -166,7 +166,15 @@ def in_short(verdicts: dict[str, int]) -> dict[str, int]:
 
 
 def grids(printed: pd.DataFrame, ours: pd.DataFrame, joined: pd.DataFrame, row: str) -> list[Grid]:
-    """Return a grid for each printed data set in the order of print, then one for each of ours."""
+    """Return a grid for each printed data set in the order of print, then one for each of ours.
+
+    Parameters
+    ----------
+    printed, ours, joined : DataFrame
+        Printed rows of a table, reproduced ones, and both side by side.
+    row : str
+        Column that gives the lines.
+    """
     names = list(dict.fromkeys(printed[row]))
     metrics = list(dict.fromkeys(printed["metric"]))
     laid_out = [

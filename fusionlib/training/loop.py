@@ -123,7 +123,15 @@ def _train_as_process(settings, folder, pairs, held_out, device, arrays, progres
 
 
 def check_feasible(settings: TrainingConfig, device: torch.device, processes: int) -> None:
-    """Raise ValueError for a batch that cannot be shared or a precision the device lacks."""
+    """Raise ValueError for a batch that cannot be shared or a precision the device lacks.
+
+    Parameters
+    ----------
+    settings : TrainingConfig
+    device : torch.device
+    processes : int
+        That share each batch.
+    """
     if settings.optimization.batch % processes:
         raise ValueError(
             f"batch: expected a multiple of the {processes} processes, got"

@@ -69,6 +69,12 @@ class Model(nn.Module):
     ) -> tuple[MoEFusionOutput, Tensor]:
         """Return all that the network makes of a pair of uint8 images of any size, and the maps (1,
         2, H, W).
+
+        Parameters
+        ----------
+        infrared, visible : (H, W) uint8
+        details : bool
+            Also return encoder features and the output of every expert.
         """
         sources, maps = self.inputs(infrared, visible)
         return self.fusion(*sources, maps, details=details), maps

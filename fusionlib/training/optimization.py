@@ -87,6 +87,14 @@ def schedule_rates(
     """Return the scheduler of a phase, at its ``done``-th step, with the rates of that step set.
 
     It is made anew for each phase and after each interruption, so a checkpoint need not hold it.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+    recipe : OptimizationConfig
+    phase : Phase
+    done, steps : int
+        Steps of the phase: taken already, and in all.
     """
     return LambdaLR(
         optimizer, lambda number: rate_factor(recipe, phase, number, steps), last_epoch=done - 1

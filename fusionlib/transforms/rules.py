@@ -19,7 +19,14 @@ MATCH_THRESHOLD = 0.75
 
 
 def mix(weight: np.ndarray | float, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return weight * a + (1 - weight) * b; a boolean weight selects without arithmetic."""
+    """Return weight * a + (1 - weight) * b; a boolean weight selects without arithmetic.
+
+    Parameters
+    ----------
+    weight : float, or array of float in [0, 1] or of bool
+        Of ``a``; it broadcasts against both.
+    a, b : arrays of one shape
+    """
     if isinstance(weight, np.ndarray) and weight.dtype == bool:
         return np.where(weight, a, b)
     return weight * a + (1 - weight) * b

@@ -49,6 +49,16 @@ class Plan:
 def plan(shape: tuple[int, int], scales: int, angles: int, finest: str, real: bool) -> Plan:
     """Compute the windows of all bands; raise ValueError where their squares do not sum to 1
     everywhere.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Height and width of the image.
+    scales, angles : int
+        Scales, the coarsest among them; angles at the second coarsest.
+    finest : "curvelets" or "wavelets"
+    real : bool
+        Real coefficients.
     """
     refused = (
         f"shape: expected images large enough for {scales} scales and {angles} angles, "

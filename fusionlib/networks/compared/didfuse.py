@@ -49,7 +49,15 @@ class DIDFuse(nn.Module):
         return x1, x2, self.base(x2), self.detail(x2)
 
     def decode(self, x1: Tensor, x2: Tensor, base: Tensor, detail: Tensor) -> Tensor:
-        """Return images (B, 1, H, W) in (0, 1) from what :meth:`encode` returns."""
+        """Return images (B, 1, H, W) in (0, 1) from what :meth:`encode` returns.
+
+        Parameters
+        ----------
+        x1, x2 : (B, 64, H, W)
+            Features of the first two layers.
+        base, detail : (B, 64, H, W)
+            Fused features.
+        """
         x = self.conv5(torch.cat([base, detail], dim=1))
         x = self.conv6(torch.cat([x, x2], dim=1))
         return self.conv7(torch.cat([x, x1], dim=1))
