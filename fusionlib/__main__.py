@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 
 
+# radon C: a line for each thing that may be lacking
 @app.command()
 def doctor() -> None:
     """Check this installation and say what is missing."""
@@ -67,6 +68,7 @@ def doctor() -> None:
     typer.echo("all is well")
 
 
+# radon C: each place, with what lies there and what gets the rest
 def _say_places() -> None:
     """Say where data and weights are looked for, what lies there, and how to get the rest."""
     from fusionlib import places
@@ -291,6 +293,7 @@ def _get(names: list[str], to: Path | None, mirror: str, jobs: int, yes: bool) -
     _end(get.get(plan, jobs, progress=True))
 
 
+# radon C: listed, all or one; fetched or said why not
 def _weights(names: list[str], to: Path | None, mirror: str, jobs: int, yes: bool) -> None:
     """List official weights, or fetch some; exit code 1 where something of them failed."""
     from fusionlib import download

@@ -203,6 +203,7 @@ def sentences(failed: dict[Wanted, Exception], folder: Path) -> list[str]:
     return lines
 
 
+# radon C: each way in which a server fails has its answer
 def _fetch_one(group: list[Wanted], work: Path, bar: tqdm, stop: threading.Event) -> None:
     """Bring one file to all its places; raise what :func:`fetch` returns."""
     first = group[0]
@@ -223,6 +224,7 @@ def _fetch_one(group: list[Wanted], work: Path, bar: tqdm, stop: threading.Event
         os.replace(part if last else shutil.copyfile(part, f"{part}-{number}"), file.path)
 
 
+# radon C: bounded in size, in time and by what the content is
 def _read(file: Wanted, part: Path, bar: tqdm, stop: threading.Event) -> None:
     """Write the bytes of an address to ``part``, in several attempts where that may help."""
     limit = GRACE + (file.size or LARGEST) / SLOWEST

@@ -36,6 +36,7 @@ class Scores(NamedTuple):
     problems: list[str]
 
 
+# radon C: each argument is checked before the first image
 def score_folder(
     fused: str | os.PathLike,
     a: str | os.PathLike,
@@ -271,6 +272,7 @@ def _run(
             yield _result(stem, files[stem], job)
 
 
+# radon C: what was scored before, what waits, and a killed run's half line
 def _resumed(
     files: dict[str, list[Path]], plan: list, processes: int, kept: Path
 ) -> Iterator[tuple[str, list[tuple] | str]]:

@@ -244,6 +244,7 @@ def items_of(entry: dict, settings: dict) -> Sequence[str | None]:
     return settings.get(entry["for_each"], [BUILT_IN]) if "for_each" in entry else [None]
 
 
+# radon C: one data set, several, or none
 def data_parameters(
     entry: dict, item: str | None, settings: dict, data: str, known: Collection[str]
 ) -> dict:
@@ -378,6 +379,7 @@ def data_folder(data: str, kind: str, item: str) -> str:
     return str(places.find("data", name, data) or first / name)
 
 
+# radon C: what runs, what that needs, and where its data is
 def check_data(nodes: Sequence[Node]) -> None:
     """Raise ValueError where a data set of a node that will run is not there; what nobody asked for
     need not be.

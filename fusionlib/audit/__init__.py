@@ -17,6 +17,7 @@ VERDICTS = ("true", "false", "partly", "not checkable")
 CHECKS = {"moe-fusion": moe_fusion.CHECKS, "multi-focus": multi_focus.CHECKS}
 
 
+# radon C: both papers, every claim: checked, not checkable, or a fault of the list
 def audit(folder: str | Path = published.FOLDER) -> pd.DataFrame:
     """Return a row per claim, in the order of ``claims.csv``.
 

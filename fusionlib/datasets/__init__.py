@@ -17,6 +17,7 @@ HELD_OUT_SEED = 1000  # generated scenes from this seed on are never trained on
 SCENES = 8  # generated where nobody says how many
 
 
+# radon C: the three kinds of pairs, and one record for all
 def open_pairs(
     data: str | os.PathLike = "",
     dataset: str = "",

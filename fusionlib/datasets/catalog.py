@@ -30,6 +30,7 @@ def _entries() -> dict[str, dict]:
     return yaml.safe_load((Path(__file__).parent / "catalog.yaml").read_text(encoding="utf-8"))
 
 
+# radon C: the catalogue, and a set of one's own checked against its form
 def entries(directory: str | os.PathLike = "") -> dict[str, dict]:
     """Return the catalogue; for a folder with a ``dataset.yaml``, with what that says.
 
@@ -151,6 +152,7 @@ def classes(name: str, directory: str | os.PathLike = "") -> tuple[str, ...]:
     return tuple(dict.fromkeys(label for label in labels if label))
 
 
+# radon C: a line for each fact that a set may have
 def describe(name: str) -> str:
     """Return in words what a data set holds, its terms and how to get it."""
     name, facts = entry(name)
@@ -310,6 +312,7 @@ def draw(members: list[str], sizes: Mapping[str, int], seed: int = 0) -> dict[st
     }
 
 
+# radon C: published layouts, plain folders, splits by list, by draw and by name
 def pairs(
     name: str,
     directory: str | os.PathLike,

@@ -80,6 +80,7 @@ def sets() -> list[str]:
     return [name for name in _table() if name]
 
 
+# radon C: what lies there, by size and checksum
 def present() -> tuple[list[str], list[str]]:
     """Return a sentence for each set that lies where :mod:`.places` looks, and what names the
     others for :func:`plan`.
@@ -111,6 +112,7 @@ def make_option(path: str) -> str:
     return "" if name in map(os.path.basename, _sources()["groups"]["sample"]) else f" SETS={name}"
 
 
+# radon C: names of the table, of groups and of the catalogue
 def _chosen(name: str) -> tuple[list[str], list[str]]:
     """Return the sets and the clones that a name stands for; case matters: ``tno`` is a part of
     ``TNO``.
@@ -129,6 +131,7 @@ def _chosen(name: str) -> tuple[list[str], list[str]]:
     raise ValueError(f"name: expected some of {', '.join(known)}, got {name!r}")
 
 
+# radon C: the kinds of names that one may ask for
 def plan(names: Sequence[str], to: str | os.PathLike | None = None, mirror: str = "") -> Plan:
     """Return what is to be fetched for some names.
 
@@ -266,6 +269,7 @@ def _made(name: str, chosen: Plan) -> Iterator[tuple[str, bytes]]:
         yield f"{name}/origin.csv", text.getvalue().encode()
 
 
+# radon C: the three sources of boxes
 def _with_boxes(coco: dict, name: str, rule: dict, folder: Path) -> dict:
     """Return a COCO file with the boxes of fetched YOLO labels: cut at the border, rounded."""
     labels = {
@@ -319,6 +323,7 @@ def _home(folder: Path, name: str) -> Path:
     return folder / below / name
 
 
+# radon C: git's ways to fail, and what a killed clone leaves
 def _clone(name: str, chosen: Plan, work: Path, progress: bool) -> list[str]:
     """Clone a whole published set unless it is there; return what is wrong with it."""
     home, facts = _home(chosen.folder, name), catalog.entry(name)[1]

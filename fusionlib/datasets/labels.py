@@ -188,6 +188,7 @@ def read_voc(path: str | os.PathLike, known: Mapping[str, str | None] | None = N
     return Annotation(boxes, labels, stated if min(stated) > 0 else None)
 
 
+# radon C: every number of a line is checked where it is read
 def read_yolo(
     path: str | os.PathLike, classes: Sequence[str | None], shape: tuple[int, int]
 ) -> Annotation:

@@ -111,6 +111,7 @@ def _walk(directory: Path) -> list[str]:
     return sorted(hits)
 
 
+# radon C: each layout against each folder on the way down
 def find(
     directory: str | os.PathLike, layouts: Sequence[Mapping], kind: str
 ) -> DatasetFiles | None:
@@ -168,6 +169,7 @@ def _count(matches: Mapping[str, list]) -> int:
     return sum(map(len, matches.values()))
 
 
+# radon C: every role of a layout, with the files that lists and boxes add
 def _collect(
     directory: Path, paths: list[str], layout: Mapping, root: str, matches: dict[str, list]
 ) -> DatasetFiles:

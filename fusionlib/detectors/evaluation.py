@@ -160,6 +160,7 @@ def percentiles(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     )
 
 
+# radon C: three modes of AP on one matching
 def _score(detected: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[str], mode: str):
     """Match all images once and return the function ``images drawn -> Precision``."""
     if mode not in MODES:

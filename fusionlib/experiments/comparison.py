@@ -157,6 +157,7 @@ def score(
     ), problems
 
 
+# radon C: variants and resolutions, not both at once
 def alternatives(
     done: Mapping[str, methods.Method],
     pairs: Sequence[Pair],

@@ -44,6 +44,7 @@ def archive(source: Path, target: Path, tables: bool = True) -> list[Path]:
     return files
 
 
+# radon C: each condition of a contribution, in the order in which it is asked
 def contribute(folder: str | Path, home: Path | None = None, root: Path | None = None) -> Path:
     """Check a finished run of a profile and archive its numbers; return where.
 

@@ -50,6 +50,7 @@ class Curvelet:
         A parameter is of the wrong kind, or the images are too small for so many scales or angles.
     """
 
+    # radon C: every argument is checked where it comes in
     def __init__(
         self,
         shape: tuple[int, int],

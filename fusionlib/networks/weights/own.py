@@ -68,6 +68,7 @@ def save_checkpoint(
     return path
 
 
+# radon C: every field of the file is checked where it is read
 def read_own(path: Path) -> Checkpoint:
     """Read and check both files of the suite's own format.
 

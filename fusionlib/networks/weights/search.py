@@ -118,6 +118,7 @@ def _identify(digest: str) -> str:
     return ", the file is damaged or another one"
 
 
+# radon C: the formats that official files have, in one place
 def _read(key: str, entry: Official, files: tuple[File, ...], paths: list[Path]) -> Checkpoint:
     """Read and check the files of a checkpoint; the tensors get our names.
 
