@@ -2,6 +2,8 @@
 only on success.
 """
 
+from __future__ import annotations
+
 import json
 import sys
 from pathlib import Path

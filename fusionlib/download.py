@@ -6,6 +6,8 @@ pooch and requests ask for the bytes. Whatever a server does, a file takes no mo
 size, and no longer than :data:`GRACE`, what :data:`SLOWEST` allows, and one timeout.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import os

@@ -5,6 +5,8 @@ rounded to 8 bits once, in :func:`to_uint8`. Every other module may use this one
 of them.
 """
 
+from __future__ import annotations
+
 import os
 import tempfile
 from collections.abc import Callable

@@ -6,6 +6,8 @@ official code of Cao et al. for ``reading="official"``. Images are (B, 1, H, W) 
 visible one its Y.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 

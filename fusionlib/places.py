@@ -6,6 +6,8 @@ folder, named or in the environment, looks at none: results then do not depend o
 machine, as the smoke profile and the committed notebooks need it.
 """
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 

@@ -5,6 +5,8 @@ paper, so that a comparison knows to how many decimals it can be made. The files
 are described in ``data/published/README.md``.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from pathlib import Path

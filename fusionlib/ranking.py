@@ -4,6 +4,8 @@ Wilcoxon's after it, rank correlation.
 Frames are methods x metrics (means) or images x methods (values of one metric).
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 

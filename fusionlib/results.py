@@ -5,6 +5,8 @@ carry the name of the image too. A difference is given only where data set, spli
 images are those of the printed number.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import NamedTuple
 

@@ -4,6 +4,8 @@ A node's folder holds ``run.json`` (written last, so its presence means success)
 ``figures/``, the executed ``notebook.ipynb`` and ``log.txt``.
 """
 
+from __future__ import annotations
+
 import ast
 import contextlib
 import difflib

@@ -8,8 +8,11 @@ import pytest
 from fusionlib import places
 
 # Results must not depend on what lies on the machine: the library, and programs that tests start,
-# look nowhere.
-REAL = {name: os.environ.get(name, "") for name in ("FUSION_DATA", "FUSION_WEIGHTS")}
+# look nowhere. Processes of pytest-xdist inherit that, so what was set stands under another name.
+REAL = {
+    name: os.environ.setdefault(f"TESTS_{name}", os.environ.get(name, ""))
+    for name in ("FUSION_DATA", "FUSION_WEIGHTS")
+}
 os.environ |= dict.fromkeys(REAL, places.NOWHERE)
 
 

@@ -712,7 +712,8 @@ def test_processes_started_here_compute_what_one_does(packed, tmp_path):
     logs = [log.drop(columns=detection) for log in logs]
     pd.testing.assert_frame_equal(*logs, rtol=1e-5, atol=1e-6)
     for name, value in states[0].items():
-        assert torch.allclose(value, states[1][name], rtol=1e-5, atol=1e-5), name
+        least = 1e-5 if "fusion" in name else 1e-4
+        assert torch.allclose(value, states[1][name], rtol=least, atol=least), name
 
 
 def test_what_one_process_raises_is_raised(pairs, tmp_path):

@@ -241,7 +241,7 @@ def test_a_dry_run_lists_jobs_and_hours_without_data(tiny):
         if line
     }
     assert table == {
-        "job": "GPU",
+        "job": "hours",  # of a processor, which the profile names
         "train-M": "5.00",
         "train-L": "1.25",
         "score-M": "-",

@@ -4,6 +4,8 @@ tables; no pictures.
     python workflow/archive_results.py reports/smoke reports/reference/smoke
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import typer

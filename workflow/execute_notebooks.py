@@ -4,6 +4,8 @@ left out.
     python workflow/execute_notebooks.py notebooks/00-start.ipynb ...
 """
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """The nodes of a profile, read from ``nodes.yaml`` and ``profiles/NAME.yaml``."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field

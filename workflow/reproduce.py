@@ -7,6 +7,8 @@ Snakemake's status.
 Notebooks get the folders of data and weights, where fusionlib.places finds them, as parameters.
 """
 
+from __future__ import annotations
+
 import functools
 import importlib.util
 import json

@@ -3,6 +3,8 @@
 python workflow/run_node.py NAME
 """
 
+from __future__ import annotations
+
 import json
 import sys
 from pathlib import Path

@@ -6,6 +6,8 @@ numbers of one paper, ``claims`` maps the ids of the claims it answers
 :mod:`~fusionlib.audit.moe_fusion` and :mod:`~fusionlib.audit.multi_focus`.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pandas as pd

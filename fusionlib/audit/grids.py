@@ -1,5 +1,7 @@
 """Printed tables laid out as grids, and the few words that every check uses."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
 
 import numpy as np

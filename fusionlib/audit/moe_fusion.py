@@ -2,6 +2,8 @@
 is better.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import pandas as pd
 

@@ -2,6 +2,8 @@
 A-3.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from itertools import permutations
 

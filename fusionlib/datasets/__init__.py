@@ -1,5 +1,7 @@
 """Data sets: :func:`open_pairs` is the one way to infrared-visible pairs."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 from collections.abc import Sequence

@@ -6,6 +6,8 @@ in ``catalog.yaml``, those of a data set of one's own in :data:`OWN_FILE` in its
 is fetched here, see :mod:`.get`.
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
 import re

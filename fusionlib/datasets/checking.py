@@ -1,5 +1,7 @@
 """Verify a copy of a published data set: every file that is wrong, in one sentence each."""
 
+from __future__ import annotations
+
 import multiprocessing
 import os
 from collections import Counter

@@ -6,6 +6,8 @@ ones. *Half-blurred*: each pixel is untouched in one source and blurred in the o
 fusion has RMSE 0.
 """
 
+from __future__ import annotations
+
 import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 from scipy.signal import fftconvolve

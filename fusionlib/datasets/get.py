@@ -5,6 +5,8 @@ A set opens at once by :func:`fusionlib.datasets.open_pairs`: its boxes are made
 labels.
 """
 
+from __future__ import annotations
+
 import csv
 import io
 import json

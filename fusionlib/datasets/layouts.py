@@ -10,6 +10,8 @@ suffix of any image. ``lists`` names text files with the members of a split, a n
 endings that lists and COCO files leave on a name.
 """
 
+from __future__ import annotations
+
 import os
 import re
 from collections import defaultdict

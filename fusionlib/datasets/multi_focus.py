@@ -1,5 +1,7 @@
 """Multi-focus pairs: the built-in photographs, and any folder ``{a,b[,ref]}/NAME``."""
 
+from __future__ import annotations
+
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass

@@ -11,6 +11,8 @@ ASSUMPTION: the papers' data sets cannot be shipped; these generated scenes stan
 smoke size, and no number measured on them is compared with a printed one.
 """
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Iterable, Sequence

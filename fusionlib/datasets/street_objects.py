@@ -5,6 +5,8 @@ Every part of an object has a colour for the visible image, a temperature for th
 maybe a light.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np

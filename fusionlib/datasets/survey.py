@@ -2,6 +2,8 @@
 either image.
 """
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Iterable, Sequence

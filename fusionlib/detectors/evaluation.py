@@ -14,6 +14,8 @@ in mmdetection, with which the official code was written; boxes are continuous, 
 pixel of older mmdetection versions.
 """
 
+from __future__ import annotations
+
 import contextlib
 import io
 from collections.abc import Hashable, Sequence
@@ -86,24 +88,26 @@ def bootstrap(
     classes: Sequence[str],
     mode: str = "area",
     *,
+    groups: Sequence[Hashable] | None = None,
+    samples: int = 1000,
     level: float = 0.95,
-    **drawing,
+    seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
     """Return percentile intervals of each class's AP and of "mAP" when images are drawn anew.
 
     Parameters
     ----------
+    detected, truth, classes, mode, groups, samples, seed
+        As for :func:`resampled`.
     level : float
         Share of the repetitions inside the interval.
-    **drawing
-        ``groups``, ``samples`` and ``seed`` of :func:`resampled`.
 
     Raises
     ------
     ValueError
         As :func:`average_precision`.
     """
-    drawn = resampled(detected, truth, classes, mode, **drawing)
+    drawn = resampled(detected, truth, classes, mode, groups=groups, samples=samples, seed=seed)
     return {name: percentiles(values, level) for name, values in drawn.items()}
 
 

@@ -6,6 +6,8 @@ tell the local experts where to look. Everything but the attention is torchvisio
 (B, 1, H, W) float in [0, 1], boxes x0, y0, x1, y1.
 """
 
+from __future__ import annotations
+
 import os
 import re
 from collections.abc import Sequence

@@ -4,6 +4,8 @@ Another detector is a file beside :mod:`.faster_rcnn` with a class like this, a 
 and its line in ``KINDS`` of the package.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Sequence
 from typing import Protocol

@@ -12,6 +12,8 @@ stay as they are and whose attention maps are computed once::
 Source of the variants: table 2, figures 7 and 8 of Cao et al., ICCV 2023.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import os

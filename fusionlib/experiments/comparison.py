@@ -3,6 +3,8 @@
 A method without weights and one that crashes are named in a status and the others go on.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 

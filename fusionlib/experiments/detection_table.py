@@ -6,6 +6,8 @@ and visible images", then give it the fused images of each method. The training 
 measured afterwards.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace

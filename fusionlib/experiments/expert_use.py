@@ -6,6 +6,8 @@ not, is silent where its input is. So each expert's response is also measured on
 mask has touched, and that of the same expert before training, on the masked ones.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, cast

@@ -1,5 +1,7 @@
 """Fused images of many methods, taken from folders where they lie already, else fused here."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -4,6 +4,8 @@ Cao et al., ICCV 2023, hold that the gates adapt the network to each image. If s
 see the image, or see another one, must fuse worse.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -2,6 +2,8 @@
 average, maximum.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 

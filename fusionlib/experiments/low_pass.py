@@ -5,6 +5,8 @@ Here ``w`` is w1 of eq. (13) of Abas and Baykan 2021 with w1 + w2 = 1, the weigh
 source's base.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import pandas as pd
 

@@ -5,6 +5,8 @@ method's variant.
 numbers and folders of fused images which convention, resolution and variant explain them.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import shutil

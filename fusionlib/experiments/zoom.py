@@ -5,6 +5,8 @@ There a red box marks foreground and a green one background (Cao et al., ICCV 20
 chosen by hand.
 """
 
+from __future__ import annotations
+
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 

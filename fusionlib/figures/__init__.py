@@ -1,5 +1,7 @@
 """Figures: a common style, a function a figure; saved as PNG, PDF, caption and data."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

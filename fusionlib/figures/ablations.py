@@ -1,5 +1,7 @@
 """Figures of ablations and sweeps: the mean of each variant beside that of a baseline."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import matplotlib

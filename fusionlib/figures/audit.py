@@ -1,5 +1,7 @@
 """Figures of the audit: contradictions and leads in the printed tables, from frames."""
 
+from __future__ import annotations
+
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np

@@ -1,5 +1,7 @@
 """Figures of the metric conventions: ranges of values, and scatter plots of two conventions."""
 
+from __future__ import annotations
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd

@@ -1,5 +1,7 @@
 """Figures of detection: precision-recall curves, intervals of the mAP, images with detections."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any

@@ -1,5 +1,7 @@
 """Figures of a trained MoE-Fusion, from arrays and frames: training, scores, experts."""
 
+from __future__ import annotations
+
 import itertools
 import textwrap
 from collections.abc import Mapping, Sequence

@@ -1,5 +1,7 @@
 """Figures 3 to 5 of MoE-Fusion: sources and fused images, each with two details enlarged."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt

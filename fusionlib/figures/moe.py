@@ -1,5 +1,7 @@
 """Figures of infrared-visible pairs and of MoE-Fusion, from arrays and frames."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 

@@ -1,5 +1,7 @@
 """Figures of the multi-focus paper: transforms, optimisers, effects of the weight, run times."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 
 import matplotlib

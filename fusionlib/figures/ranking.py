@@ -1,5 +1,7 @@
 """Figures of comparisons: critical differences, intervals beside printed ranges, mean ranks."""
 
+from __future__ import annotations
+
 from collections.abc import Collection
 
 import matplotlib.pyplot as plt

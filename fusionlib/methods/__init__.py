@@ -5,6 +5,8 @@ A method is a function of two luma planes under :func:`register`; it returns the
 imported, so that a file of one's own needs no other line.
 """
 
+from __future__ import annotations
+
 import difflib
 import importlib
 import json

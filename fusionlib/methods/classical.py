@@ -5,6 +5,8 @@ Each is a function ``(a, b, **parameters)`` of two luma planes, see
 :func:`fusionlib.methods.register`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache

@@ -1,5 +1,7 @@
 """Programs that others use for the same task, called where they are installed."""
 
+from __future__ import annotations
+
 import shutil
 import subprocess
 import tempfile

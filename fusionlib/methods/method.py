@@ -1,5 +1,7 @@
 """A fusion method as all others use it: from two images to the fused one, gray or colour."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple

@@ -2,6 +2,8 @@
 file of one's own that :func:`load_plugins` runs.
 """
 
+from __future__ import annotations
+
 import hashlib
 import inspect
 import sys

@@ -13,6 +13,8 @@ Images are gray ``(H, W)``, 8 bits. A value without meaning is NaN and knows why
 (:class:`Undefined`).
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Exact sums of 8-bit images, and strips of rows that fit the processor's cache."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 import numpy as np

@@ -4,6 +4,8 @@ Images are 8-bit gray levels ``(H, W)``: every sum is a Python integer, hence ex
 image is known as one. Floats are accepted by CC and SCD; then sums round.
 """
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

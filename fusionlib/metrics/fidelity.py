@@ -5,6 +5,8 @@ Images are 8-bit gray levels ``(H, W)`` on the 0..255 scale. All windows are sep
 only windows that lie inside the image count.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 import numpy as np

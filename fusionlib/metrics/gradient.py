@@ -4,6 +4,8 @@ Images are 8-bit gray levels ``(H, W)`` on the 0..255 scale. Qabf exists with tw
 their values must never be compared with each other (0.93 and 0.83 on one image).
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from typing import Literal

@@ -3,6 +3,8 @@
 Images are 8-bit gray levels ``(H, W)``; floats are rounded to 8 bits first.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from fusionlib.images import to_uint8

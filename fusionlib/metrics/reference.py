@@ -5,6 +5,8 @@ With one image after ``fused`` these are the full-reference metrics of the textb
 options say how both distances become one number. Images are 8-bit gray levels ``(H, W)``.
 """
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

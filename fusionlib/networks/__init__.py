@@ -5,6 +5,8 @@
 what lies on disk. Names are imported when they are asked for, so that reading the table is quick.
 """
 
+from __future__ import annotations
+
 import importlib
 from typing import TYPE_CHECKING, Any
 

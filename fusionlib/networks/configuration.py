@@ -1,5 +1,7 @@
 """The configuration of MoE-Fusion: two readings of Cao et al., ICCV 2023, and their choices."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass

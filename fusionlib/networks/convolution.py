@@ -1,5 +1,7 @@
 """The convolution that all parts of MoE-Fusion are made of."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from typing import cast
 

@@ -1,5 +1,7 @@
 """The encoders of MoE-Fusion and the fusion of its attention maps (Cao et al., 2023, section 3)."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor, nn
 

@@ -6,6 +6,8 @@ image and are decided first. The chosen experts of a mixture become one chain of
 kernels side by side, inner ones grouped, the last, linear one weighted by the gate and summed.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from typing import NamedTuple, cast

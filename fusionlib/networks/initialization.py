@@ -1,5 +1,7 @@
 """The start of an untrained MoE-Fusion: from a seed, near the average of both images."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable, Sequence
 

@@ -3,6 +3,8 @@
 Nothing is written down twice here: shapes and gates are noted while the network runs.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple

@@ -7,6 +7,8 @@ Neural Networks", ICLR 2017, here "Shazeer". ``fusionlib.losses`` turns loads in
 Shapes: B images, N experts of which K are chosen, C channels of H x W pixels, D numbers for a gate.
 """
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Sequence
 from typing import NamedTuple, cast

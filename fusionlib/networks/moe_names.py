@@ -1,5 +1,7 @@
 """Other names of MoE-Fusion's parameters: of the official code, of former versions of the suite."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any
 

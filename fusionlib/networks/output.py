@@ -1,5 +1,7 @@
 """The output of MoE-Fusion, and what its stages share during a forward pass."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from typing import NamedTuple
 

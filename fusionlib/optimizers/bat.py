@@ -1,5 +1,7 @@
 """Bat algorithm: eqs. (8) to (10) and algorithm 2 of Abas and Baykan 2021, after Yang 2010."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Sequence
 

@@ -2,6 +2,8 @@
 1995.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Sequence
 

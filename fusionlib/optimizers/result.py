@@ -1,5 +1,7 @@
 """What every search returns, and how it asks for values."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 

@@ -5,6 +5,8 @@ image (histogram, entropy, sums with another image) is therefore a step function
 steps follow from one sort.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

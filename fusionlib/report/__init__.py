@@ -5,6 +5,8 @@ It only reads: ``nodes.json`` (what was to run), each node's ``run.json``, ``res
 :mod:`fusionlib.results` has not computed.
 """
 
+from __future__ import annotations
+
 import base64
 import contextlib
 import io

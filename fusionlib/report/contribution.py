@@ -2,6 +2,8 @@
 ``reports/contributed/GPU-NAME/PROFILE``; no pictures of anybody's images.
 """
 
+from __future__ import annotations
+
 import json
 import re
 import shutil

@@ -5,6 +5,8 @@ MoE-Fusion compare ten methods on three data sets, of which a run may have none 
 laid out as one grid per data set.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 

@@ -1,5 +1,7 @@
 """Command line of a training, alone or under torchrun; see :mod:`fusionlib.training`."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys

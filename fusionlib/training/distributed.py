@@ -5,6 +5,8 @@ become a loss (``losses.over_processes``), statistics of normalisation layers in
 ``detectors.faster_rcnn.BatchNorm``. In a single process the reductions do nothing.
 """
 
+from __future__ import annotations
+
 import contextlib
 import multiprocessing
 import os

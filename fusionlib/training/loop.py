@@ -1,5 +1,7 @@
 """The training loop: phases, epochs, one step, and the line that each epoch leaves in the log."""
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import math

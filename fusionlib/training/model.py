@@ -2,6 +2,8 @@
 disk.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Sequence
 from dataclasses import asdict

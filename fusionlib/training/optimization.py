@@ -1,5 +1,7 @@
 """Optimiser of a training: its parameter groups and the course of the learning rates."""
 
+from __future__ import annotations
+
 import math
 from typing import NamedTuple
 

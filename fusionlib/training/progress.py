@@ -1,5 +1,7 @@
 """Progress of a training on disk, and stopping: what a killed training goes on from."""
 
+from __future__ import annotations
+
 import contextlib
 import io
 import pickle

@@ -4,6 +4,8 @@ Every choice is drawn from the key (seed, epoch, step, position in the batch), s
 on what ran before, on the number of processes, or on who reads the images.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Sequence
 

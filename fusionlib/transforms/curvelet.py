@@ -10,6 +10,8 @@ which rectangle, times the window. It is one sparse matrix (:mod:`.wrapping`), c
 configuration and cached; the forward transform multiplies by it, the inverse by its transpose.
 """
 
+from __future__ import annotations
+
 import numpy as np
 from scipy import fft
 

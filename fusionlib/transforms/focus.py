@@ -1,5 +1,7 @@
 """Which of two sources is in focus, without a transform."""
 
+from __future__ import annotations
+
 import numpy as np
 from scipy.ndimage import gaussian_filter, laplace
 

@@ -6,6 +6,8 @@ of the extension at zero; ``"reflect"`` fills them. Both reconstruct exactly, an
 corners of the bands only.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from . import rules

@@ -6,6 +6,8 @@ the luma can then be applied to every colour channel. All rules treat a band alo
 high-pass band depends on the base.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import numpy as np

@@ -6,6 +6,8 @@ dyadic rings between smooth low-passes, cut at equal slopes into wedges whose sq
 1, each wrapped by periodicity into a rectangle around the origin.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache

@@ -14,6 +14,8 @@ Only the outermost pixels differ, where the authors reflect the 64 maps between 
 those one-pixel strips are computed in two steps as written.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import torch
 import torch.nn.functional as F

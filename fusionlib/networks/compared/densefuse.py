@@ -19,6 +19,8 @@ released test script resizes to 256 x 256 and saves the picture transposed, whil
 images have the full size and are upright, and so are these.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import torch
 import torch.nn.functional as F

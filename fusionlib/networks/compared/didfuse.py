@@ -7,6 +7,8 @@ published image is a sum; sum and average lie 24 to 26 gray levels apart on aver
 the released code weights all channels by one map and is left out here.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import torch
 from torch import Tensor, nn

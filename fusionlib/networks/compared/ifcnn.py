@@ -10,6 +10,8 @@ could be reproduced under neither normalisation (mean difference 0.6 to 6.8 gray
 maximum and sum could. How the network was trained is not released.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import numpy as np

@@ -5,6 +5,8 @@ Between the two lies one float32 batch of two planes on the 0..255 scale, infrar
 network scales it as its authors did.
 """
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import math

@@ -24,6 +24,8 @@ use it. Its leaky slope is 0.1 in the graph it was trained in and 0.2 in the gra
 training the fusion network.
 """
 
+from __future__ import annotations
+
 from typing import cast
 
 import numpy as np

@@ -14,6 +14,8 @@ auto-encoder; 700, 6.0 and 3.0 (weights of detail loss, infrared and visible) fo
 networks.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import torch
 import torch.nn.functional as F

@@ -15,6 +15,8 @@ Weights were published behind a file-sharing link only and could not be checked 
 asked of a file is the right tensors.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import torch
 import torch.nn.functional as F

@@ -14,6 +14,8 @@ up to half of the image with TT. Resizing all images of a list to the largest, a
 does, changes nothing for images of one size and is not done.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import torch
 import torch.nn.functional as F

@@ -14,6 +14,8 @@ The output is truncated to 8 bits. A negative value would wrap around in the rel
 occurs on real images (the smallest was 0.17).
 """
 
+from __future__ import annotations
+
 import numpy as np
 import torch
 from torch import Tensor, nn

@@ -1,5 +1,7 @@
 """A checkpoint in memory: tensors with their origin, and how a network takes them."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path

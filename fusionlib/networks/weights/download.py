@@ -1,5 +1,7 @@
 """Download of official weights from their public addresses."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 from collections.abc import Sequence

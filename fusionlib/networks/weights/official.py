@@ -5,6 +5,8 @@ everyone fetches their own copy. A file is known by its SHA-256, or by the id th
 content (``git hash-object FILE``), or, where neither could be found, by the tensors in it alone.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 from ... import download

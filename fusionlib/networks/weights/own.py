@@ -4,6 +4,8 @@ The JSON file holds the configuration of the network, the list of tensors and ch
 files; each is checked against the other.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os

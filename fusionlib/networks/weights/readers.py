@@ -4,6 +4,8 @@ No code in a file is ever run: pickles are read with ``weights_only=True``, nump
 pickles, and a bundle holds nothing but numbers.
 """
 
+from __future__ import annotations
+
 import zipfile
 import zlib
 from pathlib import Path

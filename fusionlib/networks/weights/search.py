@@ -5,6 +5,8 @@ in a file is ever run: PyTorch files are read with ``weights_only=True``, Tensor
 numbers.
 """
 
+from __future__ import annotations
+
 import importlib
 import os
 from pathlib import Path

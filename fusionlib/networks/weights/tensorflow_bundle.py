@@ -9,6 +9,8 @@ the compared networks need is read: uncompressed blocks, one shard, plain number
 optimiser left is passed over.
 """
 
+from __future__ import annotations
+
 import re
 import struct
 from collections.abc import Iterator
