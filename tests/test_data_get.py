@@ -377,8 +377,8 @@ def test_killed_at_any_moment_and_started_again(tmp_path, server):
     while len(finished) < len(contents) - 8 and kills < 6:
         process = start(target=run, args=(tmp_path / "tables", *words, data))
         process.start()
-        seen, least = len(server.sent), 4 + int(rng.integers(4))
-        while process.is_alive() and len(server.sent) < seen + least:
+        sent, least = len(server.sent), 4 + int(rng.integers(4))
+        while process.is_alive() and len(server.sent) < sent + least:
             time.sleep(0.002)
         process.kill(), process.join()
         kills += 1

@@ -341,8 +341,8 @@ def _clone(name: str, chosen: Plan, work: Path, progress: bool) -> list[str]:
         pipe = None if progress else subprocess.PIPE
         done = subprocess.run(["git", *GIT, "clone", *words], stderr=pipe, env=environment)
         if done.returncode or not (copy / part).is_dir():
-            said = (done.stderr or b"").decode(errors="replace").split("\n")
-            why = next((line for line in said if line.startswith("fatal")), f"no folder {part}")
+            output = (done.stderr or b"").decode(errors="replace").split("\n")
+            why = next((line for line in output if line.startswith("fatal")), f"no folder {part}")
             return [f"{name}: could not be cloned from {url} ({why})"]
         head = ["git", "-C", str(copy), "rev-parse", "HEAD"]
         commit = subprocess.run(head, capture_output=True, text=True).stdout
