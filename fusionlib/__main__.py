@@ -235,6 +235,9 @@ def data(
     mirror: Annotated[
         str, typer.Option(help="server, or folder of repositories, in place of github.com")
     ] = "",
+    subset: Annotated[
+        list[str] | None, typer.Option(help="with get: a part that papers name, such as MSRS-361")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="files at a time")] = 4,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
 ) -> None:
@@ -242,8 +245,8 @@ def data(
     (data get NAME...); the same for weights.
     """
     what, *names = words or [""]
-    if what == "get" and names:
-        _get(names, to, mirror, jobs, yes)
+    if what == "get" and (names or subset):
+        _get(names, subset or [], to, mirror, jobs, yes)
     elif what == "weights":
         _weights(names, to, mirror, jobs, yes)
     elif names:
@@ -284,11 +287,13 @@ def _list(folder: Path | None) -> None:
     )
 
 
-def _get(names: list[str], to: Path | None, mirror: str, jobs: int, yes: bool) -> None:
+def _get(
+    names: list[str], subsets: list[str], to: Path | None, mirror: str, jobs: int, yes: bool
+) -> None:
     """Fetch data sets; exit code 1 where something of them failed."""
     from fusionlib.datasets import get
 
-    plan = get.plan(names, to, mirror)
+    plan = get.plan(names, to, mirror, subsets)
     typer.echo(plan.words)
     if plan.size:
         _ask(yes)

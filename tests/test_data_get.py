@@ -24,7 +24,7 @@ from PIL import Image
 
 from fusionlib import download, images, places
 from fusionlib.__main__ import main
-from fusionlib.datasets import catalog, get, open_pairs
+from fusionlib.datasets import catalog, clones, get, open_pairs
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ROOT = Path(download.__file__).parent.parent
@@ -315,7 +315,11 @@ def test_a_mirror_that_is_a_folder(server, tiny, tmp_path):
 def repository_of(folder):
     """Make a git repository of a folder and return its commit."""
     git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b"]
-    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "first"]):
+    # serves the names alone too, as GitHub does
+    partly = [
+        ["config", f"uploadpack.{key}", "true"] for key in ("allowFilter", "allowAnySHA1InWant")
+    ]
+    for words in (["init", "-q"], *partly, ["add", "-A"], ["commit", "-qm", "first"]):
         subprocess.run([*git, *words], check=True)
     done = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
     return done.stdout.strip()
@@ -444,9 +448,90 @@ def test_room_and_folder(server, tiny, monkeypatch):
         fetch(server, tiny)
 
 
+@pytest.mark.parametrize(
+    "name, paths",
+    [
+        ("RoadScene", ["cropinfrared/F_{}.jpg", "crop_LR_visible/F_{}.jpg", "infrared/F_{}.png"]),
+        ("TNO", ["Image/Source-Image/TNO/ir/{}.png", "Image/Source-Image/TNO/vi/{}.png"]),
+        ("MFIFB", ["input/c_{0}/c_{0}_A.jpg", "input/c_{0}/c_{0}_B.jpg", "output/M/c_{}.jpg"]),
+    ],
+)
+def test_the_other_whole_sets_open_from_their_clones(name, paths, tmp_path, monkeypatch):
+    facts = catalog.entry(name)[1]
+    monkeypatch.setitem(catalog._entries(), name, facts | {"pairs": 2, "subsets": {}})
+    home = tmp_path / "mirror" / next(iter(facts["clone"]))
+    for path in paths:
+        for number in (1, 2):
+            images.write(home / path.format(number), np.zeros((32, 48), np.uint8))
+    repository_of(home)
+    assert get.get(get.plan([name], tmp_path / "data", str(tmp_path / "mirror"))) == []
+    folder = clones.home(tmp_path / "data", name)
+    opened = catalog.multi_focus(name, folder) if name == "MFIFB" else open_pairs(folder, name)
+    assert len(opened) == 2
+
+
+@pytest.fixture
+def flir(tmp_path, monkeypatch):
+    """A mirror with four pairs of FLIR-aligned, two of them for training, and their boxes."""
+    home = tmp_path / "mirror/zonaqiu/FLIR-align"
+    facts = {"pairs": 4, "splits": {"train": 2, "test": 2}}
+    facts["subsets"] = {"FLIR-4129": {"split": "train", "pairs": 2}}
+    facts["subsets"]["FLIR-1013"] = {"split": "test", "pairs": 2}
+    monkeypatch.setitem(
+        catalog._entries(), "FLIR-aligned", catalog.entry("FLIR-aligned")[1] | facts
+    )
+    names = [f"FLIR_0000{i}" for i in range(4)]
+    for i, name in enumerate(names):
+        picture = np.full((512, 640), 60 * i, np.uint8)
+        images.write(home / f"IR/{name}_PreviewData.jpeg", picture)
+        images.write(home / f"JPEGImages/{name}_RGB.jpg", np.stack([picture] * 3, axis=-1))
+    (home / "align_train.txt").write_text("\n".join(f"{name}_PreviewData" for name in names[:2]))
+    repository_of(home)
+    coco = {
+        "categories": [{"id": 1, "name": "person"}],
+        "images": [
+            {"id": i, "file_name": f"{name}_PreviewData.jpeg", "height": 512, "width": 640}
+            for i, name in enumerate(names)
+        ],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": 1, "bbox": [10, 20, 30, 40 + i]}
+            for i in range(4)
+        ],
+    }
+    boxes = tmp_path / "mirror/ganlumomo/voc2coco/flir_aligned_split/thermal_val_day/day.json"
+    boxes.parent.mkdir(parents=True)
+    boxes.write_text(json.dumps(coco))
+    repository_of(boxes.parents[2])
+    return tmp_path / "mirror"
+
+
+@pytest.mark.parametrize("subset, numbers", [("", [0, 1, 2, 3]), ("flir-1013", [2, 3])])
+def test_flir_comes_with_its_boxes(subset, numbers, flir, tmp_path):
+    data = tmp_path / "data"
+    chosen = ([], data, str(flir), [subset]) if subset else (["FLIR-aligned"], data, str(flir))
+    assert get.get(get.plan(*chosen)) == []
+    folder = data / "ivif/FLIR-aligned"
+    pairs = open_pairs(folder, "FLIR-aligned", subset)
+    assert pairs.names == [f"FLIR_0000{i}" for i in numbers]
+    assert [pair.boxes[0].tolist()[3] for pair in pairs] == [40 + i for i in numbers]
+    assert len(list(folder.glob("IR/*"))) == len(numbers) == len(list(folder.glob("JPEGImages/*")))
+    assert get.get(get.plan(*chosen)) == []  # all there
+    problems = get.get(get.plan([], data, str(flir), ["FLIR-4129"]))
+    assert (
+        problems
+        == [f"{folder}: holds {subset} alone; remove this folder to get FLIR-4129"][: len(subset)]
+    )
+
+
 def test_names(tiny):
     assert get.plan(["ivif/general"], tiny).sets == get.plan(["general"], tiny).sets
-    assert get.plan(["TNO"], tiny).clones == ["TNO"]
+    assert get.plan(["TNO"], tiny).clones == {"TNO": ""}
+    assert get.plan([], tiny, subsets=["msrs-361"]).clones == {"MSRS": "msrs-361"}
+    for names, subsets in ((["MSRS"], ["MSRS-361"]), ([], ["MSRS-361", "MSRS-1083"])):
+        with pytest.raises(ValueError, match="MSRS: expected all of it or one subset"):
+            get.plan(names, tiny, subsets=subsets)
+    with pytest.raises(ValueError, match="which pairs M3FD-300 are is unknown here"):
+        get.plan([], tiny, subsets=["M3FD-300"])
     with pytest.raises(ValueError, match="M3FD: lies in no public repository.*M3FD_Detection"):
         get.plan(["m3fd"], tiny)
     with pytest.raises(ValueError, match="name: expected some of sample, general, m, FLIR-al"):

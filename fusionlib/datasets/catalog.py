@@ -353,7 +353,7 @@ def pairs(
     """
     name, facts = entry(name, directory)
     part, count = split or "", 0
-    if part in facts.get("subsets", {}):
+    if part.lower() in map(str.lower, facts.get("subsets", {})):
         _, split, count = subset(part, directory)
         split = split or None
     if facts["kind"] != "infrared-visible":

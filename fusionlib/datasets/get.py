@@ -1,5 +1,6 @@
 """Real pairs from their public addresses: small sets file by file, as ``addresses.csv`` and
-``sources.yaml`` list them, and whole published sets that lie in a public repository as a clone.
+``sources.yaml`` list them, and whole published sets that lie in a public repository as
+:mod:`.clones`.
 
 A set opens at once by :func:`fusionlib.datasets.open_pairs`: its boxes are made of the published
 labels.
@@ -11,8 +12,6 @@ import csv
 import io
 import json
 import os
-import shutil
-import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
@@ -24,14 +23,12 @@ import yaml
 
 from .. import download, places
 from ..download import Wanted
-from . import catalog, checking
+from . import catalog, clones
 from .labels import read_yolo
 
 HERE = Path(__file__).parent
 MADE = HERE / "made"  # numbers and masks of this project, by their places in a data folder
 ORIGIN = ("split", "origin", "time")  # of each image of ivif/general, in origin.csv
-GIT = ("-c", "core.autocrlf=false", "-c", "http.lowSpeedLimit=10000", "-c", "http.lowSpeedTime=60")
-NAMED = 10  # problems of a clone that are named
 
 
 class Plan(NamedTuple):
@@ -42,8 +39,8 @@ class Plan(NamedTuple):
     folder : Path
     sets : list of str
         Of ``addresses.csv``, such as "ivif/msrs".
-    clones : list of str
-        Of the catalogue.
+    clones : dict of str to str
+        Data set of the catalogue, and the subset of it that is wanted, "" for all of it.
     files : list of Wanted
         Those that are missing or wrong.
     size : int
@@ -55,7 +52,7 @@ class Plan(NamedTuple):
 
     folder: Path
     sets: list[str]
-    clones: list[str]
+    clones: dict[str, str]
     files: list[Wanted]
     size: int
     words: str
@@ -88,8 +85,8 @@ def present() -> tuple[list[str], list[str]]:
     others for :func:`plan`.
     """
     there, lacking = [], []
-    for name in [*sets(), *(known for known in catalog.names() if _is_cloned(known))]:
-        folder = places.find("data", name if name in sets() else str(_home(Path(), name)))
+    for name in [*sets(), *(known for known in catalog.names() if clones.exists(known))]:
+        folder = places.find("data", name if name in sets() else str(clones.home(Path(), name)))
         rows = _table().get(name, [])
         files = [(folder or Path()).parent.parent / row["file"] for row in rows]
         count = sum(file.is_file() for file in files) if folder else 0
@@ -100,10 +97,6 @@ def present() -> tuple[list[str], list[str]]:
         if not folder or count < len(rows):
             lacking.append(name)
     return there, lacking
-
-
-def _is_cloned(name: str) -> bool:
-    return "clone" in catalog.entry(name)[1]
 
 
 def make_option(path: str) -> str:
@@ -123,18 +116,23 @@ def _chosen(name: str) -> tuple[list[str], list[str]]:
         return group, []
     if small := [known for known in sets() if name in (known, known.split("/")[1])]:
         return small, []
-    if (spelled := catalog.known(name, None)) and _is_cloned(spelled):
+    if (spelled := catalog.known(name, None)) and clones.exists(spelled):
         return [], [spelled]
     if spelled:
         how = catalog.entry(spelled)[1]["get"]
         raise ValueError(f"{spelled}: lies in no public repository, get it by hand: {how}")
-    clones = [known for known in catalog.names() if _is_cloned(known)]
-    known = [*_sources()["groups"], *(known.split("/")[1] for known in sets()), *clones]
+    whole = [known for known in catalog.names() if clones.exists(known)]
+    known = [*_sources()["groups"], *(known.split("/")[1] for known in sets()), *whole]
     raise ValueError(f"name: expected some of {', '.join(known)}, got {name!r}")
 
 
 # radon C: the kinds of names that one may ask for
-def plan(names: Sequence[str], to: str | os.PathLike | None = None, mirror: str = "") -> Plan:
+def plan(
+    names: Sequence[str],
+    to: str | os.PathLike | None = None,
+    mirror: str = "",
+    subsets: Sequence[str] = (),
+) -> Plan:
     """Return what is to be fetched for some names.
 
     Parameters
@@ -146,16 +144,24 @@ def plan(names: Sequence[str], to: str | os.PathLike | None = None, mirror: str 
         Folder that gets ``ivif`` and ``mfif``; by default the first of :func:`.places.folders`.
     mirror : str
         As for :func:`.download.address`.
+    subsets : sequence of str
+        Parts of whole published sets, such as ``MSRS-361``; see :func:`.catalog.subset`.
 
     Raises
     ------
     ValueError
-        An unknown name, a set that lies in no public repository, or no folder.
+        An unknown name, a set that lies in no public repository, a set and a part of it, or no
+        folder.
     """
     chosen = [_chosen(name) for name in names]
+    owners = [catalog.subset(subset)[0] for subset in subsets]
+    if twice := [name for name in owners if owners.count(name) > 1 or ([], [name]) in chosen]:
+        raise ValueError(f"{twice[0]}: expected all of it or one subset, got more")
+    chosen += [_chosen(name) for name in owners]
     if not (looked := places.folders("data", to)):
         raise ValueError("FUSION_DATA: expected a folder, or one named by --to, got none")
-    small, clones = (list(dict.fromkeys(sum(lists, []))) for lists in zip(*chosen, strict=True))
+    small, whole = (list(dict.fromkeys(sum(lists, []))) for lists in zip(*chosen, strict=True))
+    wanted = dict.fromkeys(whole, "") | dict(zip(owners, subsets, strict=True))
     base = mirror if "://" in mirror or not mirror else str(Path(mirror).expanduser().resolve())
     folder = looked[0]
     rows = [row for name in small for row in _table()[name]]
@@ -170,7 +176,7 @@ def plan(names: Sequence[str], to: str | os.PathLike | None = None, mirror: str 
         others = tuple(twins[row["repository"], row["path"]])
         files.append(Wanted(folder / row["file"], where, int(row["bytes"]), right, others))
     files = [file for file in files if not file.there]
-    return Plan(folder, small, clones, files, *_announce(folder, rows, files, clones), base)
+    return Plan(folder, small, wanted, files, *_announce(folder, rows, files, whole), base)
 
 
 def _problem(size: int, sha256: str, path: Path) -> str:
@@ -182,7 +188,7 @@ def _problem(size: int, sha256: str, path: Path) -> str:
 
 
 def _announce(
-    folder: Path, rows: Sequence[dict], files: Sequence[Wanted], clones: Sequence[str]
+    folder: Path, rows: Sequence[dict], files: Sequence[Wanted], whole: Sequence[str]
 ) -> tuple[int, str]:
     """Return the bytes to come, and folder, size, sources and terms in words."""
     missing = {file.address: file.size or 0 for file in files}
@@ -193,12 +199,11 @@ def _announce(
         terms = _sources()["repositories"][repository]["terms"]
         lines.append(f"  {repository}, {size / 1e6:.1f} MB; terms: {terms}")
     coming = sum(missing.values())
-    for name in clones:
-        facts = catalog.entry(name)[1]
-        for repository, (part, megabytes) in facts["clone"].items():
+    for name in whole:
+        for repository, megabytes, lacking in clones.parts(folder, name):
             lines.append(f"  {repository}, {megabytes} MB, a clone for {name}")
-            coming += 0 if (_home(folder, name) / Path(part).name).is_dir() else megabytes * 10**6
-        lines.append(f"  terms of {name}: {facts['terms']}")
+            coming += megabytes * 10**6 * lacking
+        lines.append(f"  terms of {name}: {catalog.entry(name)[1]['terms']}")
     total = f"{len(rows)} files, {sum(sizes.values()) / 1e6:.1f} MB; " if rows else ""
     first = f"{folder}: {total}{coming / 1e6:.1f} MB to fetch, from repositories of GitHub:"
     return coming, "\n".join([first, *lines])
@@ -233,8 +238,8 @@ def get(chosen: Plan, jobs: int = 4, progress: bool = False) -> list[str]:
             path.parent.mkdir(parents=True, exist_ok=True)
             (work / path.name).write_bytes(content)
             os.replace(work / path.name, path)
-        for name in chosen.clones:
-            problems += _clone(name, chosen, work, progress)
+        for name, subset in chosen.clones.items():
+            problems += clones.fetch(name, subset, chosen.folder, chosen.mirror, work, progress)
     return [*problems, *incomplete]
 
 
@@ -317,44 +322,3 @@ def _same(path: Path, content: bytes) -> bool:
         return json.loads(there) | words == json.loads(content) | words
     except (ValueError, TypeError):
         return False
-
-
-def _home(folder: Path, name: str) -> Path:
-    """Return the folder of a whole published set."""
-    below = {"infrared-visible": "ivif", "multi-focus": "mfif"}[catalog.entry(name)[1]["kind"]]
-    return folder / below / name
-
-
-# radon C: git's ways to fail, and what a killed clone leaves
-def _clone(name: str, chosen: Plan, work: Path, progress: bool) -> list[str]:
-    """Clone a whole published set unless it is there; return what is wrong with it."""
-    home, facts = _home(chosen.folder, name), catalog.entry(name)[1]
-    environment = os.environ | {"GIT_TERMINAL_PROMPT": "0"}
-    for repository, (part, _) in facts["clone"].items():
-        goal, copy = home / Path(part).name, work / repository.replace("/", "-")
-        if goal.is_dir():
-            continue
-        url = f"{chosen.mirror or download.GITHUB}/{repository}"
-        url = url if "://" in url else Path(url).as_uri()  # --depth means nothing for a mere path
-        shutil.rmtree(copy, ignore_errors=True)
-        words = ["--progress" if progress else "--quiet", "--depth", "1", url, str(copy)]
-        pipe = None if progress else subprocess.PIPE
-        done = subprocess.run(["git", *GIT, "clone", *words], stderr=pipe, env=environment)
-        if done.returncode or not (copy / part).is_dir():
-            output = (done.stderr or b"").decode(errors="replace").split("\n")
-            why = next((line for line in output if line.startswith("fatal")), f"no folder {part}")
-            return [f"{name}: could not be cloned from {url} ({why})"]
-        head = ["git", "-C", str(copy), "rev-parse", "HEAD"]
-        commit = subprocess.run(head, capture_output=True, text=True).stdout
-        shutil.rmtree(copy / ".git")
-        (copy / part / ".source").write_text(f"{url} {commit}")
-        goal.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(copy / part, goal)
-    problems = [
-        f"{path}: is a Git LFS pointer in place of the file"
-        for path in sorted(home.rglob("*.*"))
-        if path.is_file() and path.stat().st_size < 200 and path.read_bytes().startswith(b"version")
-    ]
-    problems += checking.check(name, home, contents=False).problems
-    more = [f"{len(problems) - NAMED} more"] if len(problems) > NAMED else []
-    return [f"{name}: {problem}" for problem in problems[:NAMED] + more]

@@ -168,7 +168,11 @@ def find(
 
 
 def _count(matches: Mapping[str, list]) -> int:
-    return sum(map(len, matches.values()))
+    """Return the number of files, those of one role and one name counted once."""
+    return sum(
+        len({match.groupdict().get("name", match.string) for match in role})
+        for role in matches.values()
+    )
 
 
 # radon C: every role of a layout, with the files that lists and boxes add
