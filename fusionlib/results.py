@@ -7,18 +7,22 @@ images are those of the printed number.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from fusionlib import runs
 from fusionlib.published import SHARED_COLUMNS, decimals
 
 COLUMNS = [*SHARED_COLUMNS, "reference_kind"]
 # What the reference image of a row was, in ``reference_kind``: "exact", CONSTRUCTED, or "" without.
 CONSTRUCTED = "constructed"
 APPROXIMATE = "constructed reference"  # the same in the sentence of ``status``
+NUMBERS = ("value", "rank", "n_images", "seed")
+MEASURED = ("value", "rank", "n_images", "status", "reference_kind", "reason")  # by no key of a row
 AVERAGED = ("value", "seed", "status", "reference_kind", "n_images")  # no keys of a mean
 VERDICTS = {
     "equal": "agrees to every printed decimal",
@@ -68,24 +72,83 @@ def rows(values: pd.DataFrame, **labels) -> pd.DataFrame:
 
 
 def load(folder: str | Path) -> pd.DataFrame:
-    """Read and stack every ``*/results.csv`` below ``folder`` whose node finished (has
-    ``run.json``).
-    """
-    frames = [
-        _read(path)
-        for path in sorted(Path(folder).glob("*/results.csv"))
-        if (path.parent / "run.json").is_file()
-    ]
+    """Read and stack the results of every node below ``folder`` that :func:`read` finds whole."""
+    frames = list(read(folder)[0].values())
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
-    text = [column for column in frame if column not in ("value", "rank", "n_images", "seed")]
+    text = [column for column in frame if column not in NUMBERS]
     frame[text] = frame[text].astype(object).where(frame[text].notna(), "")
     return frame
 
 
+def read(folder: str | Path) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
+    """Return the results of each finished node of a run, and why those of others do not count.
+
+    Parameters
+    ----------
+    folder : path
+        Its ``nodes.json`` names the nodes; without it every folder with a ``run.json`` is one.
+
+    Returns
+    -------
+    frames : dict of str to DataFrame
+        By node; those without ``results.csv`` are left out.
+    refused : dict of str to str
+        By folder, a sentence: changed or damaged since the run wrote it (:func:`.runs.load`), no
+        node of the run, or, without ``nodes.json``, the same rows as another folder.
+    """
+    folder = Path(folder)
+    names = planned(folder)
+    frames, refused = {}, {}
+    for home in sorted(path.parent for path in folder.glob("*/run.json")):
+        if names is not None and home.name not in names:
+            refused[home.name] = f"{home}: left out, it is no node of {folder / 'nodes.json'}"
+            continue
+        try:
+            runs.load(home)
+            if (home / "results.csv").is_file():
+                frames[home.name] = _read(home / "results.csv")
+        except ValueError as error:
+            refused[home.name] = str(error)
+    if names is None:
+        refused |= _repeated(frames)
+    return {name: frame for name, frame in frames.items() if name not in refused}, refused
+
+
+def planned(folder: Path) -> list[str] | None:
+    """Return the names of the nodes in ``nodes.json``, None where there is no such file or it is
+    damaged.
+    """
+    try:
+        return [node["name"] for node in json.loads((folder / "nodes.json").read_text("utf-8"))]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _repeated(frames: dict[str, pd.DataFrame]) -> dict[str, str]:
+    """Return a sentence for each folder that gives a row of another: which is right is unknown."""
+    refused, owners = {}, dict[tuple, str]()
+    for name, frame in frames.items():
+        keys = [column for column in frame if column not in MEASURED]
+        for row in frame[keys].astype(str).itertuples(index=False, name=None):
+            other = owners.setdefault(tuple(zip(keys, row, strict=True)), name)
+            if other != name:
+                sentence = "gives the same rows as {}, neither counts; remove or move one of them"
+                refused[name] = f"{name}: {sentence.format(other)}"
+                refused[other] = f"{other}: {sentence.format(name)}"
+    return refused
+
+
 def _read(path: Path) -> pd.DataFrame:
+    """Read a ``results.csv``; ValueError where it is not one."""
     text = dict.fromkeys(("variant", "table", "image", "split", "checkpoint", "status"), str)
     text["reference_kind"] = str
-    frame = pd.read_csv(path, keep_default_na=True, dtype=text)
+    try:
+        frame = pd.read_csv(path, keep_default_na=True, dtype=text)
+        frame["value"] = pd.to_numeric(frame["value"])
+    except (ValueError, KeyError, OSError) as error:  # pandas' parser raises kinds of ValueError
+        raise ValueError(
+            f"{path}: expected a table with a number in each value ({error})"
+        ) from None
     if "reference_kind" not in frame:
         # Files from before that column say it in the sentence alone.
         approximate = frame["status"].astype(str).str.contains(APPROXIMATE, regex=False)

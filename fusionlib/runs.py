@@ -128,8 +128,11 @@ class Run:
         self.started = time.monotonic()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                (self.folder / "run.json").unlink()
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                # what the earlier run wrote must not pass for this one's
+                for name in load(self.folder)["files"]:
+                    (self.folder / name).unlink()
+            (self.folder / "run.json").unlink(missing_ok=True)
         except OSError as error:
             raise OSError(
                 f"output: the folder {self.folder} cannot be written ({error.strerror})"
@@ -137,7 +140,7 @@ class Run:
 
     def finish(self, results=None, **record) -> Path:
         """Write ``results.csv`` (a frame in the schema of :mod:`fusionlib.results`), then
-        ``run.json``.
+        ``run.json`` with the SHA-256 of it and of every figure.
 
         Parameters
         ----------
@@ -145,10 +148,15 @@ class Run:
         **record
             Anything else worth keeping: data checksums, statuses, notes.
         """
-        checksums = {}
+        written = sorted((self.folder / "figures").glob("[!.]*"))
         if results is not None:
-            path = images.write_text(self.folder / "results.csv", results.to_csv(index=False))
-            checksums["results.csv"] = hashlib.sha256(path.read_bytes()).hexdigest()
+            written.append(
+                images.write_text(self.folder / "results.csv", results.to_csv(index=False))
+            )
+        checksums = {
+            path.relative_to(self.folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in written
+        }
         content = {
             "name": self.name,
             "parameters": self.parameters,
@@ -210,7 +218,9 @@ def load(path: str | Path, expect: dict | None = None) -> dict:
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        parameters, files = content["parameters"], content["files"]
+        parameters, files = dict(content["parameters"]), dict(content["files"])
+        if any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
+            raise ValueError("a file outside of the folder")
     except (ValueError, KeyError, TypeError):
         raise ValueError(
             f"{path}: expected a run record (JSON with parameters and files), it is damaged"

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -188,11 +189,29 @@ def test_a_notebook_that_was_cut_off_does_not_stop_the_report(tmp_path):
     assert "No space left" in page and not (tmp_path / "two" / "notebook.html").exists()
 
 
+def test_one_node_that_is_not_whole_gives_no_numbers_and_stops_nothing(tmp_path):
+    plan = [
+        node(tmp_path, "comparison", ["table-1"], scores("scenes", ["CBF"], lambda *_: 7.0)),
+        node(tmp_path, "other", ["table-1"], scores("other", ["CBF"], lambda *_: 3.0)),
+    ]
+    (tmp_path / "nodes.json").write_text(json.dumps(plan))
+    shutil.copytree(tmp_path / "other", tmp_path / "other.bak")
+    path = tmp_path / "comparison" / "results.csv"
+    path.write_text(path.read_text().replace("7.0", "123456.0"))
+    page = report.write(tmp_path).read_text()
+    assert "comparison failed." in page and "missing or was changed since" in page
+    assert "other.bak: left out, it is no node of" in page and "123456" not in page
+    table = (tmp_path / "tables" / "table-1.csv").read_text()
+    assert "123456" not in table and "other, 3 pairs" in page
+
+
 def test_half_a_picture_does_not_stop_the_report(tmp_path):
     (tmp_path / "nodes.json").write_text(
         json.dumps([node(tmp_path, "one", ["figure-7"], drawn=["figure-7", "other"])])
     )
-    home = tmp_path / "one" / "figures"
+    home, record = tmp_path / "one" / "figures", tmp_path / "one" / "run.json"
+    # records did not always hold checksums of figures
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"files": {}}))
     half = (home / "other.png").read_bytes()[:500]
     (home / "other.png").write_bytes(half)
     # what a kill -9 leaves of a file that is being written

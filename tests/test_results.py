@@ -1,5 +1,9 @@
 """The results table and its join with printed numbers."""
 
+import hashlib
+import json
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -80,10 +84,71 @@ def test_no_verdict_is_read_from_a_sentence():
 def test_results_from_before_the_kind_of_the_reference_was_a_column(tmp_path):
     for name, frame in (
         ("old", ours(10.0, status=results.APPROXIMATE).drop(columns="reference_kind")),
-        ("new", ours(10.0, reference_kind="exact", status=f"no {results.APPROXIMATE}")),
+        ("new", ours(10.0, reference_kind="exact", seed=1, status=f"no {results.APPROXIMATE}")),
     ):
         runs.Run(name, tmp_path / name, {}).finish(frame)
     assert results.load(tmp_path)["reference_kind"].tolist() == ["exact", results.CONSTRUCTED]
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A folder with two finished nodes, ``a`` and ``b``, and one that is not whole."""
+    for seed, name in enumerate("ab"):
+        runs.Run(name, tmp_path / name, {}).finish(ours(10.0 + seed, seed=seed))
+    (tmp_path / "nodes.json").write_text(json.dumps([{"name": "a"}, {"name": "b"}]))
+    return tmp_path
+
+
+DAMAGES = {
+    "changed": lambda home: (home / "results.csv").write_text(
+        (home / "results.csv").read_text().replace("10.0", "11.0")
+    ),
+    "missing": lambda home: (home / "results.csv").unlink(),
+    "record empty": lambda home: (home / "run.json").write_text(""),
+    "record cut": lambda home: (home / "run.json").write_bytes(
+        (home / "run.json").read_bytes()[:50]
+    ),
+    "record of nothing": lambda home: (home / "run.json").write_text("{}"),
+    "record of other kinds": lambda home: (home / "run.json").write_text(
+        '{"parameters": 5, "files": [1]}'
+    ),
+    "record of a file elsewhere": lambda home: (home / "run.json").write_text(
+        '{"parameters": {}, "files": {"../b/results.csv": ""}}'
+    ),
+    "empty, with its checksum": lambda home: replace(home, b""),
+    "not text, with its checksum": lambda home: replace(home, b"\x87\xff\x00"),
+    "no number, with its checksum": lambda home: replace(home, b"metric,value\nEN,abc\n"),
+    "no values, with its checksum": lambda home: replace(home, b"metric\nEN\n"),
+}
+
+
+def replace(home, content):
+    """Put other results into a folder, and their checksum into its record."""
+    (home / "results.csv").write_bytes(content)
+    record = json.loads((home / "run.json").read_text())
+    record["files"] = {"results.csv": hashlib.sha256(content).hexdigest()}
+    (home / "run.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_results_that_are_not_whole_do_not_count(finished, damage):
+    DAMAGES[damage](finished / "a")
+    assert results.load(finished)["value"].tolist() == [11.0]
+    (name, sentence), *others = results.read(finished)[1].items()
+    assert name == "a" and str(finished / "a") in sentence and not others
+
+
+def test_a_folder_that_is_no_node_does_not_count(finished):
+    shutil.copytree(finished / "a", finished / "a.bak")
+    assert sorted(results.load(finished)["value"]) == [10.0, 11.0]
+    assert "it is no node of" in results.read(finished)[1]["a.bak"]
+
+
+def test_without_a_list_of_nodes_two_folders_of_the_same_rows_do_not_count(finished):
+    shutil.copytree(finished / "a", finished / "a.bak")
+    (finished / "nodes.json").unlink()
+    assert results.load(finished)["value"].tolist() == [11.0]
+    assert "same rows as a.bak" in results.read(finished)[1]["a"]
 
 
 def test_a_printed_number_is_met_at_its_own_precision():

@@ -11,7 +11,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from fusionlib import runs
+from fusionlib import images, runs
 
 NOTEBOOKS = sorted((runs.root() / "notebooks").glob("*.ipynb"))
 
@@ -75,6 +75,27 @@ def test_starting_again_takes_the_old_record_away(tmp_path):
     runs.Run("t", tmp_path, {})
     with pytest.raises(FileNotFoundError):
         runs.load(tmp_path)
+
+
+def test_a_changed_figure_is_no_figure_of_the_run(tmp_path):
+    run = runs.Run("t", tmp_path, {})
+    for name in ("a.png", "b.pdf"):
+        images.write_text(tmp_path / "figures" / name, name)
+    run.finish()
+    assert set(runs.load(tmp_path)["files"]) == {"figures/a.png", "figures/b.pdf"}
+    (tmp_path / "figures" / "b.pdf").write_text("another")
+    with pytest.raises(ValueError, match="b.pdf: expected the file that the run wrote"):
+        runs.load(tmp_path)
+
+
+def test_a_run_does_not_hand_on_what_an_earlier_one_wrote(tmp_path):
+    run = runs.Run("t", tmp_path, {})
+    images.write_text(tmp_path / "figures" / "old.png", "old")
+    (tmp_path / "notes.txt").write_text("of the user")
+    run.finish(pd.DataFrame({"value": [1.5]}))
+    runs.Run("t", tmp_path, {}).finish()
+    assert runs.load(tmp_path)["files"] == {} and not (tmp_path / "figures/old.png").exists()
+    assert (tmp_path / "notes.txt").read_text() == "of the user"
 
 
 def test_parameters_are_checked_before_anything_runs(tmp_path):

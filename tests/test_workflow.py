@@ -184,6 +184,16 @@ def test_an_edited_notebook_runs_again_and_says_why(tiny):
     assert times(tiny)["good"] > before["good"]
 
 
+def test_lost_and_changed_results_are_made_again(tiny):
+    assert reproduce(tiny).returncode == 0
+    before = times(tiny)
+    (tiny / "reports" / "smoke" / "bad" / "run.json").write_text('{"half')
+    again = reproduce(tiny)
+    assert again.returncode == 0 and "bad runs again: " in again.stdout
+    assert {name for name, when in times(tiny).items() if when != before[name]} == {"bad"}
+    assert runs.load(tiny / "reports" / "smoke" / "bad")
+
+
 def test_the_last_node_runs_whatever_became_of_the_others(tiny):
     nodes = tiny / "workflow" / "nodes.yaml"
     nodes.write_text(

@@ -22,7 +22,7 @@ from typing import Annotated
 
 import typer
 
-from fusionlib import images, report, runs
+from fusionlib import images, report, results, runs
 from workflow import graph
 
 REPORTS = runs.root() / "reports"
@@ -94,6 +94,10 @@ def reproduce(
         for node in nodes
     ]
     images.write_text(folder / "nodes.json", json.dumps(listed, indent=1))
+    for name, reason in results.read(folder)[1].items():
+        if name in {node.name for node in nodes}:
+            print(f"{name} runs again: {reason}", flush=True)
+            (folder / name / "run.json").unlink()
     status = snakemake(state, options)
     # Snakemake's onsuccess and onerror would run in its own process: not at all where it is killed
     # or ends before its first job, and they know no exit status.
@@ -103,7 +107,10 @@ def reproduce(
             done = subprocess.run([sys.executable, script, node.name], cwd=state, env=environment())
             status = done.returncode or status
     print(f"\nreport: {report.write(folder)}")
-    return status
+    whole = {node["name"] for node in report.nodes(folder) if node["status"] == "finished"}
+    if lacking := [node.name for node in nodes if node.wanted and node.name not in whole]:
+        print(f"not finished: {', '.join(lacking)}", file=sys.stderr)
+    return status or int(bool(lacking))
 
 
 def write_plan(folder: Path, nodes: Sequence[graph.Node], notebooks: Path) -> Path:

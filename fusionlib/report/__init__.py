@@ -140,18 +140,20 @@ def nodes(folder: Path) -> list[dict]:
             f"{folder / 'nodes.json'}: expected what each node provides and needs, it was written"
             " by an older version; run make reproduce again"
         )
-    names = [node["name"] for node in planned]
-    planned += [
-        {"name": path.parent.name, "notebook": "", "provides": [], "wanted": True}
-        for path in sorted(folder.glob("*/run.json"))
-        if path.parent.name not in names
+    refused = results.read(folder)[1]
+    if results.planned(folder) is None:
+        planned = [
+            {"name": path.parent.name, "notebook": "", "provides": [], "wanted": True}
+            for path in sorted(folder.glob("*/run.json"))
+        ]
+    return [
+        node | outcome(folder / node["name"], refused.get(node["name"], "")) for node in planned
     ]
-    return [node | outcome(folder / node["name"]) for node in planned]
 
 
-def outcome(home: Path) -> dict:
+def outcome(home: Path, refusal: str = "") -> dict:
     """Return what a node left in its folder: status, error, seconds, run, links, pictures,
-    left_out.
+    left_out; ``refusal`` says why its results do not count, see :func:`.results.read`.
     """
     result: dict = {
         "status": "not run",
@@ -167,10 +169,9 @@ def outcome(home: Path) -> dict:
         ],
     }
     if (home / "run.json").is_file():
-        try:
-            run = runs.load(home)
-        except ValueError as error:
-            return result | {"status": "failed", "error": str(error)}
+        if refusal:
+            return result | {"status": "failed", "error": refusal}
+        run = runs.load(home)
         # What an unfinished run drew may be of an earlier one.
         return result | {
             "status": "finished",
@@ -409,6 +410,11 @@ def write(folder: str | Path) -> Path:
         nodes=every,
         tables=tables,
         artefacts=artefacts(every, tables),
+        strays=[
+            sentence
+            for name, sentence in results.read(folder)[1].items()
+            if name not in {node["name"] for node in every}
+        ],
         counts=verdicts,
         short=short,
         compared=layout.COMPARED,

@@ -25,6 +25,7 @@ def archive(source: Path, target: Path, tables: bool = True) -> list[Path]:
     tables; return the files.
 
     What an earlier call archived of nodes goes; other files in ``target`` (trained models) stay.
+    Checksums of figures stay in ``run.json``, under ``figures``: they are not copied.
     """
     for old in (
         *target.glob("*/run.json"),
@@ -38,8 +39,14 @@ def archive(source: Path, target: Path, tables: bool = True) -> list[Path]:
     for path in files:
         copy = target / path.relative_to(source)
         if path.suffix == ".json":
-            text = json.loads(ABSOLUTE.sub(r"\1", path.read_text(encoding="utf-8")))
-            images.write_text(copy, json.dumps(text, indent=1))
+            content = json.loads(ABSOLUTE.sub(r"\1", path.read_text(encoding="utf-8")))
+            if path.name == "run.json":
+                checksums = content["files"]
+                content["files"] = {
+                    name: checksums.pop(name) for name in ("results.csv",) if name in checksums
+                }
+                content["figures"] = checksums
+            images.write_text(copy, json.dumps(content, indent=1))
         else:
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
