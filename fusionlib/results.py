@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from fusionlib import runs
 from fusionlib.published import SHARED_COLUMNS, decimals
@@ -21,6 +22,8 @@ COLUMNS = [*SHARED_COLUMNS, "reference_kind"]
 # What the reference image of a row was, in ``reference_kind``: "exact", CONSTRUCTED, or "" without.
 CONSTRUCTED = "constructed"
 APPROXIMATE = "constructed reference"  # the same in the sentence of ``status``
+TRAINED = "trained here"  # how ``checkpoint`` begins where the network was trained by this suite
+TRAININGS = 3  # fewer have no prediction interval worth the name
 NUMBERS = ("value", "rank", "n_images", "seed")
 MEASURED = ("value", "rank", "n_images", "status", "reference_kind", "reason")  # by no key of a row
 AVERAGED = ("value", "seed", "status", "reference_kind", "n_images")  # no keys of a mean
@@ -28,6 +31,11 @@ VERDICTS = {
     "equal": "agrees to every printed decimal",
     "close": "within 1 % of the printed number",
     "differs": "more than 1 % away on the same images",
+    "consistent": "the printed number lies where a further training here would be expected (95 %)",
+    "not consistent": "the printed number lies outside of where a further training is expected",
+    "too few trainings": (
+        "fewer than three trainings: both values stand, nobody knows where a further one would lie"
+    ),
     "approximate": (
         "same sources, but against a reference constructed here; the paper's was never published"
     ),
@@ -161,7 +169,9 @@ def mean(frame: pd.DataFrame) -> pd.DataFrame:
     counted.
 
     NaN values (metrics without meaning for an image) are left out of the mean and of the count.
-    Several seeds of one image count as one image: they are averaged first.
+    Several seeds of one image count as one image: they are averaged first. Of networks that were
+    trained here, ``trainings`` counts the seeds, and ``between`` is the standard deviation of their
+    means.
     """
     frame = rows(frame)
     keys = [
@@ -175,6 +185,9 @@ def mean(frame: pd.DataFrame) -> pd.DataFrame:
         "convention",
         "checkpoint",
     ]
+    per_training = frame[_is_trained(frame)].groupby([*keys, "seed"], dropna=False)["value"].mean()
+    trainings = per_training.groupby(keys, dropna=False).agg(["count", "std"])
+    trainings = trainings.set_axis(["trainings", "between"], axis=1).reset_index()
     frame = _over_seeds(
         frame, [*keys, *(name for name in ("image", "printed_as") if name in frame)]
     )
@@ -189,7 +202,32 @@ def mean(frame: pd.DataFrame) -> pd.DataFrame:
         status=("status", _words),
         reference_kind=("reference_kind", _one_kind),
     ).reset_index()
+    merged = merged.merge(trainings, "left", keys)
     return rows(merged.astype({"n_images": int}))
+
+
+def _is_trained(frame: pd.DataFrame) -> pd.Series:
+    """Tell which rows are of a network that was trained here."""
+    return frame["checkpoint"].astype(str).str.startswith(TRAINED)
+
+
+def prediction_interval(
+    mean: float, between: float, trainings: int, level: float = 0.95
+) -> tuple[float, float]:
+    """Return where the mean of one further training lies with probability ``level``: mean ± t s
+    √(1 + 1 / n), for normal means of trainings.
+
+    Parameters
+    ----------
+    mean, between : float
+        Over the trainings: mean and standard deviation.
+    trainings : int
+        Their number n, at least 2.
+    level : float
+    """
+    quantile = stats.t.ppf((1 + level) / 2, trainings - 1)
+    half = float(quantile * between * np.sqrt(1 + 1 / trainings))
+    return mean - half, mean + half
 
 
 def _over_seeds(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
@@ -323,6 +361,8 @@ def _compare(row, partner, matches: bool) -> dict:
         return {**values, "verdict": "not checkable"}
     if row.metric == "seconds":
         return {**values, "verdict": "other machine"}
+    if str(partner.checkpoint).startswith(TRAINED):
+        return values | _compare_trained(row, partner)
     # Compared as printed: a number printed with 4 decimals is met when ours rounds to it.
     rounded = round(float(partner.value), decimals(row.printed))
     difference = rounded - float(row.value)
@@ -333,6 +373,21 @@ def _compare(row, partner, matches: bool) -> dict:
     else:
         verdict = "close" if abs(difference) <= 0.01 * abs(float(row.value)) else "differs"
     return {**values, "difference": difference, "verdict": verdict}
+
+
+def _compare_trained(row, partner) -> dict:
+    """Return what the mean of several trainings says of a printed number: whether that one could be
+    a further training.
+    """
+    printed = float(row.value)
+    values = {"difference": round(float(partner.value), decimals(row.printed)) - printed}
+    if not partner.trainings >= TRAININGS:
+        return values | {"verdict": "too few trainings"}
+    low, high = prediction_interval(partner.value, partner.between, int(partner.trainings))
+    where = "lower" if printed < low else "higher" if printed > high else "inside"
+    note = f"a further training: {low:.4f} to {high:.4f}, print is {where}; {partner.status}"
+    verdict = "consistent" if where == "inside" else "not consistent"
+    return values | {"note": note.removesuffix("; "), "verdict": verdict}
 
 
 def select_for_table(frame: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
@@ -404,15 +459,13 @@ def paired(
     ValueError
         Lengths differ.
     """
-    from scipy.stats import wilcoxon
-
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if x.shape != y.shape or x.ndim != 1:
         raise ValueError(
             f"paired: expected two arrays of one length, got shapes {x.shape} and {y.shape}"
         )
     delta = (x - y)[np.isfinite(x) & np.isfinite(y)]
-    p = float(wilcoxon(delta).pvalue) if delta.any() else 1.0
+    p = float(stats.wilcoxon(delta).pvalue) if delta.any() else 1.0
     mean = float(delta.mean()) if delta.size else np.nan
     lower, higher = int((delta < 0).sum()), int((delta > 0).sum())
     return Paired(mean, interval(delta, level, samples, seed), p, delta.size, lower, higher)

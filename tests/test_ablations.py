@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import binomtest, ttest_1samp
 
 from fusionlib import images, published
 from fusionlib.datasets import open_pairs
@@ -275,31 +276,39 @@ def made_up(changes):
                 "value": base[i] + by[seed] * (1 + i / 9),
             }
             for name, by in changes.items()
-            for seed in (0, 1)
+            for seed in range(len(by))
             for i in range(12)
         ]
     )
 
 
-def test_differences():
-    table = ablations.differences(
-        made_up({"a": (0, 0), "up": (1, 2), "split": (3, -1), "same": (0, 0)}), "a"
-    ).set_index("variant")
-    assert table.loc["up", "difference"] == pytest.approx(
-        np.mean([1.5 * (1 + i / 9) for i in range(12)])
-    )
-    assert table["verdict"].to_dict() == {
-        "a": "not shown",
-        "up": "better",
-        "split": "not shown",
-        "same": "not shown",
+@pytest.mark.parametrize(
+    "seeds, up, others",
+    [
+        (1, "no verdict", "no verdict"),
+        (2, "no verdict", "no verdict"),
+        (3, "indicative: better", "not shown"),
+        (4, "indicative: better", "not shown"),
+        (5, "better", "not shown"),
+    ],
+)
+def test_differences(seeds, up, others):
+    steps = np.arange(seeds) / 10
+    changes = {
+        "a": np.zeros(seeds),
+        "up": 1 + steps,
+        "split": (-1.0) ** np.arange(seeds) * (1 + steps),
+        "same": np.zeros(seeds),
     }
-    assert table.loc["split", "p_holm"] < 0.05 and table.loc[
-        "split", ["agree", "seeds"]
-    ].tolist() == [1, 2]
-    assert table.loc["up", "p"] == pytest.approx(2 / 2**12) and table.loc[
-        "up", "p_holm"
-    ] == pytest.approx(6 / 2**12)
+    table = ablations.differences(made_up(changes), "a").set_index("variant")
+    expected = [(1 + step) * (1 + i / 9) for i in range(12) for step in steps]
+    assert table.loc["up", "difference"] == pytest.approx(np.mean(expected))
+    assert table["verdict"].to_dict() == {"a": others, "up": up, "split": others, "same": others}
+    assert table.loc["split", ["agree", "seeds"]].tolist() == [-(-seeds // 2), seeds]
+    if seeds > 1:
+        p = ttest_1samp((1 + steps) * np.mean(1 + np.arange(12) / 9), 0).pvalue
+        assert table.loc["up", "p"] == pytest.approx(p)
+        assert table.loc["up", "p_holm"] == pytest.approx(min(1, 3 * p))
     assert (
         table.loc["a", ["difference", "p_holm"]].tolist() == [0, 1]
         and (table["images"] == 12).all()
@@ -309,11 +318,42 @@ def test_differences():
 
 
 def test_differences_change_sign_with_the_baseline():
-    frame = made_up({"a": (0, 0), "b": (1, 2)})
+    frame = made_up({"a": (0, 0, 0, 0, 0), "b": (1, 2, 1, 2, 1)})
     one = ablations.differences(frame, "a").set_index("variant").loc["b"]
     two = ablations.differences(frame, "b").set_index("variant").loc["a"]
     assert one["difference"] == pytest.approx(-two["difference"]) and one["p"] == two["p"]
     assert (one["verdict"], two["verdict"]) == ("better", "worse")
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_seed_noise_alone_is_shown_in_at_most_5_percent_of_trials(seeds):
+    """Two variants that differ by nothing but the seeds of their trainings, 1 % of a value, the
+    noise that the suite measures; 8 metrics, 20 images.
+    """
+    rng, metrics, trials = np.random.default_rng(5), ablations.METRICS, 50
+    index = pd.MultiIndex.from_product(
+        [["full", "variant"], metrics, range(seeds), range(20)],
+        names=["variant", "metric", "seed", "image"],
+    )
+    shape, shown = (2, len(metrics), seeds, 20), 0
+    for _ in range(trials):
+        value = rng.uniform(0.5, 1.5, (1, len(metrics), 1, 20)) * np.ones(shape)
+        value *= 1 + 0.01 * rng.normal(size=(2, len(metrics), seeds, 1))
+        value += 0.002 * rng.normal(size=shape)
+        scores = pd.DataFrame({"value": value.ravel()}, index).reset_index()
+        verdicts = ablations.differences(scores, "full")["verdict"]
+        shown += verdicts.str.contains("better|worse").any()
+    assert binomtest(int(shown), trials, 0.05, "greater").pvalue > 0.05
+
+
+def test_an_interval_over_trainings_is_wider_than_one_over_images():
+    rng = np.random.default_rng(0)
+    delta = rng.normal(0, 0.1, (50, 1)) + rng.normal(0, 1, (1, 6))
+    low, high = ablations.hierarchical_interval(delta)
+    spread = delta.mean(axis=0).std()
+    assert high - low == pytest.approx(2 * 1.96 * spread / np.sqrt(6), rel=0.15)
+    assert low < delta.mean() < high
+    assert np.isnan(ablations.hierarchical_interval(np.zeros((0, 3)))).all()
 
 
 def test_counts_and_claims():

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from fusionlib import published, results, runs
 
@@ -88,6 +89,32 @@ def test_results_from_before_the_kind_of_the_reference_was_a_column(tmp_path):
     ):
         runs.Run(name, tmp_path / name, {}).finish(frame)
     assert results.load(tmp_path)["reference_kind"].tolist() == ["exact", results.CONSTRUCTED]
+
+
+@pytest.mark.parametrize(
+    "values, verdict, where",
+    [
+        ([10.0, 10.2], "too few trainings", ""),
+        ([10.2, 10.3, 10.5], "consistent", "inside"),
+        ([10.5, 10.6, 10.7], "consistent", "inside"),
+        ([10.9, 10.91, 10.92], "not consistent", "lower"),
+        ([9.9, 9.91, 9.92], "not consistent", "higher"),
+    ],
+)
+def test_print_beside_trainings(values, verdict, where):
+    frames = [
+        ours(value + shift, seed=seed, checkpoint=f"{results.TRAINED}, 4 epochs", n_images=np.nan)
+        for seed, value in enumerate(values)
+        for shift in (-1.0, 1.0)
+    ]
+    frame = pd.concat(frames).assign(image=["a", "b"] * len(values))
+    line = results.join_published(printed(n_images=2), results.mean(frame)).iloc[0]
+    assert (line["verdict"], line["ours"]) == (verdict, pytest.approx(np.mean(values)))
+    if where:
+        low, high = stats.t.interval(
+            0.95, len(values) - 1, np.mean(values), np.std(values, ddof=1) * np.sqrt(4 / 3)
+        )
+        assert line["note"] == f"a further training: {low:.4f} to {high:.4f}, print is {where}"
 
 
 @pytest.fixture

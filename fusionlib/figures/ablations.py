@@ -12,7 +12,13 @@ import pandas as pd
 from fusionlib.figures import COLOURS
 
 BETTER, WORSE, OPEN = COLOURS[0], COLOURS[1], "0.45"
-COLOUR_OF_VERDICT = {"better": BETTER, "worse": WORSE}
+# colour, and fill of the marker
+LOOK_OF_VERDICT = {
+    "better": (BETTER, BETTER),
+    "worse": (WORSE, WORSE),
+    "indicative: better": (BETTER, "white"),
+    "indicative: worse": (WORSE, "white"),
+}
 
 
 # radon C: names side by side, or positions on a logarithmic axis
@@ -27,7 +33,8 @@ def variants(
     """Draw the means of variants, a panel a metric in its own unit.
 
     The line is the baseline. The bar at a variant is the 95 % interval of its difference to the
-    baseline over images, drawn around its mean. Filled: the difference is shown; hollow: it is not.
+    baseline over trainings and images, drawn around its mean. Filled: the difference is shown;
+    hollow in colour: indicative, by too few trainings; gray: neither.
 
     Parameters
     ----------
@@ -75,7 +82,7 @@ def variants(
             axis.set_xticklabels(names, rotation=90)
     if xlabel:
         figure.supxlabel(xlabel, fontsize=9)
-    figure.legend(handles=_handles(baseline), loc="outside upper center", ncols=4)
+    figure.legend(handles=_handles(baseline), loc="outside upper center", ncols=3)
     return figure
 
 
@@ -87,8 +94,8 @@ def _panel(axis: plt.Axes, positions: np.ndarray, means: pd.DataFrame, baseline:
         if name == baseline:
             colour, marker, fill = "black", "s", "black"
         else:
-            colour, marker = COLOUR_OF_VERDICT.get(row["verdict"], OPEN), "o"
-            fill = "white" if colour == OPEN else colour
+            colour, fill = LOOK_OF_VERDICT.get(row["verdict"], (OPEN, "white"))
+            marker = "o"
             axis.plot([x, x], [middle + row["low"], middle + row["high"]], color=colour, lw=1.3)
         axis.plot(x, row["value"], marker, color=colour, ms=4.5, mew=1.3, mfc=fill)
 
@@ -98,7 +105,9 @@ def _handles(baseline: str) -> list[plt.Line2D]:
     for label, colour, fill in (
         ("better, shown", BETTER, BETTER),
         ("worse, shown", WORSE, WORSE),
-        ("difference not shown", OPEN, "white"),
+        ("better, indicative", BETTER, "white"),
+        ("worse, indicative", WORSE, "white"),
+        ("not shown, or no verdict", OPEN, "white"),
     ):
         handles.append(plt.Line2D([], [], marker="o", color=colour, mfc=fill, label=label))
     return handles

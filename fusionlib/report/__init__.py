@@ -55,6 +55,7 @@ ARTEFACTS = [
     ),
 ]
 SIGNS = {"equal": "=", "close": "≈", "differs": "≠", "approximate": "~"}
+SIGNS |= {"consistent": "∈", "not consistent": "∉"}
 EMBEDDED = 7_000_000  # bytes of pictures inside the page; further ones are linked
 
 

@@ -19,7 +19,8 @@ PAPERS = {"multi-focus": "Abas & Baykan 2021", "moe-fusion": "Cao et al. 2023"}
 ARROWS = {True: "↑", False: "↓", None: ""}
 OURS = "MoE-Fusion"
 BEST = 3  # numbers marked per column, as the paper does
-COMPARED = ("equal", "close", "differs", "approximate")  # verdicts on the paper's own images
+TRAINED = ("consistent", "not consistent", "too few trainings")
+COMPARED = ("equal", "close", "differs", "approximate", *TRAINED)  # on the paper's own images
 
 
 @dataclass(frozen=True)
