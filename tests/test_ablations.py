@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.stats import binomtest, ttest_1samp
+from scipy.stats import ttest_1samp
 
 from fusionlib import images, published
 from fusionlib.datasets import open_pairs
@@ -330,7 +330,7 @@ def test_seed_noise_alone_is_shown_in_at_most_5_percent_of_trials(seeds):
     """Two variants that differ by nothing but the seeds of their trainings, 1 % of a value, the
     noise that the suite measures; 8 metrics, 20 images.
     """
-    rng, metrics, trials = np.random.default_rng(5), ablations.METRICS, 50
+    rng, metrics, trials = np.random.default_rng(0), ablations.METRICS, 60
     index = pd.MultiIndex.from_product(
         [["full", "variant"], metrics, range(seeds), range(20)],
         names=["variant", "metric", "seed", "image"],
@@ -343,7 +343,7 @@ def test_seed_noise_alone_is_shown_in_at_most_5_percent_of_trials(seeds):
         scores = pd.DataFrame({"value": value.ravel()}, index).reset_index()
         verdicts = ablations.differences(scores, "full")["verdict"]
         shown += verdicts.str.contains("better|worse").any()
-    assert binomtest(int(shown), trials, 0.05, "greater").pvalue > 0.05
+    assert shown <= 0.05 * trials
 
 
 def test_an_interval_over_trainings_is_wider_than_one_over_images():
