@@ -50,17 +50,27 @@ def ranks(means: pd.DataFrame, decimals: int = 4) -> pd.DataFrame:
     return goodness.rank(ascending=False, method="min").astype("Int64")
 
 
-def format_with_ranks(means: pd.DataFrame, decimals: int = 4) -> pd.DataFrame:
+def format_with_ranks(
+    means: pd.DataFrame, decimals: int = 4, counts: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Return the numbers as text, the best three of each column marked ¹ ² ³, NaN as a dash.
 
-    Parameters are those of :func:`ranks`.
+    Parameters
+    ----------
+    means : DataFrame, methods x metrics
+    decimals : int
+        As for :func:`ranks`.
+    counts : DataFrame, methods x metrics, optional
+        Images behind each mean; said in brackets where they are fewer than the largest of them.
     """
     rank, text = ranks(means, decimals), pd.DataFrame("–", means.index, means.columns)
     for metric in means:
         for method, value in means[metric].dropna().items():
             number = rank.loc[method, metric]
             mark = MARKS[number - 1] if number <= len(MARKS) else ""
-            text.loc[method, metric] = f"{value:.{decimals}f}{mark}"
+            fewer = counts is not None and counts.loc[method, metric] < counts.max(axis=None)
+            over = f" ({counts.loc[method, metric]:g})" if fewer else ""
+            text.loc[method, metric] = f"{value:.{decimals}f}{mark}{over}"
     return text
 
 
@@ -185,12 +195,14 @@ def over_metrics(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def rank_summary(means: pd.DataFrame, method: str) -> str:
-    """Describe a method's mean rank over the metrics and its gap to the best.
+    """Describe a method's table rank, the mean over metrics of the rank of its mean, and its gap to
+    the best.
 
     Parameters
     ----------
     means : DataFrame, methods x metrics
-        Larger is better in all. A method that lacks a metric is not ranked.
+        Larger is better in all. A method without any number is not ranked; a metric without value
+        ranks last, as in :func:`ranks_per_image`.
     method : str
 
     Returns
@@ -198,15 +210,15 @@ def rank_summary(means: pd.DataFrame, method: str) -> str:
     str
         A sentence; "" if ``method`` or all others cannot be ranked.
     """
-    complete = means.dropna()
-    if method not in complete.index or len(complete) < 2:
+    ranked = means.dropna(how="all")
+    if method not in ranked.index or len(ranked) < 2:
         return ""
-    mean = ranks_per_image(complete.T).mean().sort_values(kind="stable")
+    mean = ranks_per_image(ranked.T).mean().sort_values(kind="stable")
     gap = f"{mean[method] - mean.iloc[0]:.2f} behind {mean.index[0]} ({mean.iloc[0]:.2f})"
     gap = gap if mean.iloc[0] < mean[method] else "first"
     return (
-        f"{method}: mean rank {mean[method]:.2f} over {means.shape[1]} metrics among {len(mean)}"
-        f" methods, {gap}."
+        f"{method}: table rank {mean[method]:.2f} over {means.shape[1]} metrics among {len(mean)}"
+        f" rows, {gap}."
     )
 
 

@@ -168,12 +168,15 @@ def mean(frame: pd.DataFrame) -> pd.DataFrame:
     """Average the rows of single images: one row per method, variant and metric, with ``n_images``
     counted.
 
-    NaN values (metrics without meaning for an image) are left out of the mean and of the count.
+    NaN values (metrics without meaning for an image) are left out of the mean and of the count, and
+    so are infinite ones (PSNR of an image equal to a source), which ``status`` counts.
     Several seeds of one image count as one image: they are averaged first. Of networks that were
     trained here, ``trainings`` counts the seeds, and ``between`` is the standard deviation of their
     means.
     """
     frame = rows(frame)
+    infinite = np.isinf(frame["value"].astype(float))
+    frame = frame.assign(value=frame["value"].mask(infinite))
     keys = [
         "paper",
         "table",
@@ -203,6 +206,11 @@ def mean(frame: pd.DataFrame) -> pd.DataFrame:
         reference_kind=("reference_kind", _one_kind),
     ).reset_index()
     merged = merged.merge(trainings, "left", keys)
+    without = infinite.groupby([frame[key] for key in keys], sort=False, dropna=False).sum()
+    merged["status"] = [
+        "; ".join(filter(None, [status, f"infinite for {count}, not averaged" if count else ""]))
+        for status, count in zip(merged["status"], without, strict=True)
+    ]
     return rows(merged.astype({"n_images": int}))
 
 

@@ -53,16 +53,19 @@ def test_standing_says_by_how_much_a_method_is_not_first():
         {"EN": [3.0, 2.0, 1.0, 9.0], "SF": [3.0, 1.0, 2.0, np.nan]},
         index=["A", "B", "C", "lacking"],
     )
-    assert (
-        ranking.rank_summary(means, "A")
-        == "A: mean rank 1.00 over 2 metrics among 3 methods, first."
-    )
-    assert ranking.rank_summary(means, "C").endswith(
-        "2.50 over 2 metrics among 3 methods, 1.50 behind A (1.00)."
-    )
-    assert (
-        ranking.rank_summary(means, "lacking") == "" == ranking.rank_summary(means.loc[["A"]], "A")
-    )
+    said = {name: ranking.rank_summary(means, name) for name in means.index}
+    assert said["A"] == "A: table rank 1.50 over 2 metrics among 4 rows, first."
+    assert said["lacking"].endswith("2.50 over 2 metrics among 4 rows, 1.00 behind A (1.50).")
+    means.loc["absent"] = np.nan
+    assert ranking.rank_summary(means, "absent") == ""
+    assert ranking.rank_summary(means.loc[["A"]], "A") == ""
+
+
+def test_means_over_fewer_images_say_so():
+    means = pd.DataFrame({"EN": [1.0, 2.0], "SCD": [np.nan, 3.0]}, index=["a", "b"])
+    counts = pd.DataFrame({"EN": [3, 3], "SCD": [0, 2]}, index=["a", "b"])
+    text = ranking.format_with_ranks(means, 1, counts)
+    assert text.to_numpy().tolist() == [["1.0²", "–"], ["2.0¹", "3.0¹ (2)"]]
 
 
 def test_each_metric_says_itself_which_way_is_better():

@@ -340,21 +340,45 @@ def test_our_grid(folder):
     assert grid.absent == [METHODS[8]], "no row without numbers"
     extra = {line["name"] for line in grid.lines if line["extra"]}
     assert extra == {"average"}
-    for line in grid.lines:
-        assert not line["extra"] or all(cell["rank"] == 0 for cell in line["cells"])
-    means = (
-        results.load(folder)
-        .query("paper == 'moe-fusion' and table == '1' and method != 'average'")
-        .groupby(["metric", "method"])["value"]
-        .mean()
-    )
-    for metric, column in zip(
-        grid.metrics, zip(*(line["cells"] for line in grid.lines), strict=True), strict=True
-    ):
-        first = [
-            line["name"] for line, cell in zip(grid.lines, column, strict=True) if cell["rank"] == 1
-        ]
-        assert first == [means[metric].idxmax()]
+
+
+def test_marks_of_every_column_are_over_all_rows(folder):
+    """Recomputed from the results alone, for the grid of the page and of 91, and for LaTeX."""
+    frame = results.load(folder).query("paper == 'moe-fusion' and table == '1'")
+    means = frame.groupby(["metric", "method"])["value"].mean()
+    entry = layout.table("table-1", results.load(folder))
+    grid = entry["grids"][-1]
+    block = layout.latex(entry).split("scenes, 3 pairs, reproduced")[1].splitlines()
+    rows = {
+        row.split(" & ")[0]: row.removesuffix(r" \\").split(" & ")[1:]
+        for row in block
+        if " & " in row
+    }
+    commands = ("", r"\textbf", r"\underline", r"\textit")
+    for column, metric in enumerate(grid.metrics):
+        best = sorted(means[metric], reverse=True)[:3]
+        for line in grid.lines:
+            mean, cell = means[metric][line["name"]], line["cells"][column]
+            expected = best.index(mean) + 1 if mean in best else 0
+            assert cell["rank"] == expected
+            latex = rows[line["name"]][column]
+            assert latex.startswith(commands[expected])
+            assert latex.startswith("\\") == bool(expected)
+            shown = layout.grid_to_frame(grid).loc[line["name"], metric]
+            assert shown.endswith(f"({expected})") == bool(expected)
+
+
+def test_a_mean_over_fewer_images_says_so_and_infinite_ones_are_counted():
+    frame = scores("scenes", [METHODS[0], METHODS[1]])
+    first = (frame["method"] == METHODS[0]) & (frame["image"] == frame["image"].iloc[0])
+    frame.loc[first & (frame["metric"] == "EN"), "value"] = np.inf
+    frame.loc[first & (frame["metric"] == "SCD"), "value"] = np.nan
+    averaged = results.mean(frame).set_index(["method", "metric"])
+    assert np.isfinite(averaged["value"]).all()
+    assert averaged.loc[(METHODS[0], "EN"), "status"] == "infinite for 1, not averaged"
+    assert averaged.loc[METHODS[0], "n_images"][["EN", "SCD", "SF"]].tolist() == [2, 2, 3]
+    cells = layout.grid_to_frame(layout.table("table-1", frame)["grids"][-1]).loc[METHODS[0]]
+    assert " over 2" in cells["EN"] and " over 2" in cells["SCD"] and "over" not in cells["SF"]
 
 
 def test_the_same_images_get_a_difference_and_others_none():

@@ -39,7 +39,7 @@ def critical_difference(
     for rank in range(1, k + 1):
         axis.plot([rank, rank], [-0.25, 0], color="black", lw=1)
         axis.text(rank, -0.4, str(rank), ha="center", va="bottom")
-    axis.text(k + 0.2, 0, "mean rank, 1 is best", va="center")
+    axis.text(k + 0.2, 0, "Friedman rank, 1 is best", va="center")
     # The length of the critical difference, above the scale.
     if k > 1:
         axis.plot(

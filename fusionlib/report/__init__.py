@@ -222,10 +222,20 @@ def _artefact_status(word: str, every: list[dict], tables: list[dict]) -> dict:
     if link := _link_to(word, providers, tables):
         names = ", ".join(node["name"] for node in failed)
         reason = f"without {names}, which failed" if failed else ""
+        if entry := next((entry for entry in tables if entry["key"] == word), None):
+            reason = "; ".join(filter(None, [_compared(entry), reason]))
         return {"status": "present", "reason": reason, "link": link}
     if failed:
         return {"status": "failed", "reason": failed[0]["error"]}
     return {"status": "not run", "reason": _why_not_run(providers, every)}
+
+
+def _compared(entry: dict) -> str:
+    """Return how many printed numbers of a table stand beside ours on the paper's own images."""
+    short = layout.in_short(layout.counts([entry]))
+    if not short["compared"]:
+        return "our numbers, none of them compared with print"
+    return f"{short['compared']} of {short['in all']} printed numbers compared"
 
 
 def _link_to(word: str, providers: list[dict], tables: list[dict]) -> str:

@@ -83,11 +83,12 @@ class Grid:
         same.
     metrics : list of str
     lines : list of dict
-        ``name``, ``extra`` (not a row of the printed table, hence without a rank), ``cells``: for
-        each metric a dict with text, rank (0: none), printed, verdict, difference, or None.
+        ``name``, ``extra`` (not a row of the printed table), ``cells``: for each metric a dict with
+        text, rank (0: none), printed, verdict, difference, or None. Ranks are over all rows with a
+        number, those that print lacks too.
     standing : str
-        Where MoE-Fusion stands among the methods by its mean rank, if they are the rows; a
-        sentence.
+        Where MoE-Fusion stands among all rows by the ranks of their means, if methods are the rows;
+        a sentence.
     absent : list of str
         Rows of the printed table that were not run.
     """
@@ -217,9 +218,7 @@ def _printed_grid(part: pd.DataFrame, row: str, names: list[str], metrics: list[
 def _our_grid(
     part: pd.DataFrame, same: pd.DataFrame, row: str, names: list[str], metrics: list[str]
 ) -> Grid:
-    """Rows in the order of print, each variant its own; then rows that print lacks, which get no
-    rank.
-    """
+    """Rows in the order of print, each variant its own; then rows that print lacks."""
     if row == "variant":
         label = part["variant"]
     else:
@@ -232,14 +231,14 @@ def _our_grid(
     source = part.drop_duplicates("label").set_index("label")
     key = source[row]
     extra = ~key.isin(names)
-    compared = values[~extra[values.index]]
-    ranks = top_ranks(compared)
+    counts = part.pivot_table(index="label", columns="metric", values="n_images", sort=False)
+    ranks = top_ranks(values)
     partners = {(line.method, line.variant, line.metric): line for line in same.itertuples()}
     grid = Grid(
         f"{part['dataset'].iloc[0]}, {part['n_images'].max()} pairs",
         False,
         metrics,
-        standing=ranking.rank_summary(compared, OURS),
+        standing=ranking.rank_summary(values, OURS),
     )
     for name in [*names, *key[extra].unique()]:
         labels = list(key.index[key == name])
@@ -249,15 +248,11 @@ def _our_grid(
                 partner = partners.get(
                     (source.loc[label, "method"], source.loc[label, "variant"], metric)
                 )
-                cells.append(
-                    {
-                        "text": number(
-                            values.loc[label, metric], partner.printed if partner else ""
-                        ),
-                        "rank": 0 if extra[label] else ranks.loc[label, metric],
-                        "partner": partner,
-                    }
-                )
+                text = number(values.loc[label, metric], partner.printed if partner else "")
+                if 0 < counts.loc[label, metric] < part["n_images"].max():
+                    text += f" over {counts.loc[label, metric]:g}"
+                rank = ranks.loc[label, metric]
+                cells.append({"text": text, "rank": rank, "partner": partner})
             grid.lines.append({"name": label, "extra": bool(extra[label]), "cells": cells})
     grid.absent = [name for name in names if name not in set(key)]
     return grid
