@@ -185,11 +185,12 @@ def start(notebook: str, namespace: Mapping) -> Run:
     Raises
     ------
     ValueError
-        A parameter has the type of something else, such as a module imported under its name.
+        A parameter has the type of something else, such as a module imported under its name; or
+        papermill, which only warns of it, was given a name that is nearly a parameter's.
     """
     path = root() / "notebooks" / f"{notebook}.ipynb"
     values = {name: namespace[name] for name in parameters_of(path)}
-    check_parameters(path, values)
+    check_parameters(path, values | _misspelt(path, namespace))
     output = values.pop("output")
     return Run(notebook, output, values)
 
@@ -416,6 +417,18 @@ def check_parameters(notebook: str | Path, parameters: dict) -> None:
                 f"{notebook}: parameter {name}: expected {type(default).__name__} like {default!r},"
                 f" got {type(value).__name__} {value!r}"
             )
+
+
+def _misspelt(notebook: Path, namespace: Mapping) -> dict:
+    """Return the variables that no cell of a notebook names, and that are nearly a parameter's."""
+    content, known = json.loads(notebook.read_text(encoding="utf-8")), parameters_of(notebook)
+    cells = (cell for cell in content["cells"] if cell["cell_type"] == "code")
+    words = set(re.findall(r"\w+", "\n".join("".join(cell["source"]) for cell in cells)))
+    return {
+        name: value
+        for name, value in namespace.items()
+        if name not in words and re.match("[a-z]", name) and nearest(name, known)
+    }
 
 
 @contextlib.contextmanager

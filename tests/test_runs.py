@@ -59,7 +59,8 @@ def test_record_and_what_load_refuses(tmp_path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_records_all_its_parameters(path, tmp_path):
     given = runs.parameters_of(path) | {"output": str(tmp_path)}
-    run = runs.start(path.stem, given | {"np": "something else of the notebook"})
+    of_ipython = dict.fromkeys(("In", "Out", "exit", "quit", "get_ipython", "open", "_i1"))
+    run = runs.start(path.stem, given | of_ipython | {"np": "something else of the notebook"})
     run.finish()
     assert runs.load(tmp_path)["parameters"].keys() == given.keys() - {"output"}
 
@@ -68,6 +69,22 @@ def test_a_parameter_that_an_import_hides_is_refused(tmp_path):
     given = runs.parameters_of(NOTEBOOKS[0]) | {"output": str(tmp_path), "seed": pd}
     with pytest.raises(ValueError, match="parameter seed: expected int like 0, got module"):
         runs.start(NOTEBOOKS[0].stem, given)
+
+
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        ({"images_used": "two"}, "parameter images_used: expected int like .*, got str 'two'"),
+        ({"images_used": 2.0}, "parameter images_used: expected int like .*, got float 2.0"),
+        ({"image_used": 4}, "no parameter named image_used, did you mean images_used"),
+    ],
+)
+def test_what_papermill_hands_on_is_checked_by_the_first_cell(changes, sentence, tmp_path):
+    path = NOTEBOOKS[1]
+    given = runs.parameters_of(path) | {"output": str(tmp_path), "pd": pd, "In": [], "i": 3}
+    assert runs.start(path.stem, given)
+    with pytest.raises(ValueError, match=sentence):
+        runs.start(path.stem, given | changes)
 
 
 def test_starting_again_takes_the_old_record_away(tmp_path):
