@@ -5,6 +5,7 @@ only on success.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -153,9 +154,12 @@ def fuse(
         list[str] | None, typer.Option(help="a parameter, name=value; may be repeated")
     ] = None,
     plugin: Plugins = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="replace what another method left in OUT")
+    ] = False,
 ) -> None:
     """Fuse two files into a file, or two folders into OUT/gray and OUT/color. Infrared first,
-    visible second.
+    visible second. Interrupted, the same command goes on.
     """
     from fusionlib import methods as library
 
@@ -165,17 +169,17 @@ def fuse(
     if a.is_dir() != b.is_dir():
         raise ValueError(f"{a} and {b}: expected two files or two folders, got one of each")
     if not a.is_dir():
+        library.folders.check_outputs([out], [a, b])
+        images.check_suffix(out)
         images.write(out, chosen.fuse(*images.read_pair(a, b), **parameters))
         typer.echo(f"{out}")
         return
-    files = images.list_pairs(a, b)
-    library.fuse_pairs(
-        chosen,
-        ((name, *images.read_pair(*paths)) for name, paths in files.items()),
-        out,
-        **parameters,
-    )
-    typer.echo(f"{len(files)} pairs fused into {out}/gray and {out}/color")
+    try:
+        count, problems = library.fuse_folders(chosen, a, b, out, overwrite, **parameters)
+    except KeyboardInterrupt as error:
+        raise Stopped(str(error)) from None
+    typer.echo(f"{count} pairs fused into {out}/gray and {out}/color")
+    _end(problems)
 
 
 @app.command()
@@ -186,28 +190,32 @@ def score(
     convention: Annotated[list[str] | None, typer.Option()] = None,
     reference: Path | None = None,
     csv: Path | None = None,
-    processes: int = 1,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "--processes", help="processes that share the work")
+    ] = 1,
 ) -> None:
     """Score a folder of fused images against its sources; names match by stem. Infrared first,
     visible second.
     """
     from fusionlib import scoring
 
-    frame, problems = scoring.score_folder(
-        fused,
-        a,
-        b,
-        convention=convention or ["moe-fusion"],
-        reference=reference,
-        processes=processes,
-    )
+    if csv is not None and csv.suffix.lower() != ".csv" and (csv.is_file() or not csv.exists()):
+        raise ValueError(f"--csv: expected a name that ends in .csv, got {csv}")
+    chosen, interrupted = convention or ["moe-fusion"], ""
+    try:
+        frame, problems = scoring.score_folder(
+            fused, a, b, convention=chosen, reference=reference, processes=jobs
+        )
+    except scoring.Interrupted as error:
+        (frame, problems), interrupted = error.scores, str(error)
     if csv is not None:
         images.write_text(csv, frame.to_csv(index=False))
     if len(frame):
-        table = frame.pivot_table(
-            index=["convention"], columns="metric", values="value", sort=False
-        )
-        typer.echo(table.to_string(float_format=lambda value: f"{value:.4f}"))
+        table, sentences = scoring.summarize(frame)
+        typer.echo(table.to_string(float_format=lambda value: f"{value:.4f}", na_rep="-"))
+        typer.echo("\n".join(sentences), nl=bool(sentences))
+    if interrupted:
+        raise Stopped(interrupted + (f", in {csv}" if csv else ""))
     typer.echo(f"{frame['image'].nunique()} images scored" if len(frame) else "no image scored")
     for problem in problems:
         typer.echo(f"skipped: {problem}", err=True)
@@ -345,7 +353,7 @@ def _end(problems: list[str]) -> None:
     for problem in problems:
         typer.echo(f"error: {problem}", err=True)
     if problems:
-        typer.echo("the rest is there; the same command fetches what is missing", err=True)
+        typer.echo("the rest is there; the same command goes on with what is missing", err=True)
         raise typer.Exit(1)
 
 
@@ -405,12 +413,18 @@ def report(
     typer.echo(contribution.contribute(folder) if contribute else page.write(folder))
 
 
+class Stopped(Exception):
+    """Ctrl-C, with what is done by then; typer would drop the words of a KeyboardInterrupt."""
+
+
 def main() -> None:
     """Run the command; a mistake becomes one sentence on stderr and exit code 1."""
+    # a scheduler's end is that of Ctrl-C: what is done is kept and named
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     try:
         sys.exit(app(standalone_mode=False) or 0)
-    except KeyboardInterrupt:
-        sys.exit(_say("stopped by the user", 130))
+    except (KeyboardInterrupt, Stopped) as error:
+        sys.exit(_say(str(error) or "stopped by the user", 130))
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         sys.exit(_say(str(error)))
     except Exception as error:

@@ -7,7 +7,9 @@ of them.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+WRITING = ".writing-"  # how the name of a file begins until it is whole
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".ppm", ".pgm"}
 
 
@@ -247,24 +250,34 @@ def write(path: str | os.PathLike, image: np.ndarray) -> Path:
     The format follows the suffix (PNG is the project's own). Raises what :func:`check` raises, and
     OSError with one sentence where the folder cannot be written.
     """
-    path = Path(path)
+    path = check_suffix(path)
     image = check(image, str(path))
-    if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(
-            f"{path}: expected a suffix of an image format such as .png, got {path.suffix!r}"
-        )
 
     def save(temporary: str) -> None:
         file_format = Image.registered_extensions()[path.suffix.lower()]
         # Level 1 writes a PNG four times as fast as the default, for a tenth more bytes.
         options = {"compress_level": 1} if file_format == "PNG" else {}
+        if file_format in ("JPEG", "WEBP"):  # at their defaults gray levels are off by up to 33
+            options = {"lossless": True} if file_format == "WEBP" else {"quality": 95}
+            options |= {"subsampling": 0} if file_format == "JPEG" else {}
         Image.fromarray(image).save(temporary, format=file_format, **options)
 
     return write_atomically(path, save)
 
 
+def check_suffix(path: str | os.PathLike) -> Path:
+    """Return a path whose suffix names an image format; ValueError for another."""
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(
+            f"{path}: expected a suffix of an image format such as .png, got {path.suffix!r}"
+        )
+    return path
+
+
 def write_atomically(path: str | os.PathLike, save: Callable[[str], object]) -> Path:
-    """Call ``save(temporary_name)`` beside ``path`` and rename the result to ``path``.
+    """Call ``save(temporary_name)`` beside ``path`` and rename the result to ``path``; a device or
+    a pipe is written to, not replaced.
 
     Raises
     ------
@@ -273,21 +286,36 @@ def write_atomically(path: str | os.PathLike, save: Callable[[str], object]) -> 
     """
     path = Path(path)
     temporary = None
+    is_special = path.exists() and not path.is_file() and not path.is_dir()
+    # a name may have 255 bytes; a letter has at most four
+    prefix = f"{WRITING}{path.stem[:40]}-"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix
-        )
-        os.close(handle)
+        folder = tempfile.gettempdir() if is_special else path.parent
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=path.suffix)
         save(temporary)
+        if is_special:
+            with open(temporary, "rb") as source, open(path, "wb") as device:
+                shutil.copyfileobj(source, device)
+            return path
+        os.fsync(handle)  # else a power failure may leave the new name with nothing behind it
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
         raise OSError(f"{path}: cannot be written ({error.strerror or error})") from None
     finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+        if temporary is not None:
+            os.close(handle)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
     return path
+
+
+def sweep(*folders: Path) -> None:
+    """Remove what killed writers left half-written in folders that nobody else writes to now."""
+    for folder in folders:
+        for path in folder.glob(f"{WRITING}*"):
+            path.unlink(missing_ok=True)
 
 
 def _umask() -> int:
@@ -298,9 +326,9 @@ def _umask() -> int:
 
 def write_text(path: str | os.PathLike, text: str) -> Path:
     """Write text as UTF-8, whole or not at all; raises as :func:`write_atomically`."""
-    return write_atomically(
-        path, lambda temporary: Path(temporary).write_text(text, encoding="utf-8")
-    )
+    # names of files need not be UTF-8: their bytes are written as they are
+    content = text.encode("utf-8", "surrogateescape")
+    return write_atomically(path, lambda temporary: Path(temporary).write_bytes(content))
 
 
 def list_images(folder: str | os.PathLike) -> dict[str, Path]:

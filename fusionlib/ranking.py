@@ -68,8 +68,9 @@ def format_with_ranks(
         for method, value in means[metric].dropna().items():
             number = rank.loc[method, metric]
             mark = MARKS[number - 1] if number <= len(MARKS) else ""
-            fewer = counts is not None and counts.loc[method, metric] < counts.max(axis=None)
-            over = f" ({counts.loc[method, metric]:g})" if fewer else ""
+            over = ""
+            if counts is not None and counts.loc[method, metric] < counts.max(axis=None):
+                over = f" ({counts.loc[method, metric]:g})"
             text.loc[method, metric] = f"{value:.{decimals}f}{mark}{over}"
     return text
 

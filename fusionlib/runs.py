@@ -128,6 +128,7 @@ class Run:
         self.started = time.monotonic()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            images.sweep(self.folder, self.folder / "figures")
             with contextlib.suppress(FileNotFoundError, ValueError):
                 # what the earlier run wrote must not pass for this one's
                 for name in load(self.folder)["files"]:

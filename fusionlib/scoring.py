@@ -11,7 +11,8 @@ import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator
+import signal
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm.auto import tqdm
 
-from fusionlib import images, metrics
+from fusionlib import images, metrics, runs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,6 +86,8 @@ def score_folder(
     FileNotFoundError, ValueError
         A folder is missing or no folder, no name is in all of them, an unknown metric or
         convention, fewer than one process: one sentence.
+    Interrupted
+        By Ctrl-C; holds the scores of the images that were done.
     """
     import pandas as pd
 
@@ -95,26 +98,62 @@ def score_folder(
         {} if reference is None else {"reference": reference}
     )
     files, problems = _match({name: Path(folder) for name, folder in folders.items()})
-    rows = {}
-    failed = {}
-    for stem, result in tqdm(
-        _run(files, plan, processes)
-        if kept is None
-        else _resumed(files, plan, processes, Path(kept)),
-        total=len(files),
-        desc="score",
-        unit="image",
-        disable=not progress,
-    ):
-        if isinstance(result, str):
-            failed[stem] = result
-        else:
-            rows[stem] = result
-    problems += [failed[stem] for stem in sorted(failed)]
-    frame = pd.DataFrame(
-        [row for stem in sorted(rows) for row in rows[stem]], columns=list(COLUMNS)
+    results: dict[str, list[tuple] | str] = {}
+    if kept is None:
+        scored = _run(files, plan, processes)
+    else:
+        scored = _resumed(files, plan, processes, Path(kept))
+    options = {"total": len(files), "desc": "score", "unit": "image", "disable": not progress}
+    interrupted = False
+    try:
+        with contextlib.closing(scored):
+            results.update(tqdm(scored, **options))
+    except KeyboardInterrupt:
+        interrupted = True
+    ordered = [results[stem] for stem in sorted(results)]
+    problems += [result for result in ordered if isinstance(result, str)]
+    rows = [row for result in ordered if not isinstance(result, str) for row in result]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"value": "float64"})
+    if interrupted:
+        raise Interrupted(Scores(frame, problems), len(files))
+    return Scores(frame, problems)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while images are scored; ``scores`` holds what was done."""
+
+    def __init__(self, scores: Scores, total: int):
+        super().__init__(f"{scores.frame['image'].nunique()} of {total} images are scored")
+        self.scores = scores
+
+
+def summarize(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return the means of :func:`score_folder`, conventions x metrics, and a sentence for each
+    metric that is not a mean over all images: undefined for some, or infinite and not averaged.
+    """
+    import numpy as np
+
+    frame = frame.assign(
+        metric=frame["metric"] + frame["against"].map({"reference": " (reference)"}).fillna("")
     )
-    return Scores(frame.astype({"value": "float64"}), problems)
+    finite = frame["value"].where(np.isfinite(frame["value"]))
+    table = frame.assign(value=finite).pivot_table(
+        index="convention", columns="metric", values="value", sort=False, dropna=False
+    )
+    sentences = []
+    for (convention, metric), part in frame.groupby(["convention", "metric"], sort=False):
+        for word, chosen in (
+            ("undefined", part["value"].isna()),
+            ("infinite", np.isinf(part["value"])),
+        ):
+            if chosen.any():
+                first = part[chosen].iloc[0]
+                reason = f": {first['reason']}" if first["reason"] else ""
+                sentences.append(
+                    f"{metric} ({convention}): {word} for {chosen.sum()} of {len(part)} images"
+                    f" ({first['image']}{reason})"
+                )
+    return table, sentences
 
 
 def score_images(
@@ -249,7 +288,7 @@ def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
 # radon C: alone or in processes, whose results come in any order
 def _run(
     files: dict[str, list[Path]], plan: list, processes: int
-) -> Iterator[tuple[str, list[tuple] | str]]:
+) -> Generator[tuple[str, list[tuple] | str]]:
     """Yield (stem, rows or problem) as they come."""
     if processes == 1 or len(files) < 2:
         for stem, paths in files.items():
@@ -258,9 +297,9 @@ def _run(
     # A fresh interpreter for each worker: a fork would copy whatever threads and locks the caller's
     # libraries hold. This process is one of them: while the others start, it takes the last images
     # off the queue.
-    with ProcessPoolExecutor(
-        min(processes, len(files)) - 1, multiprocessing.get_context("spawn")
-    ) as pool:
+    context, others = multiprocessing.get_context("spawn"), multiprocessing.active_children()
+    pool = ProcessPoolExecutor(min(processes, len(files)) - 1, context, _start_worker)
+    try:
         queued = {stem: pool.submit(_score, stem, paths, plan) for stem, paths in files.items()}
         for stem in reversed(files):
             if stem in queued and queued[stem].cancel():
@@ -270,12 +309,25 @@ def _run(
                 yield _result(finished, files[finished], queued.pop(finished))
         for stem, job in queued.items():
             yield _result(stem, files[stem], job)
+    except BaseException:
+        # leaving the pool would wait for all that is queued
+        for worker in set(multiprocessing.active_children()) - set(others):
+            worker.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Let a worker end with its parent, however that ends, and leave Ctrl-C to it."""
+    runs.end_with_parent(signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 # radon C: what was scored before, what waits, and a killed run's half line
 def _resumed(
     files: dict[str, list[Path]], plan: list, processes: int, kept: Path
-) -> Iterator[tuple[str, list[tuple] | str]]:
+) -> Generator[tuple[str, list[tuple] | str]]:
     """Yield as :func:`_run` does, from the file where the same was scored before."""
     code = b"".join(
         path.read_bytes() for path in sorted(Path(metrics.__file__).parent.glob("*.py"))
@@ -321,7 +373,9 @@ def _score(stem: str, paths: list[Path], plan: list) -> tuple[str, list[tuple] |
 def _values(stem: str, arrays: list[np.ndarray], plan: list) -> list[tuple]:
     """Return the rows of one image from [fused, a, b] or [fused, a, b, reference]."""
     fused, a, b, *reference = arrays
-    rows = []
+    rows: list[tuple] = []
+    # a name of other bytes than UTF-8 is no text that a table can hold
+    stem = os.fsencode(stem).decode("utf-8", "backslashreplace")
     for convention, against, names in plan:
         if against == "reference" and not reference:
             continue

@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import json
 import pkgutil
-import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from fusionlib import images
+from fusionlib.methods.folders import fuse_folders, fuse_pairs, import_fused_folder
 from fusionlib.methods.learned import ARTEFACT, OWN_LUMA, ComparedNetwork, MoEFusionMethod
 from fusionlib.methods.method import Decision, Method, mixed_chroma
 from fusionlib.methods.registry import METHODS, MOE_FUSION, load_plugins, register
@@ -33,6 +29,7 @@ __all__ = [
     "Method",
     "count_parameters_and_flops",
     "expand",
+    "fuse_folders",
     "fuse_pairs",
     "get",
     "import_fused_folder",
@@ -182,84 +179,3 @@ def count_parameters_and_flops(
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "multiply-adds (1e9)": counter.get_total_flops() / 2e9,
     }
-
-
-def fuse_pairs(
-    method: Method, pairs: Iterable, folder: str | Path, progress: bool = True, **parameters
-) -> dict:
-    """Fuse many pairs into ``folder/gray/NAME.png`` (scored) and ``folder/color/NAME.png`` (shown),
-    with ``run.json``.
-
-    Parameters
-    ----------
-    method : Method
-    pairs : iterable of (name, a, b)
-        A pair is written before the next is asked for.
-    folder : path
-    progress : bool
-        Show a bar.
-    **parameters
-        Of the method.
-
-    Returns
-    -------
-    dict
-        ``{name: info}``: what the method found out about each pair, with ``seconds``.
-    """
-    folder, info = Path(folder), {}
-    for name, a, b in tqdm(pairs, desc=method.name, disable=not progress, mininterval=2):
-        started = time.perf_counter()
-        gray, shown, facts = method.fuse_both(a, b, **parameters)
-        info[name] = {**facts, "seconds": time.perf_counter() - started}
-        images.write(folder / "gray" / f"{name}.png", gray)
-        images.write(folder / "color" / f"{name}.png", shown)
-    record = {
-        "method": method.name,
-        "variant": method.variant,
-        "checkpoint": method.checkpoint,
-        "plugin": method.plugin,
-        "parameters": {**method.parameters, **parameters},
-        "images": info,
-    }
-    images.write_text(folder / "run.json", json.dumps(record, indent=1, default=float))
-    return info
-
-
-def import_fused_folder(
-    name: str, source: str | Path, pairs: Iterable[str], folder: str | Path
-) -> None:
-    """Copy somebody's fused images as those of a method whose variant is "images".
-
-    Parameters
-    ----------
-    name : str
-        Of the method.
-    source : path
-        Folder of images named as the pairs.
-    pairs : iterable of str
-        The names of the pairs.
-    folder : path
-        Gets ``gray/NAME.png``, ``color/NAME.png`` and ``run.json``.
-
-    Raises
-    ------
-    ValueError
-        A name without image.
-    """
-    files = images.list_images(source)
-    lacking = [pair for pair in pairs if pair not in files]
-    if lacking:
-        raise ValueError(
-            f"{source}: expected an image for each pair of {name}, missing: {', '.join(lacking)}"
-        )
-    for pair in pairs:
-        fused = images.read(files[pair])
-        images.write(Path(folder) / "gray" / f"{pair}.png", images.luma(fused))
-        images.write(Path(folder) / "color" / f"{pair}.png", fused)
-    record = {
-        "method": name,
-        "variant": "images",
-        "source": str(source),
-        "images": dict.fromkeys(pairs, {}),
-    }
-    images.write_text(Path(folder) / "run.json", json.dumps(record, indent=1))

@@ -35,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings = TrainingConfig.from_dict(settings)
         distributed.start()
         train(settings, options.output or path.parent, device=options.device)
-    except (ValueError, TypeError, OSError, FloatingPointError, KeyboardInterrupt) as error:
+    except (ValueError, TypeError, OSError, RuntimeError, ArithmeticError) as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt as error:
         sys.exit(str(error) or "interrupted")
 
 

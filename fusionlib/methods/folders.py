@@ -1,0 +1,274 @@
+"""Folders of fused images: ``gray/NAME.png`` (scored), ``color/NAME.png`` (shown), and ``run.json``
+that says what fused them. Nothing of anybody else is overwritten; an interrupted call goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from fusionlib import images, runs
+from fusionlib.methods.method import Method
+
+KINDS = ("gray", "color")
+UNFINISHED = ".fused.jsonl"  # what is being fused, then a line for each pair that is done
+
+
+def fuse_pairs(
+    method: Method, pairs: Iterable, folder: str | Path, progress: bool = True, **parameters
+) -> dict:
+    """Fuse many pairs into ``folder/gray/NAME.png`` (scored) and ``folder/color/NAME.png`` (shown),
+    with ``run.json``.
+
+    Parameters
+    ----------
+    method : Method
+    pairs : iterable of (name, a, b)
+        A pair is written before the next is asked for.
+    folder : path
+    progress : bool
+        Show a bar.
+    **parameters
+        Of the method.
+
+    Returns
+    -------
+    dict
+        ``{name: info}``: what the method found out about each pair, with ``seconds``.
+    """
+    folder, info = Path(folder), {}
+    (folder / "run.json").unlink(missing_ok=True)  # it would name the old method for new images
+    for name, a, b in tqdm(pairs, desc=method.name, disable=not progress, mininterval=2):
+        info[name] = _write(folder, name, _fuse(method, a, b, parameters))
+    record = _identity(method, parameters) | {"images": info}
+    images.write_text(folder / "run.json", json.dumps(record, indent=1, default=float))
+    return info
+
+
+def _fuse(method: Method, a: np.ndarray, b: np.ndarray, parameters: dict) -> tuple:
+    started = time.perf_counter()
+    gray, shown, facts = method.fuse_both(a, b, **parameters)
+    return gray, shown, {**facts, "seconds": time.perf_counter() - started}
+
+
+def _write(folder: Path, name: str, fused: tuple) -> dict:
+    for kind, image in zip(KINDS, fused, strict=False):
+        images.write(folder / kind / f"{name}.png", image)
+    return fused[2]
+
+
+def _identity(method: Method, parameters: dict) -> dict:
+    return {
+        "method": method.name,
+        "variant": method.variant,
+        "checkpoint": method.checkpoint,
+        "plugin": method.plugin,
+        "parameters": {**method.parameters, **parameters},
+    }
+
+
+def import_fused_folder(
+    name: str, source: str | Path, pairs: Iterable[str], folder: str | Path
+) -> None:
+    """Copy somebody's fused images as those of a method whose variant is "images".
+
+    Parameters
+    ----------
+    name : str
+        Of the method.
+    source : path
+        Folder of images named as the pairs.
+    pairs : iterable of str
+        The names of the pairs.
+    folder : path
+        Gets ``gray/NAME.png``, ``color/NAME.png`` and ``run.json``.
+
+    Raises
+    ------
+    ValueError
+        A name without image.
+    """
+    files, folder = images.list_images(source), Path(folder)
+    lacking = [pair for pair in pairs if pair not in files]
+    if lacking:
+        raise ValueError(
+            f"{source}: expected an image for each pair of {name}, missing: {', '.join(lacking)}"
+        )
+    (folder / "run.json").unlink(missing_ok=True)
+    for pair in pairs:
+        fused = images.read(files[pair])
+        _write(folder, pair, (images.luma(fused), fused, {}))
+    record = {
+        "method": name,
+        "variant": "images",
+        "source": str(source),
+        "images": dict.fromkeys(pairs, {}),
+    }
+    images.write_text(folder / "run.json", json.dumps(record, indent=1))
+
+
+# ---- two folders of files ------------------------------------------------------------------------
+
+
+# radon C: each pair is kept, fused or named with its failure
+def fuse_folders(
+    method: Method,
+    a: str | Path,
+    b: str | Path,
+    out: str | Path,
+    overwrite: bool = False,
+    progress: bool = True,
+    **parameters,
+) -> tuple[int, list[str]]:
+    """Fuse the pairs of two folders, matched by name, into ``out`` as :func:`fuse_pairs` does.
+
+    After an interruption the same call fuses only the pairs that are not done. A pair that fails
+    stops no other.
+
+    Parameters
+    ----------
+    method : Method
+    a, b, out : path
+    overwrite : bool
+        Replace what another method, other parameters or other pairs left in ``out``.
+    progress : bool
+        Show a bar.
+    **parameters
+        Of the method.
+
+    Returns
+    -------
+    int, list of str
+        Pairs that are fused, and a sentence for each that is not.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        No pairs; ``out`` is a folder of sources or holds something else.
+    KeyboardInterrupt
+        Interrupted; says what is done.
+    OSError, RuntimeError
+        ``out`` cannot be written, or another process fuses into it.
+    """
+    out, files = Path(out), images.list_pairs(a, b)
+    check_outputs([out, *(out / kind for kind in KINDS)], [a, b])
+    outputs = [out / kind / f"{name}.png" for kind in KINDS for name in files]
+    check_outputs(outputs, [path for paths in files.values() for path in paths])
+    wanted = {**_identity(method, parameters), "pairs": list(files)}
+    wanted = json.loads(json.dumps(wanted, default=float))
+    info, problems = {}, []
+    with runs.lock(out, f"the folder {out}"):
+        images.sweep(*(out / kind for kind in KINDS))
+        done = _make_room(out, wanted, overwrite)
+        with open(out / UNFINISHED, "a", encoding="utf-8") as stream:
+            try:
+                for name, paths in tqdm(
+                    files.items(), method.name, disable=not progress, mininterval=2
+                ):
+                    key = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+                    if name in done and done[name][0] == key:
+                        info[name] = done[name][1]
+                        continue
+                    try:
+                        fused = _fuse(method, *images.read_pair(*paths), parameters)
+                    except (ValueError, TypeError, OSError, RuntimeError) as error:
+                        problems.append(f"{name}: {error}")
+                        continue
+                    info[name] = _write(out, name, fused)
+                    line = json.dumps([name, key, info[name]], default=float)
+                    print(f"\n{line}", file=stream, end="", flush=True)
+            except KeyboardInterrupt:
+                done_by_now = f"{len(info)} of {len(files)} pairs are fused in {out}"
+                raise KeyboardInterrupt(f"{done_by_now}; the same command goes on") from None
+        if problems:
+            return len(info), problems
+        images.write_text(
+            out / "run.json", json.dumps({**wanted, "images": info}, indent=1, default=float)
+        )
+        (out / UNFINISHED).unlink()
+    return len(info), problems
+
+
+def check_outputs(outputs: Sequence[str | Path], sources: Sequence[str | Path]) -> None:
+    """Raise ValueError where a file or folder that is to be written is one of the sources, links
+    resolved.
+    """
+    known = {_file_id(path): path for path in sources if os.path.exists(path)}
+    for output in outputs:
+        if os.path.exists(output) and (source := known.get(_file_id(output))):
+            raise ValueError(
+                f"{output}: expected an output that is no source, it is {source}; nothing was"
+                " written"
+            )
+
+
+def _file_id(path: str | Path) -> tuple[int, int]:
+    facts = os.stat(path)
+    return facts.st_dev, facts.st_ino
+
+
+def _make_room(out: Path, wanted: dict, overwrite: bool) -> dict[str, list]:
+    """Prepare a folder for what is wanted; return key and facts of the pairs that are done.
+
+    Raises
+    ------
+    ValueError
+        It holds something else, and may not be overwritten or is not known to be ours.
+    """
+    old, done = _recorded(out)
+    images_there = [path for kind in KINDS for path in (out / kind).glob("[!.]*")]
+    if old is None and (images_there or (out / "run.json").exists()):
+        raise ValueError(
+            f"{out}: expected a new folder or one that this command made, got one with"
+            f" {len(images_there)} images and no record of what fused them; name another folder"
+        )
+    if old is not None and old != wanted:
+        if not overwrite:
+            differs = ", ".join(key for key in wanted if old.get(key) != wanted[key])
+            raise ValueError(
+                f"{out}: expected the same method, parameters and pairs as before (by"
+                f" {old.get('method')}), got another {differs}; name another folder, or --overwrite"
+            )
+        for path in (*(out / kind / f"{pair}.png" for kind in KINDS for pair in old["pairs"]),):
+            path.unlink(missing_ok=True)
+        (out / UNFINISHED).unlink(missing_ok=True)
+        done = {}
+    (out / "run.json").unlink(missing_ok=True)
+    if not (out / UNFINISHED).exists():
+        images.write_text(out / UNFINISHED, json.dumps(wanted))
+    return {
+        name: fact
+        for name, fact in done.items()
+        if all((out / kind / f"{name}.png").is_file() for kind in KINDS)
+    }
+
+
+def _recorded(out: Path) -> tuple[dict | None, dict[str, list]]:
+    """Return what a folder was fused by, None where nothing says so, and its finished pairs if the
+    call that fused them was interrupted.
+    """
+    try:
+        if (out / UNFINISHED).is_file():
+            lines = (out / UNFINISHED).read_text(encoding="utf-8").splitlines()
+            entries = [_line(line) for line in lines[1:]]
+            return json.loads(lines[0]), {entry[0]: entry[1:] for entry in entries if entry}
+        record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+        record.setdefault("pairs", sorted(record["images"]))
+        del record["images"]
+        return record, {}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None, {}
+
+
+def _line(line: str) -> list:
+    try:
+        return json.loads(line)
+    except ValueError:  # the half line of a killed call
+        return []

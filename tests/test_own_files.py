@@ -1,0 +1,309 @@
+"""Nobody's files are overwritten, and what was done before an interruption stays."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+
+from fusionlib import images, methods, runs, scoring
+from fusionlib.__main__ import main
+
+
+def folder_of(path, count=3, size=(32, 48)):
+    rng = np.random.default_rng(len(str(path)))
+    for number in range(count):
+        images.write(path / f"{number:03}.png", rng.integers(0, 256, size).astype(np.uint8))
+    return path
+
+
+@pytest.fixture
+def home(tmp_path):
+    folder_of(tmp_path / "ir"), folder_of(tmp_path / "vi")
+    return tmp_path
+
+
+def content(folder):
+    """Return the bytes of all files below a folder that are not hidden."""
+    files = (path for path in sorted(folder.rglob("[!.]*")) if path.is_file())
+    return {str(path): path.read_bytes() for path in files}
+
+
+def call(monkeypatch, capsys, *words):
+    """Run the command line here; return exit code and what it said on stderr."""
+    monkeypatch.setattr(sys, "argv", ["fusionlib", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code, capsys.readouterr().err
+
+
+def same_file(home):
+    return home / "ir/000.png", home / "vi/000.png", home / "ir/000.png"
+
+
+def linked_file(home):
+    (home / "link.png").symlink_to(home / "vi/000.png")
+    return home / "ir/000.png", home / "vi/000.png", home / "link.png"
+
+
+def hard_link(home):
+    os.link(home / "vi/000.png", home / "twin.png")
+    return home / "ir/000.png", home / "vi/000.png", home / "twin.png"
+
+
+def sources_named_as_outputs(home):
+    (home / "ir").rename(home / "gray"), (home / "vi").rename(home / "color")
+    return home / "gray", home / "color", home
+
+
+def output_links_to_sources(home):
+    (home / "out").mkdir(), (home / "out/gray").symlink_to(home / "ir")
+    return home / "ir", home / "vi", home / "out"
+
+
+def output_is_a_source(home):
+    return home / "ir", home / "vi", home / "vi"
+
+
+def source_below_the_output(home):
+    (home / "out/gray").mkdir(parents=True)
+    os.link(home / "vi/001.png", home / "out/gray/001.png")
+    return home / "ir", home / "vi", home / "out"
+
+
+def foreign_record(home):
+    runs.Run("t", home / "out", {}).finish()
+    return home / "ir", home / "vi", home / "out"
+
+
+def foreign_images(home):
+    folder_of(home / "out/gray", 5)
+    return home / "ir", home / "vi", home / "out"
+
+
+KINDS = [same_file, linked_file, hard_link, sources_named_as_outputs, output_links_to_sources]
+KINDS += [output_is_a_source, source_below_the_output, foreign_record, foreign_images]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("options", [(), ("--overwrite",)], ids=["", "overwrite"])
+def test_nobodys_files_are_replaced(kind, options, home, monkeypatch, capsys):
+    words = kind(home)
+    before = content(home)
+    code, sentence = call(monkeypatch, capsys, "fuse", "--method", "average", *options, *words)
+    assert code == 1 and str(home) in sentence and sentence.count("\n") == 1
+    assert content(home) == before
+
+
+@pytest.mark.parametrize(
+    "change", [{"method": "maximum"}, {"weight": 0.3}, {"pairs": 4}], ids=lambda c: next(iter(c))
+)
+def test_an_output_of_something_else_is_replaced_whole_or_not_at_all(change, home):
+    out = home / "out"
+    methods.fuse_folders(methods.get("LP"), home / "ir", home / "vi", out, progress=False, levels=2)
+    before = content(out)
+    for side in ("ir", "vi"):
+        folder_of(home / side, change.get("pairs", 3))
+    other = methods.get(change.get("method", "LP"))
+    options = {"levels": 2} if other.name == "LP" else {}
+    options |= {"weight": change["weight"]} if "weight" in change else {}
+    call = (other, home / "ir", home / "vi", out)
+    with pytest.raises(ValueError, match="expected the same method, parameters and pairs"):
+        methods.fuse_folders(*call, progress=False, **options)
+    assert content(out) == before
+    methods.fuse_folders(*call, overwrite=True, progress=False, **options)
+    record = json.loads((out / "run.json").read_text())
+    fresh = home / "fresh"
+    methods.fuse_folders(*call[:3], fresh, progress=False, **options)
+    assert record["method"] == other.name and list(record["images"]) == record["pairs"]
+    for kind in ("gray", "color"):
+        assert list(content(out / kind).values()) == list(content(fresh / kind).values())
+
+
+def test_one_bad_pair_stops_no_other_and_is_named(home, monkeypatch, capsys):
+    (home / "vi/001.png").write_bytes(b"no image")
+    words = ("fuse", "--method", "LP", "--set", "levels=2", home / "ir", home / "vi", home / "out")
+    code, sentences = call(monkeypatch, capsys, *words)
+    assert code == 1 and "error: 001: " in sentences and "001.png" in sentences
+    assert len(list((home / "out/gray").glob("*"))) == 2 and not (home / "out/run.json").exists()
+    images.write(home / "vi/001.png", np.zeros((32, 48), np.uint8))
+    assert call(monkeypatch, capsys, *words)[0] == 0
+    assert len(json.loads((home / "out/run.json").read_text())["images"]) == 3
+    assert not list((home / "out").rglob(".fused*"))
+
+
+def test_two_at_once_into_one_folder(home):
+    with (
+        runs.lock(home / "out", "the folder"),
+        pytest.raises(RuntimeError, match="already being worked on"),
+    ):
+        methods.fuse_folders(methods.get("average"), home / "ir", home / "vi", home / "out")
+
+
+def start(*words):
+    return subprocess.Popen(
+        [sys.executable, "-m", "fusionlib", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_until(what):
+    end = time.monotonic() + 120
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_fusion_goes_on(how, tmp_path):
+    for side in ("ir", "vi"):
+        folder_of(tmp_path / side, 40, (200, 200))
+    words = ("fuse", "--method", "LP", tmp_path / "ir", tmp_path / "vi", tmp_path / "out")
+    process, gray = start(*words), tmp_path / "out/gray"
+    wait_until(lambda: len(list(gray.glob("[!.]*"))) > 2)
+    process.send_signal(how)
+    _, sentence = process.communicate(timeout=20)
+    if how != signal.SIGKILL:
+        assert process.returncode == 130 and "of 40 pairs are fused in" in sentence
+    first = {path: path.stat().st_mtime_ns for path in gray.glob("[!.]*")}
+    assert len(first) < 40 and not (tmp_path / "out/run.json").exists()
+    assert start(*words).wait() == 0
+    again = {path for path in first if path.stat().st_mtime_ns != first[path]}
+    assert len(again) <= 1, "the pair that was being written alone is fused again"
+    alone = tmp_path / "alone"
+    methods.fuse_folders(methods.get("LP"), tmp_path / "ir", tmp_path / "vi", alone, progress=False)
+    for kind in ("gray", "color"):
+        one, two = (list(content(out / kind).values()) for out in (tmp_path / "out", alone))
+        assert one == two
+    hidden = {path.name for path in (tmp_path / "out").rglob(".*")}
+    assert hidden <= {".lock", ".lock-holder"}
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_score_leaves_no_worker_and_keeps_what_is_done(how, tmp_path):
+    for side in ("f", "ir", "vi"):
+        (first,) = folder_of(tmp_path / side, 1, (900, 1200)).iterdir()
+        for number in range(1, 60):
+            os.link(first, first.with_name(f"{number:03}.png"))
+    table = tmp_path / "s.csv"
+    folders = [tmp_path / side for side in ("f", "ir", "vi")]
+    process = start("score", *folders, "--jobs", "2", "--csv", table)
+    parent = psutil.Process(process.pid)
+    # more than it takes to start: it is at work
+    wait_until(lambda: any(child.cpu_times().user > 5 for child in parent.children(recursive=True)))
+    workers = parent.children(recursive=True)
+    process.send_signal(how)
+    _, sentences = process.communicate(timeout=20)
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive
+    if how != signal.SIGKILL:
+        assert process.returncode == 130
+        count = pd.read_csv(table)["image"].nunique()
+        assert f"{count} of 60 images are scored, in {table}" in sentences and 0 < count < 60
+
+
+# ---- writing -------------------------------------------------------------------------------------
+
+
+def test_a_device_or_a_pipe_is_written_to(home, tmp_path, monkeypatch, capsys):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True)
+    folders = (home / "ir", home / "ir", home / "vi")
+    assert call(monkeypatch, capsys, "score", *folders, "--csv", pipe)[0] == 0
+    assert reader.communicate(timeout=60)[0].startswith("image,metric") and pipe.is_fifo()
+    images.write_text("/dev/null", "nothing")
+    assert not os.path.isfile("/dev/null")
+
+
+def test_a_table_goes_under_csv_only(home, monkeypatch, capsys):
+    before = content(home)
+    for name in (home / "ir/000.png", home / "new.txt"):
+        words = ("score", home / "ir", home / "ir", home / "vi", "--csv", name)
+        code, sentence = call(monkeypatch, capsys, *words)
+        assert code == 1 and "--csv: expected a name that ends in .csv" in sentence
+    assert content(home) == before
+
+
+def test_a_bad_suffix_is_refused_before_the_work(home, monkeypatch, capsys):
+    monkeypatch.setattr(methods.Method, "fuse", lambda *_a, **_k: pytest.fail("it has worked"))
+    words = (home / "ir/000.png", home / "vi/000.png", home / "out.xyz")
+    code, sentence = call(monkeypatch, capsys, "fuse", "--method", "average", *words)
+    assert code == 1 and "expected a suffix of an image format" in sentence
+
+
+@pytest.mark.parametrize("stem", ["x" * 251, "é" * 125, "字" * 83])
+def test_the_longest_names_can_be_written(stem, tmp_path):
+    images.write(tmp_path / f"{stem}.png", np.zeros((2, 2), np.uint8))
+    assert [path.stem for path in tmp_path.iterdir()] == [stem]
+
+
+def test_what_a_killed_writer_left_is_swept(home):
+    half = home / "out/gray/.writing-000-ab12cd34.png"
+    half.parent.mkdir(parents=True), half.write_bytes(b"half")
+    methods.fuse_folders(methods.get("average"), home / "ir", home / "vi", home / "out")
+    assert not half.exists()
+
+
+@pytest.mark.parametrize("suffix, error", [(".webp", 0), (".jpg", 4)])
+def test_lossy_formats_are_written_well(suffix, error, tmp_path):
+    ramp = np.add.outer(np.arange(64), 3 * np.arange(64)).astype(np.uint8)
+    image = np.stack([ramp, ramp[::-1], ramp.T], axis=-1) // 2
+    path = images.write(tmp_path / f"x{suffix}", image)
+    assert np.abs(images.read(path).astype(int) - image).mean() <= error
+
+
+def test_a_name_that_is_not_utf8_loses_no_scores(tmp_path, monkeypatch, capsys):
+    name = os.fsdecode(b"\xd6\xd0.png")
+    for side in ("f", "ir", "vi"):
+        folder_of(tmp_path / side, 1)
+        os.rename(tmp_path / side / "000.png", tmp_path / side / name)
+    table = tmp_path / "s.csv"
+    folders = [tmp_path / side for side in ("f", "ir", "vi")]
+    assert call(monkeypatch, capsys, "score", *folders, "--csv", table)[0] == 0
+    assert "\n\\xd6\\xd0,EN" in table.read_text()
+
+
+def test_a_locked_training_is_one_sentence(tmp_path):
+    from fusionlib.training import __main__ as training
+
+    (tmp_path / "config.json").write_text("{}")
+    with (
+        runs.lock(tmp_path, "the folder of the training"),
+        pytest.raises(SystemExit, match="already being worked on") as ended,
+    ):
+        training.main(["--config", str(tmp_path / "config.json"), "--device", "cpu"])
+    assert "\n" not in str(ended.value)
+
+
+# ---- means ---------------------------------------------------------------------------------------
+
+
+def test_means_say_over_how_many_images(tmp_path):
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (64, 64)).astype(np.uint8)
+    for side, flat in (("f", 90), ("ir", 90), ("vi", 90)):
+        images.write(tmp_path / side / "a.png", noise // (1 + len(side)))
+        images.write(tmp_path / side / "flat.png", np.full((64, 64), flat, np.uint8))
+    frame = scoring.score_folder(
+        *(tmp_path / side for side in ("f", "ir", "vi")), convention="standard", progress=False
+    ).frame
+    table, sentences = scoring.summarize(frame)
+    for metric in table:
+        values = frame[frame["metric"] == metric]["value"]
+        finite = values[np.isfinite(values)]
+        assert table[metric].iloc[0] == pytest.approx(finite.mean(), nan_ok=True)
+        said = [sentence for sentence in sentences if sentence.startswith(f"{metric} ")]
+        assert len(said) == int(values.isna().any()) + int(np.isinf(values).any())
+    assert any("infinite for" in sentence for sentence in sentences)
+    assert any("undefined for 1 of 2 images (flat" in sentence for sentence in sentences)
+    only_flat, _ = scoring.summarize(frame[frame["image"] == "flat"])
+    assert list(only_flat) == list(table), "a metric undefined everywhere keeps its column"
