@@ -1,8 +1,8 @@
 """The image contract, and the only place where images are read, rounded and written.
 
 An image is a ``uint8`` array, gray ``(H, W)`` or colour ``(H, W, 3)`` in RGB order. Numbers are
-rounded to 8 bits once, in :func:`to_uint8`. Every other module may use this one; this one uses none
-of them.
+rounded to 8 bits once, in :func:`to_uint8`. Every other module may use this one; this one uses
+:mod:`.decoding` alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+
+from fusionlib import decoding
 
 WRITING = ".writing-"  # how the name of a file begins until it is whole
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".ppm", ".pgm"}
@@ -183,14 +185,15 @@ def read(path: str | os.PathLike) -> np.ndarray:
 
     The content decides, not the suffix. A palette is resolved, an alpha channel is dropped (the
     colours below it are kept), 16-bit is divided by 257 (65535 becomes 255), one-bit becomes 0 and
-    255, three equal channels become gray, the orientation that a camera recorded is applied.
+    255, three equal channels become gray, the orientation that a camera recorded is applied. See
+    :mod:`fusionlib.decoding`.
 
     Raises
     ------
     FileNotFoundError
         No such file.
     ValueError
-        A folder, an empty file, not an image, or truncated.
+        A folder, an empty file, not an image, damaged, too large, or of signed or floating levels.
     """
     path = Path(path)
     if not path.exists():
@@ -199,49 +202,7 @@ def read(path: str | os.PathLike) -> np.ndarray:
         raise ValueError(f"{path}: expected an image file, got a folder")
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: expected an image file, got an empty file (0 bytes)")
-    try:
-        with Image.open(path) as opened:
-            opened.load()
-            # Camera orientation lives in Exif; sources of one pair may differ in it.
-            from PIL import ImageOps
-
-            picture = ImageOps.exif_transpose(opened)
-            array = _as_uint8(picture, path)
-    except UnidentifiedImageError:
-        raise ValueError(
-            f"{path}: expected an image file (PNG, JPEG, BMP, TIFF, ...), its content is none of"
-            " them"
-        ) from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: the image is damaged or truncated ({error})") from None
-    return check(array, str(path))
-
-
-def _as_uint8(picture: Image.Image, path: Path) -> np.ndarray:
-    """Convert any Pillow mode to uint8 gray or RGB; ValueError for more than 16 bits a channel."""
-    mode = picture.mode
-    if mode in ("L", "RGB"):
-        return np.array(picture)
-    if mode in ("1", "LA", "La"):
-        return np.array(picture.convert("L"))
-    if mode in ("P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"):
-        # convert("RGB") drops alpha and keeps the colours under it; a blend would invent gray
-        # levels.
-        return np.array(picture.convert("RGB"))
-    if mode.startswith("I;16") or mode == "I":
-        values = np.array(picture).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError(
-                f"{path}: expected 8 or 16 bits a channel, got values {values.min()} to"
-                f" {values.max()}"
-            )
-        # ASSUMPTION: 16-bit files use the whole 16-bit range; 65535 / 257 = 255 maps black and
-        # white exactly.
-        return to_uint8(values / 257.0, str(path))
-    raise ValueError(
-        f"{path}: expected 8 or 16 bits a channel, got Pillow mode {mode!r}; convert it to 8 bits"
-        " first"
-    )
+    return check(to_uint8(decoding.decode(path), str(path)), str(path))
 
 
 def write(path: str | os.PathLike, image: np.ndarray) -> Path:

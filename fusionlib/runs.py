@@ -15,7 +15,6 @@ import json
 import os
 import platform
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from typing import TextIO
 import filelock
 
 from fusionlib import images
+from fusionlib.workers import end_with_parent as end_with_parent
 
 PACKAGES = (
     "numpy",
@@ -289,19 +289,6 @@ def lock(folder: str | Path, what: str, wait: bool = False) -> Iterator[None]:
         yield
     finally:
         held.release()
-
-
-def end_with_parent(how: int = signal.SIGTERM) -> None:
-    """Ask Linux to send this process a signal when the one that started it ends; elsewhere do
-    nothing.
-    """
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, how)  # 1 = PR_SET_PDEATHSIG
-
-
-# ---- notebooks -----------------------------------------------------------------------------------
 
 
 def code_of(notebook: str | Path) -> str:

@@ -11,7 +11,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import signal
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm.auto import tqdm
 
-from fusionlib import images, metrics, runs
+from fusionlib import images, metrics, workers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -298,7 +297,7 @@ def _run(
     # libraries hold. This process is one of them: while the others start, it takes the last images
     # off the queue.
     context, others = multiprocessing.get_context("spawn"), multiprocessing.active_children()
-    pool = ProcessPoolExecutor(min(processes, len(files)) - 1, context, _start_worker)
+    pool = ProcessPoolExecutor(min(processes, len(files)) - 1, context, workers.start)
     try:
         queued = {stem: pool.submit(_score, stem, paths, plan) for stem, paths in files.items()}
         for stem in reversed(files):
@@ -316,12 +315,6 @@ def _run(
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Let a worker end with its parent, however that ends, and leave Ctrl-C to it."""
-    runs.end_with_parent(signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 # radon C: what was scored before, what waits, and a killed run's half line

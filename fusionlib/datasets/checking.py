@@ -11,15 +11,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from PIL import Image
 from tqdm.auto import tqdm
 
-from .. import images
+from .. import decoding, workers
 from . import catalog, layouts
 from .labels import Annotation, LabelFile
 from .layouts import DatasetFiles
-
-ORIENTATION = 0x0112  # Exif; from 5 on the picture lies on its side
 
 
 @dataclass
@@ -188,7 +185,8 @@ def _run(
     if processes <= 1:
         yield from (_inspect(job, size) for job in jobs)
         return
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, workers.start) as pool:
         yield from pool.map(partial(_inspect, size=size), jobs, chunksize=32)
 
 
@@ -201,7 +199,7 @@ def _inspect(
     problems, shapes = [], {}
     for path in (first, *others):
         try:
-            shapes[path] = shape(path)
+            shapes[path] = decoding.shape(path)
         except (ValueError, OSError) as error:
             problems.append(str(error))
     if size is not None:
@@ -226,23 +224,3 @@ def _inspect(
         except ValueError as error:
             problems.append(str(error))
     return problems, boxes
-
-
-def shape(path: Path) -> tuple[int, int]:
-    """Return height and width of an image file that is whole; ValueError with one sentence if it is
-    not.
-    """
-    try:
-        with Image.open(path) as opened:
-            width, height = opened.size
-            form = opened.format
-            turned = form != "PNG" and opened.getexif().get(ORIENTATION, 1) >= 5
-            if form == "PNG":
-                opened.verify()
-            else:
-                opened.draft(None, (1, 1))
-                opened.load()
-    except Exception as error:  # whatever a decoder raises on damaged files
-        images.read(path)  # says what is wrong in this project's words
-        raise ValueError(f"{path}: the image is damaged ({error})") from None
-    return (width, height) if turned else (height, width)

@@ -1,0 +1,260 @@
+"""Image files mean what their tags say, or are refused in one sentence with the file."""
+
+import struct
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from fusionlib import decoding, images
+from fusionlib.datasets import checking
+
+RNG = np.random.default_rng(0)
+RAMP16 = np.linspace(0, 65535, 24 * 36).astype(np.uint16).reshape(24, 36)
+COLOUR16 = RNG.integers(0, 65536, (24, 36, 3)).astype(np.uint16)
+
+
+def rounded(values, levels=65535):
+    """Return 8 bits from the whole range: half up, computed in integers."""
+    return ((values.astype(np.int64) * 510 + levels) // (2 * levels)).astype(np.uint8)
+
+
+def packed12(values):
+    """Return rows of 12-bit numbers, the high bits first."""
+    bits = (values[..., None] >> np.arange(11, -1, -1)) & 1
+    return np.packbits(bits.reshape(len(values), -1).astype(np.uint8), axis=1)
+
+
+def tiff_of(path, shape, data, bits, order="<", **tags):
+    """Write an uncompressed gray TIFF of one strip by hand."""
+    numbers = {256: shape[1], 257: shape[0], 258: bits, 259: 1, 262: tags.get("photometric", 1)}
+    numbers |= {273: 0, 277: 1, 278: shape[0], 279: len(data), 339: tags.get("format", 1)}
+    numbers[273] = 8 + 2 + 12 * len(numbers) + 4
+    entries = b"".join(
+        struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in sorted(numbers.items())
+    )
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8)
+    directory = struct.pack(f"{order}H", len(numbers)) + entries + struct.pack(f"{order}I", 0)
+    path.write_bytes(head + directory + data)
+
+
+def write_tiff(path, values, **options):
+    tifffile.imwrite(path, values, **options)
+
+
+RIGHT = {
+    "12 bits, packed": (
+        lambda path: tiff_of(path, (24, 36), packed12(RAMP16 >> 4).tobytes(), 12),
+        rounded(RAMP16 >> 4, 4095),
+    ),
+    "16 bits": (lambda path: write_tiff(path, RAMP16), rounded(RAMP16)),
+    "16 bits, big-endian": (lambda path: write_tiff(path, RAMP16, byteorder=">"), rounded(RAMP16)),
+    "16 bits, white is zero": (
+        lambda path: write_tiff(path, RAMP16, photometric="miniswhite"),
+        rounded(65535 - RAMP16),
+    ),
+    "8 bits, white is zero": (
+        lambda path: write_tiff(path, (RAMP16 >> 8).astype(np.uint8), photometric="miniswhite"),
+        255 - (RAMP16 >> 8).astype(np.uint8),
+    ),
+    "16 bits in colour": (
+        lambda path: write_tiff(path, COLOUR16, photometric="rgb"),
+        rounded(COLOUR16),
+    ),
+    "16 bits in colour, plane by plane": (
+        lambda path: write_tiff(
+            path, np.moveaxis(COLOUR16, -1, 0), photometric="rgb", planarconfig="separate"
+        ),
+        rounded(COLOUR16),
+    ),
+    "8 bits in colour, plane by plane": (
+        lambda path: write_tiff(
+            path,
+            np.moveaxis((COLOUR16 >> 8).astype(np.uint8), -1, 0),
+            photometric="rgb",
+            planarconfig="separate",
+        ),
+        (COLOUR16 >> 8).astype(np.uint8),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", RIGHT)
+def test_a_tiff_means_what_its_tags_say(kind, tmp_path):
+    write, expected = RIGHT[kind]
+    path = tmp_path / "x.tif"
+    write(path)
+    try:
+        got = images.read(path)
+    except ValueError as error:  # a sentence is as good as reading
+        assert "big-endian" in kind and str(path) in str(error)
+        return
+    assert np.array_equal(got, expected)
+    assert decoding.shape(path) == expected.shape[:2]
+
+
+REFUSED = {
+    "signed 8 bits": lambda path: tiff_of(path, (4, 4), bytes(16), 8, format=2),
+    "signed 16 bits": lambda path: tiff_of(path, (4, 4), bytes(32), 16, format=2),
+    "32-bit integers": lambda path: write_tiff(path, np.ones((4, 4), np.uint32)),
+    "floats": lambda path: write_tiff(path, np.ones((4, 4), np.float32)),
+    "64-bit floats": lambda path: write_tiff(path, np.ones((4, 4), np.float64)),
+    "a program": lambda path: path.write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n"
+    ),
+    "half a PGM": lambda path: path.write_bytes(b"P5\n40 40\n255\n" + bytes(100)),
+    "half a 16-bit PGM": lambda path: path.write_bytes(b"P5\n40 40\n4095\n" + bytes(100)),
+    "words in a PGM": lambda path: path.write_bytes(b"P2\n4 4\n4095\none two"),
+    "half a BMP": lambda path: path.write_bytes(b"BM" + struct.pack("<IHHI", 900, 0, 0, 54)),
+    "a text of 80 MB": lambda path: path.write_bytes(png_with_text(80_000_000)),
+}
+
+
+def png_with_text(size):
+    chunk = b"zTXt" + b"a\0\0" + zlib.compress(bytes(size))
+    text = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    header = b"IHDR" + struct.pack(">IIBBBBB", 4, 4, 8, 0, 0, 0, 0)
+    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header
+    return start + struct.pack(">I", zlib.crc32(header)) + text
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+@pytest.mark.parametrize("suffix", [".tif", ".png"])
+def test_what_is_refused_is_one_sentence_with_the_file(kind, suffix, tmp_path):
+    path = tmp_path / f"x{suffix}"
+    REFUSED[kind](path)
+    for call in (images.read, decoding.shape):
+        with pytest.raises(ValueError) as refused:
+            call(path)
+        assert str(refused.value).startswith(f"{path}: ") and "\n" not in str(refused.value)
+        if call is images.read and "bits" in kind:
+            assert "expected 8 or 16 bits" in str(refused.value)
+        if "float" in kind or "integers" in kind or "signed" in kind:
+            break  # sizes are known all the same
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".webp"])
+def test_the_reader_and_the_check_agree_on_every_orientation(orientation, suffix, tmp_path):
+    path = tmp_path / f"x{suffix}"
+    stored = np.arange(6, dtype=np.uint8).reshape(2, 3).repeat(16, 0).repeat(16, 1) * 40
+    exif = Image.Exif()
+    exif[274] = orientation
+    options = {"lossless": True} if suffix == ".webp" else {}
+    Image.fromarray(stored).convert("RGB").save(path, exif=exif, **options)
+    upright = {
+        1: stored,
+        2: stored[:, ::-1],
+        3: stored[::-1, ::-1],
+        4: stored[::-1],
+        5: stored.T,
+        6: stored[::-1].T,
+        7: stored[::-1, ::-1].T,
+        8: stored.T[::-1],
+    }[orientation]
+    got = images.read(path)
+    assert decoding.shape(path) == got.shape == upright.shape
+    assert np.abs(got.astype(int) - upright).max() <= (40 if suffix == ".jpg" else 0)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "I;16", "P"])
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
+def test_a_png_whose_tail_is_zeros_is_refused(mode, share, tmp_path):
+    levels = 65536 if mode == "I;16" else 256
+    values = RNG.integers(0, levels, (60, 80, 3)[: 3 if mode == "RGB" else 2])
+    values = values.astype(np.uint16 if mode == "I;16" else np.uint8)
+    picture = Image.fromarray(values) if mode != "P" else Image.fromarray(values).convert("P")
+    path = tmp_path / "x.png"
+    picture.save(path)
+    content = path.read_bytes()
+    cut = int(len(content) * share)
+    path.write_bytes(content[:cut] + bytes(len(content) - cut))
+    for call in (images.read, decoding.shape):
+        with pytest.raises(ValueError, match="x.png: the image is damaged or truncated"):
+            call(path)
+
+
+def test_every_flipped_bit_of_a_png_is_noticed(tmp_path):
+    path = tmp_path / "x.png"
+    Image.fromarray(RNG.integers(0, 40, (20, 30)).astype(np.uint8)).save(path)
+    content, pixels = path.read_bytes(), images.read(path)
+    for position in RNG.integers(8, len(content), 60):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << RNG.integers(8)
+        path.write_bytes(damaged)
+        try:
+            assert np.array_equal(images.read(path), pixels)
+        except ValueError as error:
+            assert str(error).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("colour, channels", [(2, 3), (6, 4), (4, 2), (0, 1)])
+def test_16_bits_in_colour_are_divided_as_gray_ones(colour, channels, tmp_path):
+    values = RNG.integers(0, 65536, (10, 14, channels)).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    content = b"\x89PNG\r\n\x1a\n"
+    for name, data in (
+        (b"IHDR", struct.pack(">IIBBBBB", 14, 10, 16, colour, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ):
+        check = zlib.crc32(name + data)
+        content += struct.pack(">I", len(data)) + name + data + struct.pack(">I", check)
+    path = tmp_path / "x.png"
+    path.write_bytes(content)
+    expected = rounded(values[..., :3] if channels > 2 else values[..., 0])
+    assert np.array_equal(images.read(path), expected)
+
+
+@pytest.mark.parametrize("largest", [300, 1023, 4095, 65535])
+@pytest.mark.parametrize("form", ["P5", "P2"])
+def test_gray_maps_are_rounded_once(largest, form, tmp_path):
+    values = RNG.integers(0, largest + 1, (7, 9))
+    values[0, 0] = largest
+    body = (
+        values.astype(">u2").tobytes() if form == "P5" else " ".join(map(str, values.flat)).encode()
+    )
+    path = tmp_path / "x.pgm"
+    path.write_bytes(f"{form}\n# a comment\n9 7\n{largest}\n".encode() + body)
+    assert np.array_equal(images.read(path), rounded(values, largest))
+
+
+def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
+    path = tmp_path / "x.png"
+    Image.new("L", (15_000, 14_000)).save(path)
+    for call in (images.read, decoding.shape):
+        with pytest.raises(ValueError, match="at most 64000000 pixels, got 14000x15000 = 21"):
+            call(path)
+    Image.new("L", (40, 50)).save(path)
+    monkeypatch.setenv(decoding.LIMIT, "1999")
+    with pytest.raises(ValueError, match="at most 1999 pixels, got 50x40 = 2000; --max-pixels"):
+        images.read(path)
+    monkeypatch.setenv(decoding.LIMIT, "2000")
+    assert images.read(path).shape == (50, 40)
+
+
+def test_no_other_program_is_started(tmp_path):
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path / 'started'}\n")
+    program.chmod(0o755)
+    REFUSED["a program"](tmp_path / "x.png")
+    code = f"from fusionlib import images\nimages.read({str(tmp_path / 'x.png')!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PATH": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert "its content is none of them" in done.stderr and not (tmp_path / "started").exists()
+
+
+def test_several_pictures_are_told(tmp_path, capsys):
+    first, second = (Image.new("L", (8, 8), level) for level in (10, 20))
+    first.save(tmp_path / "x.tif", save_all=True, append_images=[second])
+    assert images.read(tmp_path / "x.tif")[0, 0] == 10
+    assert "x.tif: the first of 2 pictures is taken" in capsys.readouterr().err
+
+
+def test_the_check_uses_the_reader():
+    assert checking.decoding is decoding is images.decoding
