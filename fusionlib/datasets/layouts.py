@@ -98,12 +98,21 @@ def _patterns(layout: Mapping, role: str) -> list[re.Pattern]:
 
 def _walk(directory: Path) -> list[str]:
     """Return the paths of all files below a folder, relative to it, sorted; hidden ones and those
-    of macOS left out.
+    of macOS left out, and folders that a link puts into themselves.
     """
     hits = []
+    above = {os.fspath(directory): {_identity(directory)}}  # each folder and those it lies in
     # data often lies on another disk
     for folder, below, names in os.walk(directory, followlinks=True):
-        below[:] = [name for name in below if not name.startswith(".") and name != "__MACOSX"]
+        parents = above.pop(folder)
+        kept = []
+        for name in below:
+            path = os.path.join(folder, name)
+            hidden = name.startswith(".") or name == "__MACOSX"
+            if not hidden and (identity := _identity(path)) not in parents:
+                kept.append(name)
+                above[path] = parents | {identity}
+        below[:] = kept
         start = Path(folder).relative_to(directory).as_posix()
         hits += [
             name if start == "." else f"{start}/{name}"
@@ -111,6 +120,12 @@ def _walk(directory: Path) -> list[str]:
             if not name.startswith(".")
         ]
     return sorted(hits)
+
+
+def _identity(folder: str | os.PathLike) -> tuple[int, int]:
+    """Return the numbers of disk and folder, equal for a folder and a link to it."""
+    state = os.stat(folder)
+    return state.st_dev, state.st_ino
 
 
 # radon C: each layout against each folder on the way down
