@@ -21,6 +21,8 @@ from pathlib import Path
 
 from .. import images
 from .infrared_visible import INFRARED, VISIBLE
+from .labels import read_text
+from .matching import stem
 
 SOURCES = {"infrared-visible": ("infrared", "visible"), "multi-focus": ("a", "b")}
 # The layout of this project's own folders, accepted for every data set.
@@ -66,10 +68,7 @@ class DatasetFiles:
 
     def canonical_name(self, name: str) -> str:
         """Return the name of a pair from how a list or a COCO file spells it."""
-        name = Path(name).stem if Path(name).suffix.lower() in images.SUFFIXES else name
-        for ending in self.layout.get("strip", ()):
-            name = name.removesuffix(ending)
-        return name
+        return stem(name, self.layout.get("strip", ()))
 
 
 def _compile(pattern: str) -> re.Pattern:
@@ -217,9 +216,7 @@ def _collect(
     for split, pattern in layout.get("lists", {}).items():
         for match in filter(None, map(_compile(pattern).fullmatch, paths)):
             if (match["root"] or "") == root:
-                lines = (
-                    (directory / match.string).read_text(encoding="utf-8", errors="replace").split()
-                )
+                lines = read_text(directory / match.string, errors="replace").split()
                 files.splits[split] = [
                     spelled.get(files.canonical_name(line).lower(), files.canonical_name(line))
                     for line in lines
