@@ -22,7 +22,7 @@ from pathlib import Path
 from .. import images
 from .infrared_visible import INFRARED, VISIBLE
 from .labels import read_text
-from .matching import stem
+from .matching import fold, stem
 
 SOURCES = {"infrared-visible": ("infrared", "visible"), "multi-focus": ("a", "b")}
 # The layout of this project's own folders, accepted for every data set.
@@ -201,7 +201,7 @@ def _collect(
     members: dict[str, dict[str, None]] = defaultdict(dict)
     for role, hits in matches.items():
         for match in hits:
-            name = spelled.setdefault(match["name"].lower(), match["name"])
+            name = spelled.setdefault(fold(match["name"]), match["name"])
             path = directory / match.string
             if name in files.files[role]:
                 files.conflicts.append(
@@ -218,7 +218,7 @@ def _collect(
             if (match["root"] or "") == root:
                 lines = read_text(directory / match.string, errors="replace").split()
                 files.splits[split] = [
-                    spelled.get(files.canonical_name(line).lower(), files.canonical_name(line))
+                    spelled.get(fold(files.canonical_name(line)), files.canonical_name(line))
                     for line in lines
                 ]
     for split, other in layout.get("rest", {}).items():
