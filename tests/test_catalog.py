@@ -437,6 +437,19 @@ def test_box_counts_are_a_note(small, tmp_path):
     assert report.problems == [] and "lamp 4" in report.notes[0] and "lamp 3" in report.notes[0]
 
 
+def test_links_in_a_circle(small, tmp_path):
+    small("M3FD", 3)
+    folder = m3fd(tmp_path / "set")
+    for path in (folder, folder / "M3FD_Detection/Ir"):
+        (path / "again").symlink_to(".")
+        (path / "up").symlink_to("..")
+    assert checking.check("M3FD", folder).problems == []
+    elsewhere = tmp_path / "links"  # a link that leads to no folder above it is followed
+    elsewhere.mkdir()
+    (elsewhere / "M3FD_Detection").symlink_to(folder / "M3FD_Detection")
+    assert checking.check("M3FD", elsewhere).problems == []
+
+
 def test_nothing_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="expected LLVIP as infrared, visible, Annotations"):
         catalog.find("LLVIP", tmp_path)

@@ -2,13 +2,17 @@
 by hand.
 """
 
+import contextlib
 import hashlib
+import io
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from torch import nn
 
 from fusionlib.datasets.scenes import CLASSES, scene
@@ -456,6 +460,95 @@ def test_coco_mode_by_hand():
     assert average_precision(twice, near, ("car",), "area").mean == pytest.approx(0.5)
 
 
+def coco_by_itself(guesses, truth, classes):
+    """AP50 of each class by pycocotools from its own kind of file, without this project's code."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco, rows = COCO(), []
+        coco.dataset = {
+            "images": [{"id": i} for i in range(len(truth))],
+            "categories": [{"id": i} for i in range(len(classes))],
+            "annotations": [],
+        }
+        for sets, listed in ((truth, coco.dataset["annotations"]), (guesses, rows)):
+            for number, one in enumerate(sets):
+                for i, (x0, y0, x1, y1) in enumerate(one.corners.tolist()):
+                    row = {"id": len(listed) + 1, "image_id": number}
+                    row |= {"category_id": classes.index(one.labels[i])}
+                    row |= {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0)}
+                    row |= {"score": one.scores[i]} if sets is guesses else {}
+                    kind = "object" if one.kinds is None else one.kinds[i]
+                    listed.append(row | {"iscrowd": int(kind == "crowd")})
+        coco.createIndex()
+        judge = COCOeval(coco, coco.loadRes(rows) if rows else COCO(), "bbox")
+        judge.params.iouThrs = np.array([0.5])
+        judge.evaluate()
+        judge.accumulate()
+    precision = judge.eval["precision"][0, :, :, 0, -1]
+    return {
+        name: precision[:, k].mean() if (precision[:, k] >= 0).all() else np.nan
+        for k, name in enumerate(classes)
+    }
+
+
+def with_crowds(seed):
+    """Random sets in which a third of the truth is crowd regions, some of them large."""
+    guesses, truth, classes = random_sets(seed, 6)
+    rng = np.random.default_rng(seed)
+    crowded = []
+    for one in truth:
+        corners = one.corners + np.outer(rng.random(len(one.labels)) < 0.2, [-30, -30, 30, 30])
+        kinds = np.where(rng.random(len(one.labels)) < 0.3, "crowd", "object").tolist()
+        crowded.append(Boxes(corners, one.labels, None, kinds))
+    return guesses, crowded, classes
+
+
+def test_crowds_are_those_of_pycocotools():
+    differ = 0
+    for seed in range(20):
+        guesses, truth, classes = with_crowds(seed)
+        scored = average_precision(guesses, truth, classes, "coco").ap
+        expected = coco_by_itself(guesses, truth, classes)
+        assert scored == pytest.approx(expected, abs=1e-9, nan_ok=True)
+        plain = [one._replace(kinds=None) for one in truth]
+        differ += scored != pytest.approx(
+            average_precision(guesses, plain, classes, "coco").ap, nan_ok=True
+        )
+    assert differ > 10, "crowds must matter in these sets"
+
+
+IGNORED = (0, 0, 20, 20)  # the detection (0, 0, 20, 10) overlaps it by one half, A by a quarter
+
+
+@pytest.mark.parametrize(
+    ("kind", "detections", "expected"),
+    [
+        # neither found nor missed
+        ("ignored", [(*B, "car", 0.9)], 1),
+        # right: it overlaps the ignored object most, again and again
+        ("ignored", [(0, 0, 20, 10, "car", 0.9), (0, 0, 20, 19, "car", 0.8), (*B, "car", 0.7)], 1),
+        # inside, but too small to be that object: wrong
+        ("ignored", [(2, 2, 6, 6, "car", 0.9), (*B, "car", 0.7)], 0.5),
+        ("crowd", [(2, 2, 6, 6, "car", 0.9), (*B, "car", 0.7)], 1),
+        # half of it inside counts as inside, less does not
+        ("crowd", [(16, 2, 24, 6, "car", 0.9), (*B, "car", 0.7)], 1),
+        ("crowd", [(17, 2, 25, 6, "car", 0.9), (*B, "car", 0.7)], 0.5),
+        # a crowd of another class changes nothing
+        ("person", [(2, 2, 6, 6, "car", 0.9), (*B, "car", 0.7)], 0.5),
+        # an object in a crowd is found; a second detection of it is one of the crowd
+        ("crowd", [(*B, "car", 0.9), (*B, "car", 0.8), (2, 2, 6, 6, "car", 0.7)], 1),
+    ],
+)
+def test_ignored_boxes_in_the_modes_of_voc(kind, detections, expected):
+    """VOC's difficult objects by its protocol; crowd regions by the share of the detection."""
+    label, kind = ("person", "crowd") if kind == "person" else ("car", kind)
+    around = (0, 0, 40, 20) if len(detections) == 3 and kind == "crowd" else IGNORED
+    truth = boxes((*around, label), (*B, "car"))._replace(kinds=[kind, "object"])
+    for mode in ("area", "11-point"):
+        scored = average_precision([found(*detections)], [truth], ("person", "car"), mode)
+        assert scored.ap["car"] == pytest.approx(expected)
+        assert np.isnan(scored.ap["person"])
+
+
 @pytest.mark.parametrize("mode", evaluation.MODES)
 def test_bootstrap_scores_what_was_drawn(mode):
     """An image drawn twice counts as two images; intervals hold the value, clusters widen or
@@ -488,6 +581,10 @@ def test_bootstrap_scores_what_was_drawn(mode):
         (
             lambda g, t, c: ([one._replace(scores=None) for one in g], t, c),
             "expected a score for each",
+        ),
+        (
+            lambda g, t, c: (g, [one._replace(kinds=["hard"] * len(one.labels)) for one in t], c),
+            "kinds: expected one of object, ignored, crowd a box, got .*'hard'",
         ),
     ],
 )

@@ -20,8 +20,9 @@ import yaml
 
 from . import layouts
 from .infrared_visible import InfraredVisible, Pairs
-from .labels import CLASSES, Annotation, LabelFile, read_coco
+from .labels import CLASSES, IGNORED, Annotation, LabelFile, read_coco
 from .layouts import DatasetFiles
+from .matching import agreed, match
 from .multi_focus import MultiFocus
 
 OWN_FILE = "dataset.yaml"  # in the folder of a data set: its entry of the catalogue
@@ -261,7 +262,8 @@ def annotations_of(facts: dict, files: DatasetFiles) -> dict[str, Annotation | L
     Raises
     ------
     ValueError
-        A COCO file that is not one, or with an unknown class.
+        A COCO file that is not one, with an unknown class, or with other boxes of an image than
+        another one.
     """
     if "classes" not in facts:
         known = dict(CLASSES)
@@ -272,14 +274,20 @@ def annotations_of(facts: dict, files: DatasetFiles) -> dict[str, Annotation | L
         } | classes
     numbered = [known[spelled.lower()] for spelled in facts.get("numbered", ())]
     if files.files["labels"]:
+        difficult = facts.get("difficult", IGNORED)
         return {
-            pair: LabelFile(path, known, numbered) for pair, path in files.files["labels"].items()
+            pair: LabelFile(path, known, numbered, difficult)
+            for pair, path in files.files["labels"].items()
         }
-    return {
-        files.canonical_name(stem): annotation
-        for path in files.coco
-        for stem, annotation in read_coco(path, known).items()
-    }
+    annotations: dict[str, Annotation] = {}
+    infrared, visible = (files.files[role] for role in _sources(files))
+    for path in files.coco:
+        strip = files.layout.get("strip", ())
+        matched = match(path, read_coco(path, known), infrared, visible, strip)
+        for pair, annotation in matched.items():
+            first = annotations.get(pair, annotation)
+            annotations[pair] = agreed(path, pair, first, annotation)
+    return {**annotations}
 
 
 def draw(members: list[str], sizes: Mapping[str, int], seed: int = 0) -> dict[str, list[str]]:

@@ -8,21 +8,33 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import overload
+from typing import NamedTuple, overload
 
 import numpy as np
 from PIL import Image
 
 from .. import images
-from .labels import CLASSES, Annotation, LabelFile, read_coco, read_json
+from .labels import CLASSES, OBJECT, Annotation, LabelFile, read_coco, read_json
+from .matching import match, stem
 
 # Spellings met in published sets, compared in lower case.
 INFRARED = ("ir", "infrared", "inf", "thermal", "cropinfrared")
 VISIBLE = ("vi", "vis", "visible", "rgb", "crop_lr_visible")
 KEPT_BYTES = 512 * 2**20  # of decoded images that a sequence of pairs keeps for the next pass
+
+
+class Ignored(NamedTuple):
+    """Boxes (n, 4) that are neither to be found nor wrong to find, a label and a kind each:
+    "ignored", or "crowd" for a region of many objects.
+    """
+
+    boxes: np.ndarray = np.empty((0, 4))
+    labels: Sequence[str] = ()
+    kinds: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,8 @@ class Pair:
         empty where there are none.
     labels : list of str
         A class for each box, in this project's spelling.
+    ignored : Ignored
+        What else is annotated: no target of a training, and ignored where detections are scored.
     """
 
     name: str
@@ -47,6 +61,7 @@ class Pair:
     visible: np.ndarray
     boxes: np.ndarray | None = None
     labels: list[str] = field(default_factory=list)
+    ignored: Ignored = Ignored()
 
     def resized(self, size: tuple[int, int]) -> Pair:
         """Return the pair at ``size`` (height, width), bilinear, the boxes scaled with it."""
@@ -59,11 +74,11 @@ class Pair:
             np.array(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
             for image in (self.infrared, self.visible)
         )
-        boxes = self.boxes
+        scale = np.array([size[1] / width, size[0] / height] * 2)
         # the official MoE-Fusion code resizes the images and forgets the boxes
-        if boxes is not None:
-            boxes = boxes * np.array([size[1] / width, size[0] / height] * 2)
-        return Pair(self.name, infrared, visible, boxes, list(self.labels))
+        boxes = None if self.boxes is None else self.boxes * scale
+        ignored = self.ignored._replace(boxes=self.ignored.boxes * scale)
+        return Pair(self.name, infrared, visible, boxes, list(self.labels), ignored)
 
 
 class Pairs(Sequence[Pair]):
@@ -80,7 +95,8 @@ class Pairs(Sequence[Pair]):
     infrared, visible : mapping of str to path
         The files of each name.
     annotations : mapping of str to Annotation or LabelFile, optional
-        Names that are not in it are those where nobody has looked for objects.
+        Names that are not in it are those where nobody has looked for objects; a warning says how
+        many of it are no names of images.
     splits : mapping of str to names, optional
     split : str, optional
         A key of ``splits``.
@@ -101,7 +117,8 @@ class Pairs(Sequence[Pair]):
     Raises
     ------
     ValueError
-        No pair at all, a name without its partner, an unknown split, name or class; on reading a
+        No pair at all, a name without its partner, an unknown split, name or class, annotations
+        of which none is of an image; on reading a
         pair, images of two sizes or a box outside its image. One sentence each.
     """
 
@@ -129,8 +146,25 @@ class Pairs(Sequence[Pair]):
         if not self.names:
             part = "" if split is None else f" in split {split!r}"
             raise ValueError(f"{self.folder}: expected infrared-visible pairs{part}, found none")
+        self._check_annotations()
         self._kept: dict[str, Pair] = {}
         self._room = KEPT_BYTES
+
+    def _check_annotations(self) -> None:
+        """Say how many annotations are of no image; ValueError where none is of one."""
+        count = len(self.annotations)
+        spare = sorted(self.annotations.keys() - self.infrared.keys() - self.visible.keys())
+        if spare and len(spare) == count:
+            raise ValueError(
+                f"{self.folder}: expected annotations of its images, got {count} that are of no"
+                f" image, such as {spare[0]!r}"
+            )
+        if spare:
+            warnings.warn(
+                f"{self.folder}: {len(spare)} of {count} annotations are of no image, such as"
+                f" {spare[0]!r}",
+                stacklevel=3,
+            )
 
     def only(self, names: Sequence[str]) -> Pairs:
         """Return these pairs alone, some of :attr:`names`, in this order."""
@@ -180,7 +214,7 @@ class Pairs(Sequence[Pair]):
 
     def _stem(self, name: str) -> str:
         """Names may come with or without suffix, and a name may itself hold a dot."""
-        return name if name in self.infrared or name in self.visible else Path(name).stem
+        return name if name in self.infrared or name in self.visible else stem(name)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -215,8 +249,13 @@ class Pairs(Sequence[Pair]):
         pair = Pair(name, infrared, visible)
         if name in self.annotations:
             annotation = self.annotations[name].read(infrared.shape).only(self.classes)
-            boxes = annotation.on(infrared.shape, paths[0])
-            pair = Pair(name, infrared, visible, boxes, annotation.labels)
+            boxes, labels = annotation.on(infrared.shape, paths[0]), annotation.labels
+            kinds = annotation.kinds or [OBJECT] * len(labels)
+            objects = [i for i, kind in enumerate(kinds) if kind == OBJECT]
+            rest = [i for i, kind in enumerate(kinds) if kind != OBJECT]
+            ignored = Ignored(boxes[rest], [labels[i] for i in rest], [kinds[i] for i in rest])
+            labels = [labels[i] for i in objects]
+            pair = Pair(name, infrared, visible, boxes[objects], labels, ignored)
         return pair if self.size is None else pair.resized(self.size)
 
 
@@ -264,7 +303,7 @@ class InfraredVisible(Pairs):
         if annotations is not None:
             path = self.folder / annotations
             if path.exists():
-                annotated = read_coco(path)
+                annotated = match(path, read_coco(path), infrared, visible)
             elif str(annotations) != "annotations.json":
                 raise FileNotFoundError(
                     f"{path}: expected a COCO annotation file, found nothing there"
@@ -301,8 +340,15 @@ class InfraredVisible(Pairs):
         path = self.folder / "splits.json"
         splits: dict[str, list[str]] = {}
         if path.exists():
-            return read_json(path)
-        for stem, annotation in annotated.items():
+            splits = read_json(path)
+            for split, members in splits.items():
+                for name in members if isinstance(members, list) else ():
+                    if not isinstance(name, str):
+                        raise ValueError(
+                            f"{path}: expected names of images in {split!r}, got {name!r:.60}"
+                        )
+            return splits
+        for name, annotation in annotated.items():
             if annotation.split:
-                splits.setdefault(annotation.split, []).append(stem)
+                splits.setdefault(annotation.split, []).append(name)
         return splits

@@ -21,6 +21,8 @@ from pathlib import Path
 
 from .. import images
 from .infrared_visible import INFRARED, VISIBLE
+from .labels import read_text
+from .matching import fold, stem
 
 SOURCES = {"infrared-visible": ("infrared", "visible"), "multi-focus": ("a", "b")}
 # The layout of this project's own folders, accepted for every data set.
@@ -66,10 +68,7 @@ class DatasetFiles:
 
     def canonical_name(self, name: str) -> str:
         """Return the name of a pair from how a list or a COCO file spells it."""
-        name = Path(name).stem if Path(name).suffix.lower() in images.SUFFIXES else name
-        for ending in self.layout.get("strip", ()):
-            name = name.removesuffix(ending)
-        return name
+        return stem(name, self.layout.get("strip", ()))
 
 
 def _compile(pattern: str) -> re.Pattern:
@@ -98,12 +97,21 @@ def _patterns(layout: Mapping, role: str) -> list[re.Pattern]:
 
 def _walk(directory: Path) -> list[str]:
     """Return the paths of all files below a folder, relative to it, sorted; hidden ones and those
-    of macOS left out.
+    of macOS left out, and folders that a link puts into themselves.
     """
     hits = []
+    above = {os.fspath(directory): {_identity(directory)}}  # each folder and those it lies in
     # data often lies on another disk
     for folder, below, names in os.walk(directory, followlinks=True):
-        below[:] = [name for name in below if not name.startswith(".") and name != "__MACOSX"]
+        parents = above.pop(folder)
+        kept = []
+        for name in below:
+            path = os.path.join(folder, name)
+            hidden = name.startswith(".") or name == "__MACOSX"
+            if not hidden and (identity := _identity(path)) not in parents:
+                kept.append(name)
+                above[path] = parents | {identity}
+        below[:] = kept
         start = Path(folder).relative_to(directory).as_posix()
         hits += [
             name if start == "." else f"{start}/{name}"
@@ -111,6 +119,12 @@ def _walk(directory: Path) -> list[str]:
             if not name.startswith(".")
         ]
     return sorted(hits)
+
+
+def _identity(folder: str | os.PathLike) -> tuple[int, int]:
+    """Return the numbers of disk and folder, equal for a folder and a link to it."""
+    state = os.stat(folder)
+    return state.st_dev, state.st_ino
 
 
 # radon C: each layout against each folder on the way down
@@ -187,7 +201,7 @@ def _collect(
     members: dict[str, dict[str, None]] = defaultdict(dict)
     for role, hits in matches.items():
         for match in hits:
-            name = spelled.setdefault(match["name"].lower(), match["name"])
+            name = spelled.setdefault(fold(match["name"]), match["name"])
             path = directory / match.string
             if name in files.files[role]:
                 files.conflicts.append(
@@ -202,11 +216,9 @@ def _collect(
     for split, pattern in layout.get("lists", {}).items():
         for match in filter(None, map(_compile(pattern).fullmatch, paths)):
             if (match["root"] or "") == root:
-                lines = (
-                    (directory / match.string).read_text(encoding="utf-8", errors="replace").split()
-                )
+                lines = read_text(directory / match.string, errors="replace").split()
                 files.splits[split] = [
-                    spelled.get(files.canonical_name(line).lower(), files.canonical_name(line))
+                    spelled.get(fold(files.canonical_name(line)), files.canonical_name(line))
                     for line in lines
                 ]
     for split, other in layout.get("rest", {}).items():

@@ -4,7 +4,6 @@ either image.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +13,8 @@ import pandas as pd
 
 from .. import images
 from .infrared_visible import Pair
+from .labels import read_json
+from .matching import stem
 
 UNSTATED = "not stated"
 
@@ -25,7 +26,7 @@ def contents(pairs: Iterable[Pair]) -> pd.DataFrame:
     -------
     DataFrame
         Indexed by pair: ``height``, ``width``, ``colour``, ``annotated`` (somebody looked for
-        objects) and a column of counts for each class that occurs.
+        objects) and a column of counts for each class that occurs, and for "ignored" boxes.
     """
     rows, counts = [], []
     for pair in pairs:
@@ -39,7 +40,8 @@ def contents(pairs: Iterable[Pair]) -> pd.DataFrame:
                 "annotated": pair.boxes is not None,
             }
         )
-        counts.append(pd.Series(pair.labels, dtype=object).value_counts())
+        columns = [*pair.labels, *["ignored" for _ in pair.ignored.labels]]
+        counts.append(pd.Series(columns, dtype=object).value_counts())
     table = pd.DataFrame(counts).fillna(0).astype(int).reset_index(drop=True)
     return pd.concat([pd.DataFrame(rows), table], axis=1).set_index("pair")
 
@@ -49,10 +51,8 @@ def conditions(folder: str | os.PathLike, names: Sequence[str]) -> list[str]:
     the file does not.
     """
     path = Path(folder) / "annotations.json"
-    entries = json.loads(path.read_text(encoding="utf-8"))["images"] if path.exists() else []
-    stated = {
-        Path(entry["file_name"]).stem: str(entry["time"]) for entry in entries if "time" in entry
-    }
+    entries = read_json(path)["images"] if path.exists() else []
+    stated = {stem(entry["file_name"]): str(entry["time"]) for entry in entries if "time" in entry}
     return [stated.get(name, UNSTATED) for name in names]
 
 

@@ -12,6 +12,14 @@ definitions it is:
 ASSUMPTION: of the three definitions of AP at IoU 0.5 table 3 may use, the default is VOC area, as
 in mmdetection, with which the official code was written; boxes are continuous, without the extra
 pixel of older mmdetection versions.
+
+What a truth says to ignore is neither to be found nor wrong to find. In mode "coco" it is
+pycocotools' crowd. In VOC's modes an ignored object is VOC's ``difficult``: a detection that
+overlaps it most, by an IoU of at least 0.5, does not count.
+
+ASSUMPTION: VOC has no crowd regions; in its modes, a detection that would be wrong does not count
+where at least half of it lies in one, as in COCO. pycocotools reads ``iscrowd`` alone; a box that a
+file says to ``ignore``, or that VOC calls difficult, is handed to it as crowd.
 """
 
 from __future__ import annotations
@@ -29,18 +37,25 @@ from torch import nn
 from .. import images
 
 MODES = ("area", "11-point", "coco")
+KINDS = ("object", "ignored", "crowd")
 IOU = 0.5
 COCO_LIMIT = 100  # detections of an image that COCO counts
 
 
 class Boxes(NamedTuple):
-    """Objects of one image: ``corners`` (n, 4) x0, y0, x1, y1 in pixels, a label each, and if
-    detected a score each.
+    """Objects of one image: ``corners`` (n, 4) x0, y0, x1, y1 in pixels, a label each, if detected
+    a score each, and in a truth one of :data:`KINDS` each (None: all are objects).
     """
 
     corners: np.ndarray
     labels: Sequence[str]
     scores: np.ndarray | None = None
+    kinds: Sequence[str] | None = None
+
+    def mask(self, kind: str) -> np.ndarray:
+        """Return which of the boxes are of a kind, (n,) bool."""
+        kinds = ["object"] * len(self.labels) if self.kinds is None else self.kinds
+        return np.array([entry == kind for entry in kinds], bool)
 
 
 @dataclass(frozen=True)
@@ -77,7 +92,7 @@ def average_precision(
     Raises
     ------
     ValueError
-        Other numbers of images, an unknown mode or class, detections without scores.
+        Other numbers of images, an unknown mode, class or kind, detections without scores.
     """
     return _score(detected, truth, classes, mode)(np.arange(len(truth)))
 
@@ -179,6 +194,10 @@ def _score(detected: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[
             raise ValueError(
                 f"labels: expected classes out of {', '.join(classes)}, got {unknown[0]!r}"
             )
+        if sum(boxes.mask(kind).sum() for kind in KINDS) != len(boxes.labels):
+            raise ValueError(
+                f"kinds: expected one of {', '.join(KINDS)} a box, got {list(boxes.kinds or ())}"
+            )
     if any(len(boxes.labels) and boxes.scores is None for boxes in detected):
         raise ValueError("detected: expected a score for each detection, got none")
     if mode == "coco":
@@ -202,49 +221,86 @@ def _summary(scored: dict[str, tuple[float, np.ndarray, np.ndarray]]) -> Precisi
 # ---- Pascal VOC ----------------------------------------------------------------------------------
 
 
-def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the IoU of every box of ``a`` (n, 4) with every one of ``b`` (m, 4), (n, m)."""
+def overlap(a: np.ndarray, b: np.ndarray, shared: bool = True) -> np.ndarray:
+    """Return the IoU of every box of ``a`` (n, 4) with every one of ``b`` (m, 4), (n, m).
+
+    Parameters
+    ----------
+    a, b : arrays of corners
+        x0, y0, x1, y1.
+    shared : bool
+        False divides by the area of ``a`` instead of the union.
+    """
     a, b = (np.asarray(boxes, np.float64).reshape(-1, 4) for boxes in (a, b))
     sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
     common = np.clip(sides, 0, None).prod(axis=2)
     areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (a, b)]
-    return common / np.maximum(areas[0][:, None] + areas[1][None] - common, 1e-12)
+    whole = areas[0][:, None] + areas[1][None] - common if shared else areas[0][:, None]
+    return common / np.maximum(whole, 1e-12)
 
 
-# radon C: matching as in VOC: by falling score, one detection an object
 def _match(
     detected: Sequence[Boxes], truth: Sequence[Boxes], name: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return image and correctness of every detection of a class by falling score, and the objects
-    of each image.
+    """Return image and correctness of every detection of a class that counts, by falling score, and
+    the objects of each image.
     """
     rows = []
     objects = np.zeros(len(truth), np.int64)
     for number, (boxes, annotated) in enumerate(zip(detected, truth, strict=True)):
         detected_mask = np.array([label == name for label in boxes.labels], bool)
         annotated_mask = np.array([label == name for label in annotated.labels], bool)
-        objects[number] = annotated_mask.sum()
+        objects[number] = (annotated_mask & annotated.mask("object")).sum()
         if not detected_mask.any():
             continue
         scores = np.asarray(boxes.scores, np.float64)[detected_mask]
-        detected_corners = np.asarray(boxes.corners)[detected_mask]
-        annotated_corners = np.asarray(annotated.corners).reshape(-1, 4)[annotated_mask]
-        iou = overlap(detected_corners, annotated_corners)
-        taken = np.zeros(objects[number], bool)
-        for i in np.argsort(-scores, kind="stable"):
-            # VOC: a detection belongs to the object it overlaps most; a second one for the same
-            # object is false.
-            best = int(iou[i].argmax()) if len(taken) else -1
-            true_positive = best >= 0 and iou[i, best] >= IOU and not taken[best]
-            if true_positive:
-                taken[best] = True
-            rows.append((scores[i], number, true_positive))
+        order = np.argsort(-scores, kind="stable")
+        corners = np.asarray(boxes.corners)[detected_mask][order]
+        correct = _match_image(corners, annotated, annotated_mask)
+        rows += [
+            (score, number, right == 1)
+            for score, right in zip(scores[order], correct, strict=True)
+            if not np.isnan(right)
+        ]
     rows.sort(key=lambda row: -row[0])
     return (
         np.array([row[1] for row in rows], np.int64),
         np.array([row[2] for row in rows], bool),
         objects,
     )
+
+
+def _match_image(corners: np.ndarray, annotated: Boxes, mask: np.ndarray) -> np.ndarray:
+    """Return 1 for each detection that is right, 0 where it is wrong, NaN where it does not count.
+
+    Parameters
+    ----------
+    corners : (n, 4)
+        Detections of one class in one image, by falling score.
+    annotated : Boxes
+        All that is annotated in the image.
+    mask : (m,) bool
+        Which of that is of the class.
+    """
+    everything = np.asarray(annotated.corners).reshape(-1, 4)
+    crowd = everything[mask & annotated.mask("crowd")]
+    single = mask & ~annotated.mask("crowd")
+    ignored = annotated.mask("ignored")[single]
+    iou = overlap(corners, everything[single])
+    in_crowd = (overlap(corners, crowd, shared=False) >= IOU).any(axis=1)
+    taken = np.zeros(len(ignored), bool)
+    correct = np.where(in_crowd, np.nan, 0.0)
+    for i in range(len(corners)):
+        # VOC: a detection belongs to the object it overlaps most; a second one for the same object
+        # is false.
+        best = int(iou[i].argmax()) if len(taken) else -1
+        if best < 0 or iou[i, best] < IOU:
+            continue
+        if ignored[best]:
+            correct[i] = np.nan
+        elif not taken[best]:
+            taken[best], correct[i] = True, 1
+    return correct
 
 
 def _voc(
@@ -277,6 +333,7 @@ def _coco_rows(all_boxes: Sequence[Boxes], classes: Sequence[str]) -> list[dict]
     listed: list[dict] = []
     for number, boxes in enumerate(all_boxes, 1):
         corners = np.asarray(boxes.corners, float).reshape(-1, 4)
+        crowd = ~boxes.mask("object")
         for i, (corner, label) in enumerate(zip(corners, boxes.labels, strict=True)):
             (x, y), (w, h) = corner[:2], corner[2:] - corner[:2]
             row = {
@@ -285,7 +342,7 @@ def _coco_rows(all_boxes: Sequence[Boxes], classes: Sequence[str]) -> list[dict]
                 "category_id": classes.index(label) + 1,
                 "bbox": [x, y, w, h],
                 "area": w * h,
-                "iscrowd": 0,
+                "iscrowd": int(crowd[i]),
             }
             if boxes.scores is not None:
                 row["score"] = float(boxes.scores[i])

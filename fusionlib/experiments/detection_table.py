@@ -33,7 +33,7 @@ from fusionlib.networks.configuration import MoEFusionConfig
 from fusionlib.training.config import TrainingConfig
 from fusionlib.training.model import Model
 from fusionlib.training.model import load as load_model
-from fusionlib.training.samples import target
+from fusionlib.training.samples import ground_truth
 
 UNION = "union"
 SOURCES = ("Visible", "Infrared")  # the first rows of the table, by the names that are printed
@@ -213,13 +213,13 @@ def detect_in_all(
 
 
 def annotated(pair: Pair, classes: Sequence[str]) -> Boxes:
-    """Return the objects of a pair, without those of other classes; ValueError for a box outside
-    its image.
+    """Return the objects of a pair and what is ignored in it, without those of other classes;
+    ValueError for a box outside its image.
     """
     known = [label in classes for label in pair.labels]
     labels = [label for label in pair.labels if label in classes]
     kept = replace(pair, boxes=np.asarray(pair.boxes)[known], labels=labels)
-    return Boxes(target(kept, classes)["boxes"].numpy(), kept.labels)
+    return ground_truth(kept, classes)
 
 
 def detections_above(model: Model, image: np.ndarray, least: float = 0.5) -> Boxes:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fusionlib import images, runs
 from fusionlib.datasets.infrared_visible import Pair
-from fusionlib.detectors import KINDS, Boxes, Detectors, average_precision
+from fusionlib.detectors import KINDS, Detectors, average_precision
 from fusionlib.networks import MoEFusion, load_checkpoint
 from fusionlib.networks import inference as quick
 from fusionlib.networks.compared.layers import inference
@@ -24,7 +24,7 @@ from fusionlib.networks.moe_fusion import MoEFusionOutput
 from fusionlib.networks.weights import fill
 from fusionlib.training import distributed
 from fusionlib.training.config import TrainingConfig
-from fusionlib.training.samples import target
+from fusionlib.training.samples import ground_truth
 
 UNIFORM = 0.5  # attention of a model without detectors
 
@@ -182,9 +182,9 @@ def box_ap(model: Model, pairs: Sequence[Pair]) -> dict[str, float]:
     detectors = model.trained_detectors()
     rows = []
     for pair in (pairs[i] for i in range(rank, len(pairs), world)):
-        truth = Boxes(target(pair, detectors.classes)["boxes"].numpy(), pair.labels)
         infrared = detectors.boxes(pair.infrared, "infrared")
-        rows.append((truth, infrared, detectors.boxes(pair.visible, "visible")))
+        visible = detectors.boxes(pair.visible, "visible")
+        rows.append((ground_truth(pair, detectors.classes), infrared, visible))
     truths, *detected = zip(*distributed.gather(rows), strict=True)
     ap = [average_precision(boxes, truths, detectors.classes).mean for boxes in detected]
     return dict(zip(("ap_infrared", "ap_visible"), ap, strict=True))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fusionlib import images
 from fusionlib.datasets.infrared_visible import Pair
-from fusionlib.detectors import to_frame
+from fusionlib.detectors import Boxes, to_frame
 
 Key = tuple[int, ...]
 ORDER, CROP, NOISE = 1, 2, 3  # purposes that never share random numbers
@@ -58,7 +58,8 @@ def batch_schedule(
 
 
 def target(pair: Pair, classes: Sequence[str]) -> dict[str, Tensor]:
-    """Return boxes as corners x0, y0, x1, y1 and labels as numbers from 1.
+    """Return the objects' boxes as corners x0, y0, x1, y1 and labels as numbers from 1; what a pair
+    says to ignore is no target.
 
     Raises
     ------
@@ -82,6 +83,21 @@ def target(pair: Pair, classes: Sequence[str]) -> dict[str, Tensor]:
             )
     labels = torch.tensor([classes.index(label) + 1 for label in pair.labels], dtype=torch.int64)
     return {"boxes": torch.from_numpy(corners).float(), "labels": labels}
+
+
+def ground_truth(pair: Pair, classes: Sequence[str]) -> Boxes:
+    """Return what detections in a pair are scored against: its objects, and what is ignored of
+    these classes; raises as :func:`target`.
+    """
+    objects = target(pair, classes)["boxes"].numpy()
+    boxes, labels, kinds = pair.ignored
+    chosen = [i for i, label in enumerate(labels) if label in classes]
+    corners = np.c_[boxes[:, :2], boxes[:, :2] + boxes[:, 2:]][chosen]
+    return Boxes(
+        np.r_[objects, corners],
+        [*pair.labels, *(labels[i] for i in chosen)],
+        kinds=["object"] * len(objects) + [kinds[i] for i in chosen],
+    )
 
 
 class Samples(torch.utils.data.Dataset):
