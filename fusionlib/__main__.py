@@ -5,6 +5,7 @@ only on success.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from fusionlib import images
+from fusionlib import decoding, images
 
 app = typer.Typer(
     add_completion=False,
@@ -141,6 +142,18 @@ def _parameters(pairs: list[str]) -> dict:
     return parameters
 
 
+def _limit_pixels(value: int | None) -> int | None:
+    """Let larger images be read here and in worker processes."""
+    if value is not None:
+        os.environ[decoding.LIMIT] = str(value)
+    return value
+
+
+MaxPixels = Annotated[
+    int | None, typer.Option(min=1, callback=_limit_pixels, help="of an image, by default 64000000")
+]
+
+
 @app.command()
 def fuse(
     a: Path,
@@ -154,6 +167,7 @@ def fuse(
         list[str] | None, typer.Option(help="a parameter, name=value; may be repeated")
     ] = None,
     plugin: Plugins = None,
+    max_pixels: MaxPixels = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="replace what another method left in OUT")
     ] = False,
@@ -193,6 +207,7 @@ def score(
     jobs: Annotated[
         int, typer.Option("--jobs", "--processes", help="processes that share the work")
     ] = 1,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Score a folder of fused images against its sources; names match by stem. Infrared first,
     visible second.

@@ -11,6 +11,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from fusionlib import decoding
 
 WRITING = ".writing-"  # how the name of a file begins until it is whole
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".ppm", ".pgm"}
+SUFFIXES |= {".jfif"}
 
 
 def describe(value: object) -> str:
@@ -293,12 +295,13 @@ def write_text(path: str | os.PathLike, text: str) -> Path:
 
 
 def list_images(folder: str | os.PathLike) -> dict[str, Path]:
-    """Return ``{stem: path}`` of the image files of a folder, sorted, without hidden ones.
+    """Return ``{stem: path}`` of the image files of a folder, sorted, without hidden ones; stems in
+    composed Unicode (NFC), however the system spells them.
 
     Raises
     ------
     FileNotFoundError
-        The folder is missing.
+        The folder is missing, or a link in it leads nowhere, as where data were not fetched.
     ValueError
         Not a folder, or two files share a stem (``x.png`` and ``x.jpg``): which one is meant cannot
         be known.
@@ -310,13 +313,20 @@ def list_images(folder: str | os.PathLike) -> dict[str, Path]:
         raise ValueError(f"{folder}: expected a folder of images, got a file")
     paths: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in SUFFIXES or not path.is_file():
+        if path.name.startswith(".") or path.suffix.lower() not in SUFFIXES:
             continue
-        if path.stem in paths:
-            raise ValueError(
-                f"{folder}: expected one file per name, got {paths[path.stem].name} and {path.name}"
+        if path.is_symlink() and not path.exists():
+            raise FileNotFoundError(
+                f"{path}: expected an image file, got a link that leads nowhere"
             )
-        paths[path.stem] = path
+        if not path.is_file():
+            continue
+        stem = unicodedata.normalize("NFC", path.stem)
+        if stem in paths:
+            raise ValueError(
+                f"{folder}: expected one file per name, got {paths[stem].name} and {path.name}"
+            )
+        paths[stem] = path
     return dict(sorted(paths.items()))
 
 
@@ -329,10 +339,11 @@ def list_pairs(a: str | os.PathLike, b: str | os.PathLike) -> dict[str, tuple[Pa
         A folder is missing, a name has no partner, or there is no pair at all.
     """
     paths_a, paths_b = list_images(a), list_images(b)
-    unmatched = sorted(set(paths_a) ^ set(paths_b))
-    if unmatched:
+    if unmatched := sorted(set(paths_a) ^ set(paths_b)):
+        more = f" and {len(unmatched) - 3} more" if len(unmatched) > 3 else ""
         raise ValueError(
-            f"{a} and {b}: expected each name in both, without partner: {', '.join(unmatched)}"
+            f"{a} and {b}: expected each name in both, without partner:"
+            f" {', '.join(unmatched[:3])}{more}"
         )
     if not paths_a:
         raise ValueError(f"{a} and {b}: expected image pairs, found none")

@@ -11,6 +11,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import unicodedata
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -271,7 +272,7 @@ def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
             and not path.name.startswith(".")
             and path.suffix.lower() in images.SUFFIXES
         ):
-            stems.setdefault(path.stem, []).append(path)
+            stems.setdefault(unicodedata.normalize("NFC", path.stem), []).append(path)
     for stem, paths in stems.items():
         if len(paths) > 1:
             problems.append(

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
 
-from fusionlib import images, methods, runs, scoring
+from fusionlib import decoding, images, methods, runs, scoring
 from fusionlib.__main__ import main
 
 
@@ -282,6 +283,41 @@ def test_a_locked_training_is_one_sentence(tmp_path):
     ):
         training.main(["--config", str(tmp_path / "config.json"), "--device", "cpu"])
     assert "\n" not in str(ended.value)
+
+
+def test_names_in_two_forms_of_unicode_are_one(home):
+    for side, form in (("ir", "NFC"), ("vi", "NFD")):
+        path = home / side / "000.png"
+        path.rename(path.with_name(unicodedata.normalize(form, "café.png")))
+    assert len(images.list_pairs(home / "ir", home / "vi")) == 3
+    scores = scoring.score_folder(home / "vi", home / "ir", home / "vi", progress=False)
+    assert not scores.problems and scores.frame["image"].nunique() == 3
+
+
+def test_many_names_without_partner_are_a_short_sentence(home):
+    folder_of(home / "ir", 500, (2, 2))
+    with pytest.raises(ValueError, match="003, 004, 005 and 494 more") as refused:
+        images.list_pairs(home / "ir", home / "vi")
+    assert len(str(refused.value)) < 300
+
+
+def test_a_link_that_leads_nowhere_is_told(home):
+    for side in ("ir", "vi"):
+        (home / side / "999.png").symlink_to(home / "not fetched")
+    with pytest.raises(FileNotFoundError, match="999.png: expected an image file, got a link"):
+        images.list_pairs(home / "ir", home / "vi")
+
+
+@pytest.mark.parametrize("command", ["fuse", "score"])
+def test_the_limit_of_pixels_is_an_option(command, home, monkeypatch, capsys):
+    monkeypatch.setenv(decoding.LIMIT, "")
+    folders = [home / "ir", home / "vi"]
+    folders = [*folders, home / "out"] if command == "fuse" else [home / "ir", *folders]
+    words = (command, *folders, *(("--method", "average") if command == "fuse" else ()))
+    code, sentences = call(monkeypatch, capsys, *words, "--max-pixels", "1535")
+    assert code == 1 and "at most 1535 pixels, got 32x48 = 1536" in sentences
+    monkeypatch.setenv(decoding.LIMIT, "")
+    assert call(monkeypatch, capsys, *words)[0] == 0
 
 
 # ---- means ---------------------------------------------------------------------------------------

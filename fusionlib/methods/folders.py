@@ -42,11 +42,20 @@ def fuse_pairs(
     -------
     dict
         ``{name: info}``: what the method found out about each pair, with ``seconds``.
+
+    Raises
+    ------
+    ValueError
+        The method refuses a pair; names it.
     """
     folder, info = Path(folder), {}
     (folder / "run.json").unlink(missing_ok=True)  # it would name the old method for new images
     for name, a, b in tqdm(pairs, desc=method.name, disable=not progress, mininterval=2):
-        info[name] = _write(folder, name, _fuse(method, a, b, parameters))
+        try:
+            fused = _fuse(method, a, b, parameters)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise ValueError(f"{name}: {error}") from error
+        info[name] = _write(folder, name, fused)
     record = _identity(method, parameters) | {"images": info}
     images.write_text(folder / "run.json", json.dumps(record, indent=1, default=float))
     return info
