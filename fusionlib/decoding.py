@@ -1,29 +1,38 @@
 """Decode image files: what the content and its tags mean, or one sentence that names the file.
 
-Pillow decodes all but 16 bits in colour (PNG by torchvision, TIFF by tifffile: Pillow cuts them to
-their high bytes) and gray levels of an unusual number of bits.
+Pillow decodes what it keeps whole. PNG of 16 bits in colour come by torchvision, TIFF without
+compression or by deflate by tifffile, PGM and PPM by hand: Pillow cuts or rounds their levels.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+if TYPE_CHECKING:
+    from tifffile import TiffPage
 
 # Other decoders of Pillow stay out: one of them starts a program.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP", "PPM")
 LIMIT = "FUSION_MAX_PIXELS"  # variable with the largest size, inherited by worker processes
 PIXELS = 64_000_000
-BITS, PHOTOMETRIC, ORIENTATION, PLANES, SAMPLE_FORMAT = 258, 262, 274, 284, 339  # tags of TIFF
-WHITE_IS_ZERO, UNSIGNED, SEPARATE = 0, 1, 2
+ORIENTATION = 274  # the tag of TIFF and Exif
+STARTS = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG"}  # how files begin
+STARTS |= dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF")
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # photometric interpretations of TIFF
+UNSIGNED, SEPARATE = 1, 2  # sample format and planar configuration of TIFF
+WHOLE = (1, 8, 32946)  # compressions of TIFF where tifffile notices what is cut: none, deflate
 _LOCK = threading.Lock()  # Pillow's limit is one for all threads
 
 
@@ -44,28 +53,39 @@ def decode(path: Path) -> np.ndarray:
     Refusal
         Not an image, damaged, too large, or of a kind whose gray levels are not 0..2^n - 1.
     """
-    with _picture(path) as picture:
-        if picture.format == "PNG":
-            array = _png(picture, path)
-        elif picture.format == "TIFF":
-            array = _tiff(picture, path)
-        elif picture.format == "PPM" and picture.mode.startswith("I"):
-            array = _pgm(path)
-        else:
-            array = _array(picture, path)
-        orientation = picture.getexif().get(ORIENTATION, 1)
-    return np.ascontiguousarray(_turned(array, orientation))
+    with _refusals(path):
+        if _start(path) == "TIFF":
+            return _tiff(path)
+        with _picture(path) as picture:
+            if picture.format == "PNG":
+                array = _png(picture, path)
+            elif picture.format == "PPM":
+                array = _netpbm(picture, path)
+            else:
+                array = _array(picture, path)
+            return _turned(array, picture.getexif().get(ORIENTATION, 1))
 
 
 def shape(path: Path) -> tuple[int, int]:
     """Return height and width of a whole image file; raises as :func:`decode`."""
-    with _picture(path) as picture:
-        width, height = picture.size
-        if picture.format != "PNG":  # the checksums of a PNG were compared
-            picture.draft(None, (1, 1))  # a JPEG is decoded at an eighth of its size
-            picture.load()
-        turned = picture.getexif().get(ORIENTATION, 1) >= 5
+    with _refusals(path):
+        if _start(path) not in ("PNG", "JPEG"):
+            height, width = decode(path).shape[:2]
+            return height, width
+        with _picture(path) as picture:
+            width, height = picture.size
+            if picture.format != "PNG":  # the checksums of a PNG were compared
+                picture.draft(None, (1, 1))  # a JPEG is decoded at an eighth of its size
+                picture.load()
+            turned = picture.getexif().get(ORIENTATION, 1) >= 5
     return (width, height) if turned else (height, width)
+
+
+def _start(path: Path) -> str:
+    """Return the format that the first bytes of a file show: PNG, JPEG, TIFF, or nothing."""
+    with open(path, "rb") as file:
+        content = file.read(4)
+    return next((name for start, name in STARTS.items() if content.startswith(start)), "")
 
 
 def limit() -> int:
@@ -77,22 +97,10 @@ def limit() -> int:
 
 
 @contextlib.contextmanager
-def _picture(path: Path) -> Iterator[Image.Image]:
-    """Yield a file opened by Pillow, a PNG after its checksums; whatever the decoder raises becomes
-    a refusal.
-    """
+def _refusals(path: Path) -> Iterator[None]:
+    """Turn whatever a decoder raises into a refusal that names the file."""
     try:
-        # given a path, Pillow maps TIFF into memory and turns rows of another width
-        with open(path, "rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow, about sizes and tags
-            picture = _open(file, path)
-            if picture.format == "PNG":
-                picture.verify()  # on loading Pillow skips the checksums of the pixels
-                picture = _open(file, path)
-            count = getattr(picture, "n_frames", 1)
-            if count > 1 and picture.format != "MPO":  # a JPEG with a preview
-                print(f"{path}: the first of {count} pictures is taken", file=sys.stderr)
-            yield picture
+        yield
     except Refusal:
         raise
     except UnidentifiedImageError:
@@ -100,9 +108,35 @@ def _picture(path: Path) -> Iterator[Image.Image]:
             f"{path}: expected an image file (PNG, JPEG, BMP, TIFF, ...), its content is none of"
             " them"
         ) from None
+    except MemoryError:
+        raise Refusal(
+            f"{path}: expected an image that fits into memory, got a larger one"
+        ) from None
     except Exception as error:  # whatever a decoder raises on damaged files
-        reason = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.errno:  # of the system, not of a decoder
+            raise Refusal(f"{path}: cannot be read ({error.strerror})") from None
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise Refusal(f"{path}: the image is damaged or truncated ({reason})") from None
+
+
+@contextlib.contextmanager
+def _picture(path: Path) -> Iterator[Image.Image]:
+    """Yield a file opened by Pillow, a PNG after its checksums."""
+    # given a path, Pillow maps TIFF into memory and turns rows of another width
+    with open(path, "rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow, about sizes and tags
+        picture = _open(file, path)
+        if picture.format == "PNG":
+            picture.verify()  # on loading Pillow skips the checksums of the pixels
+            picture = _open(file, path)
+        if picture.format not in ("MPO", "TIFF"):  # a JPEG with a preview; told by its tags
+            _say_first(path, getattr(picture, "n_frames", 1))
+        yield picture
+
+
+def _say_first(path: Path, count: int) -> None:
+    if count > 1:
+        print(f"{path}: the first of {count} pictures is taken", file=sys.stderr)
 
 
 def _open(file, path: Path) -> Image.Image:
@@ -114,13 +148,16 @@ def _open(file, path: Path) -> Image.Image:
             picture = Image.open(file, formats=FORMATS)
         finally:
             Image.MAX_IMAGE_PIXELS = of_pillow
-    width, height = picture.size
+    _check_size(*picture.size, path)
+    return picture
+
+
+def _check_size(width: int, height: int, path: Path) -> None:
     if width * height > limit():
         raise Refusal(
             f"{path}: expected at most {limit()} pixels, got {height}x{width} = {width * height};"
             f" --max-pixels or {LIMIT} allows more"
         )
-    return picture
 
 
 def _array(picture: Image.Image, path: Path) -> np.ndarray:
@@ -150,7 +187,7 @@ def _array(picture: Image.Image, path: Path) -> np.ndarray:
 def _scaled(values: np.ndarray, bits: int) -> np.ndarray:
     # ASSUMPTION: files use the whole range of their bits; 65535 / 257 = 255 maps black and white
     # exactly.
-    return values * (255.0 / (2**bits - 1)) if bits != 16 else values / 257.0
+    return values * 255.0 / (2**bits - 1) if bits != 16 else values / 257.0
 
 
 def _png(picture: Image.Image, path: Path) -> np.ndarray:
@@ -168,54 +205,102 @@ def _png(picture: Image.Image, path: Path) -> np.ndarray:
     return _scaled(channels[0] if len(channels) < 3 else np.moveaxis(channels[:3], 0, -1), 16)
 
 
-# radon C: a condition for each tag
-def _tiff(picture: Image.Image, path: Path) -> np.ndarray:
-    """Return the pixels of a TIFF as its tags mean them."""
-    tags: Mapping = picture.tag_v2  # type: ignore[attr-defined]
-    bits = tags.get(BITS, (1,))
-    bits = bits if isinstance(bits, tuple) else (bits,)
-    formats = tags.get(SAMPLE_FORMAT, (UNSIGNED,))
-    formats = formats if isinstance(formats, tuple) else (formats,)
-    if set(formats) != {UNSIGNED} or len(set(bits)) > 1 or bits[0] > 16:
-        raise Refusal(
-            f"{path}: expected 8 or 16 bits a channel without sign, got {'+'.join(map(str, bits))}"
-            f" bits of sample format {'+'.join(map(str, formats))}; convert it to 8 bits first"
-        )
-    if bits[0] <= 8:
-        return _array(picture, path)
-    if len(bits) > 1:
-        import tifffile
+def _tiff(path: Path) -> np.ndarray:
+    """Return the pixels of a TIFF as its tags mean them, upright."""
+    import tifffile
 
-        values = tifffile.imread(path, key=0)
-        if tags.get(PLANES) == SEPARATE:
-            values = np.moveaxis(values, 0, -1)
-        if tags.get(PHOTOMETRIC) == 2 and values.shape == (*picture.size[::-1], len(bits)):
-            return _scaled(values[..., :3], bits[0])
-        raise Refusal(f"{path}: expected RGB where a channel has 16 bits, got another colour space")
-    values = np.array(picture).astype(np.int64)
-    levels = 2 ** bits[0] - 1
+    tifffile.logger().addHandler(logging.NullHandler())  # else it prints on stderr
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        assert isinstance(page, tifffile.TiffPage)
+        sizes = page.imagewidth, page.imagelength, page.imagedepth, page.samplesperpixel
+        if not all(isinstance(size, int) for size in sizes):
+            raise ValueError("a size is no number")
+        _check_size(page.imagewidth, page.imagelength, path)
+        # ASSUMPTION: what states no sample format, or an undefined one, has no sign.
+        if page.sampleformat not in (UNSIGNED, 4) or page.imagedepth > 1:
+            raise _tiff_refusal(page, path)
+        _say_first(path, len(file.pages))
+        by_tags = page.bitspersample in (8, 16) and page.compression in WHOLE
+        if by_tags and page.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB):
+            array = _tiff_levels(page, path)
+        else:
+            array = _tiff_by_pillow(page, path)
+        return _turned(array, page.tags.valueof(ORIENTATION, 1))
+
+
+def _tiff_levels(page: TiffPage, path: Path) -> np.ndarray:
+    """Return the gray levels of a TIFF of 8 or 16 bits, gray or RGB, by tifffile."""
+    channels = 3 if page.photometric == RGB else 1
+    if page.samplesperpixel not in (channels, channels + 1):  # with or without alpha
+        raise _tiff_refusal(page, path)
+    ends = np.add(page.dataoffsets, page.databytecounts)
+    if min(page.databytecounts) == 0 or ends.max() > path.stat().st_size:
+        raise ValueError("pixels are missing")  # tifffile would take zeros for them
+    values = page.asarray(maxworkers=1)
+    if page.samplesperpixel > 1:
+        values = np.moveaxis(values, 0, -1) if page.planarconfig == SEPARATE else values
+        values = values[..., :channels] if channels > 1 else values[..., 0]
+    if page.photometric == WHITE_IS_ZERO:
+        values = 2**page.bitspersample - 1 - values
+    return values if page.bitspersample == 8 else _scaled(values, 16)
+
+
+def _tiff_by_pillow(page: TiffPage, path: Path) -> np.ndarray:
+    """Return the gray levels of a TIFF of another compression, colour space or number of bits."""
+    bits = page.bitspersample
+    if not isinstance(bits, int) or bits > 16 or (bits > 8 and page.samplesperpixel > 1):
+        raise _tiff_refusal(page, path)
+    try:
+        with _picture(path) as picture:
+            values = _array(picture, path) if bits <= 8 else np.array(picture).astype(np.int64)
+    except UnidentifiedImageError:
+        raise _tiff_refusal(page, path) from None
+    if bits <= 8:
+        return values
+    levels = 2**bits - 1
     if values.max() > levels:
         raise Refusal(f"{path}: expected gray levels up to {levels}, got {values.max()}")
-    return _scaled(levels - values if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else values, bits[0])
+    return _scaled(levels - values if page.photometric == WHITE_IS_ZERO else values, bits)
 
 
-def _pgm(path: Path) -> np.ndarray:
-    """Return the pixels of a gray PGM of more than 8 bits (P5, or P2 in text)."""
+def _tiff_refusal(page: TiffPage, path: Path) -> Refusal:
+    """Return the sentence that refuses a TIFF by its tags."""
+    names = [
+        f"{word} {getattr(value, 'name', value)}".lower()
+        for word, value in (
+            ("sample format", page.sampleformat),
+            ("photometric", page.photometric),
+            ("compression", page.compression),
+        )
+    ]
+    depth = f", depth {page.imagedepth}" if page.imagedepth > 1 else ""
+    return Refusal(
+        f"{path}: expected 8 or 16 bits a channel without sign, gray or RGB, got"
+        f" {page.samplesperpixel} x {page.bitspersample} bits, {', '.join(names)}{depth}; convert"
+        " it to PNG first"
+    )
+
+
+def _netpbm(picture: Image.Image, path: Path) -> np.ndarray:
+    """Return the pixels of PGM and PPM; Pillow rounds some halves down unless the largest is 255."""
     content = path.read_bytes()
-    header = rb"(P[25])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s"
+    header = rb"P([2356])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s"
     match = re.match(header, content)
-    if not match:
-        raise Refusal(f"{path}: expected the header of a PGM file, got another")
+    if not match or int(match[4]) == 255:
+        return _array(picture, path)
+    channels = 3 if match[1] in b"36" else 1
     width, height, largest = (int(match[i]) for i in (2, 3, 4))
-    if match[1] == b"P5":
-        values = np.frombuffer(content, ">u2", width * height, match.end())
+    count = width * height * channels
+    if match[1] in b"56":
+        values = np.frombuffer(content, ">u2" if largest > 255 else "u1", count, match.end())
     else:
         words = re.sub(rb"#[^\n]*", b"", content[match.end() :]).split()
-        values = np.array(words[: width * height], dtype=np.int64)
-    values = values.reshape(height, width).astype(np.float64)
+        values = np.array(words[:count], dtype=np.int64)
+    values = values.reshape((height, width, channels)[: 3 if channels > 1 else 2])
     if values.max() > largest:
-        raise Refusal(f"{path}: expected gray levels up to {largest}, got {values.max():g}")
-    return values / 257.0 if largest == 65535 else values * (255.0 / largest)
+        raise Refusal(f"{path}: expected gray levels up to {largest}, got {values.max()}")
+    return values / 257.0 if largest == 65535 else values * 255.0 / largest
 
 
 def _turned(array: np.ndarray, orientation: int) -> np.ndarray:
@@ -223,4 +308,4 @@ def _turned(array: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (2, 4, 5, 7):
         array = array[:, ::-1]
     turns = {3: 2, 4: 2, 5: 1, 6: -1, 7: -1, 8: 1}
-    return np.rot90(array, turns.get(orientation, 0))
+    return np.ascontiguousarray(np.rot90(array, turns.get(orientation, 0)))
