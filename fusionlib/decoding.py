@@ -50,8 +50,10 @@ def decode(path: Path) -> np.ndarray:
 
     Raises
     ------
+    FileNotFoundError
+        No such file.
     Refusal
-        Not an image, damaged, too large, or of a kind whose gray levels are not 0..2^n - 1.
+        A folder, empty, not an image, damaged, too large, or of a kind whose gray levels are not 0..2^n - 1.
     """
     with _refusals(path):
         if _start(path) == "TIFF":
@@ -82,7 +84,19 @@ def shape(path: Path) -> tuple[int, int]:
 
 
 def _start(path: Path) -> str:
-    """Return the format that the first bytes of a file show: PNG, JPEG, TIFF, or nothing."""
+    """Return the format that the first bytes of a file show: PNG, JPEG, TIFF, or nothing.
+
+    Raises
+    ------
+    FileNotFoundError, Refusal
+        No such file; a folder, or an empty file.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: expected an image file, found nothing there")
+    if path.is_dir():
+        raise Refusal(f"{path}: expected an image file, got a folder")
+    if path.stat().st_size == 0:
+        raise Refusal(f"{path}: expected an image file, got an empty file (0 bytes)")
     with open(path, "rb") as file:
         content = file.read(4)
     return next((name for start, name in STARTS.items() if content.startswith(start)), "")
@@ -101,7 +115,7 @@ def _refusals(path: Path) -> Iterator[None]:
     """Turn whatever a decoder raises into a refusal that names the file."""
     try:
         yield
-    except Refusal:
+    except (Refusal, FileNotFoundError):
         raise
     except UnidentifiedImageError:
         raise Refusal(
@@ -283,7 +297,7 @@ def _tiff_refusal(page: TiffPage, path: Path) -> Refusal:
 
 
 def _netpbm(picture: Image.Image, path: Path) -> np.ndarray:
-    """Return the pixels of PGM and PPM; Pillow rounds some halves down unless the largest is 255."""
+    """Return the pixels of PGM and PPM; Pillow rounds them well where the largest is 255."""
     content = path.read_bytes()
     header = rb"P([2356])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s"
     match = re.match(header, content)

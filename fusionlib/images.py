@@ -198,12 +198,6 @@ def read(path: str | os.PathLike) -> np.ndarray:
         A folder, an empty file, not an image, damaged, too large, or of signed or floating levels.
     """
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: expected an image file, found nothing there")
-    if path.is_dir():
-        raise ValueError(f"{path}: expected an image file, got a folder")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path}: expected an image file, got an empty file (0 bytes)")
     return check(to_uint8(decoding.decode(path), str(path)), str(path))
 
 

@@ -361,5 +361,12 @@ def test_several_pictures_are_told(tmp_path, capsys):
     assert "x.tif: the first of 2 pictures is taken" in capsys.readouterr().err
 
 
-def test_the_check_uses_the_reader():
+@pytest.mark.parametrize("kind", ["a folder", "an empty file", "nothing there"])
+def test_the_check_uses_the_reader(kind, tmp_path):
     assert checking.decoding is decoding is images.decoding
+    path = tmp_path / "x.png"
+    if kind != "nothing there":
+        path.mkdir() if kind == "a folder" else path.touch()
+    for call in (images.read, decoding.shape):
+        with pytest.raises((ValueError, FileNotFoundError), match=f"x.png: expected .*{kind}"):
+            call(path)
