@@ -153,6 +153,9 @@ MaxPixels = Annotated[
     int | None, typer.Option(min=1, callback=_limit_pixels, help="of an image, by default 64000000")
 ]
 
+STRETCH_HELP = "none, minmax or percentile (0.5 to 99.5): one range of gray levels for a folder"
+Stretch = Annotated[str, typer.Option(help=STRETCH_HELP)]
+
 
 @app.command()
 def fuse(
@@ -168,6 +171,7 @@ def fuse(
     ] = None,
     plugin: Plugins = None,
     max_pixels: MaxPixels = None,
+    stretch: Stretch = "none",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="replace what another method left in OUT")
     ] = False,
@@ -185,11 +189,14 @@ def fuse(
     if not a.is_dir():
         library.folders.check_outputs([out], [a, b])
         images.check_suffix(out)
-        images.write(out, chosen.fuse(*images.read_pair(a, b), **parameters))
-        typer.echo(f"{out}")
+        levels = [images.stretch_levels(path, stretch) for path in (a, b)]
+        images.write(out, chosen.fuse(*images.read_pair(a, b, levels), **parameters))
+        typer.echo(f"{out}" + images.loss(out))
         return
     try:
-        count, problems = library.fuse_folders(chosen, a, b, out, overwrite, **parameters)
+        count, problems = library.fuse_folders(
+            chosen, a, b, out, overwrite, stretch=stretch, **parameters
+        )
     except KeyboardInterrupt as error:
         raise Stopped(str(error)) from None
     typer.echo(f"{count} pairs fused into {out}/gray and {out}/color")
@@ -208,6 +215,7 @@ def score(
         int, typer.Option("--jobs", "--processes", help="processes that share the work")
     ] = 1,
     max_pixels: MaxPixels = None,
+    stretch: Stretch = "none",
 ) -> None:
     """Score a folder of fused images against its sources; names match by stem. Infrared first,
     visible second.
@@ -219,7 +227,7 @@ def score(
     chosen, interrupted = convention or ["moe-fusion"], ""
     try:
         frame, problems = scoring.score_folder(
-            fused, a, b, convention=chosen, reference=reference, processes=jobs
+            fused, a, b, convention=chosen, reference=reference, processes=jobs, stretch=stretch
         )
     except scoring.Interrupted as error:
         (frame, problems), interrupted = error.scores, str(error)

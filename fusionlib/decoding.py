@@ -53,7 +53,8 @@ def decode(path: Path) -> np.ndarray:
     FileNotFoundError
         No such file.
     Refusal
-        A folder, empty, not an image, damaged, too large, or of a kind whose gray levels are not 0..2^n - 1.
+        A folder, empty, not an image, damaged, too large, or of a kind whose gray levels are not
+        0..2^n - 1.
     """
     with _refusals(path):
         if _start(path) == "TIFF":
@@ -106,7 +107,7 @@ def limit() -> int:
     """Return how many pixels an image may have: ``FUSION_MAX_PIXELS``, by default 64 million."""
     value = os.environ.get(LIMIT, "")
     if value and not value.isdecimal():
-        raise ValueError(f"{LIMIT}: expected a number of pixels, got {value!r}")
+        raise Refusal(f"{LIMIT}: expected a number of pixels, got {value!r}")
     return int(value or PIXELS)
 
 

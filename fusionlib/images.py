@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,11 @@ from fusionlib import decoding
 WRITING = ".writing-"  # how the name of a file begins until it is whole
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".ppm", ".pgm"}
 SUFFIXES |= {".jfif"}
+LOSSY = {".jpg", ".jpeg", ".jfif", ".gif"}  # suffixes of files that do not keep every gray level
+# percentiles of the gray levels of a folder that become 0 and 255
+STRETCHES = {"none": None, "minmax": (0.0, 100.0), "percentile": (0.5, 99.5)}
+FEW = 255 / 5  # levels of a file of more than 8 bits that are worth a note
+_FEW_IN: set[Path] = set()  # folders that were told of
 
 
 def describe(value: object) -> str:
@@ -182,13 +188,20 @@ def with_chroma(y: np.ndarray, cbcr: np.ndarray) -> np.ndarray:
 # ---- files ---------------------------------------------------------------------------------------
 
 
-def read(path: str | os.PathLike) -> np.ndarray:
+def read(path: str | os.PathLike, levels: tuple[float, float] | None = None) -> np.ndarray:
     """Read an image file as uint8, gray (H, W) or RGB (H, W, 3).
 
     The content decides, not the suffix. A palette is resolved, an alpha channel is dropped (the
     colours below it are kept), 16-bit is divided by 257 (65535 becomes 255), one-bit becomes 0 and
     255, three equal channels become gray, the orientation that a camera recorded is applied. See
     :mod:`fusionlib.decoding`.
+
+    Parameters
+    ----------
+    path : path
+    levels : (float, float), optional
+        Gray levels on the scale 0..255 that become 0 and 255, as :func:`stretch_levels` gives them.
+        Without, a note on stderr tells of more than 8 bits that use less than a fifth of them.
 
     Raises
     ------
@@ -198,7 +211,54 @@ def read(path: str | os.PathLike) -> np.ndarray:
         A folder, an empty file, not an image, damaged, too large, or of signed or floating levels.
     """
     path = Path(path)
-    return check(to_uint8(decoding.decode(path), str(path)), str(path))
+    values = decoding.decode(path)
+    if levels is not None:
+        values = (values - levels[0]) * (255.0 / (levels[1] - levels[0]))
+    elif values.dtype != np.uint8 and 0 < np.ptp(values) < FEW and path.parent not in _FEW_IN:
+        _FEW_IN.add(path.parent)
+        print(
+            f"{path}: its levels become {values.min():.0f} to {values.max():.0f} of 255;"
+            " --stretch minmax or percentile spreads them",
+            file=sys.stderr,
+        )
+    return check(to_uint8(values, str(path)), str(path))
+
+
+def stretch_levels(source: str | os.PathLike, stretch: str) -> tuple[float, float] | None:
+    """Return the gray levels of a file, or of all images of a folder, that become 0 and 255.
+
+    Parameters
+    ----------
+    source : path
+        File or folder; what cannot be read is left out, whoever reads it says so.
+    stretch : str
+        ``none``, ``minmax``, or ``percentile``: 0.5 % of all pixels below, 0.5 % above.
+
+    Returns
+    -------
+    (float, float) or None
+        On the scale 0..255, for :func:`read`; None for ``none``.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        Another word; one gray level alone; as :func:`list_images`.
+    """
+    if stretch not in STRETCHES:
+        raise ValueError(f"stretch: expected {', '.join(STRETCHES)}, got {stretch!r}")
+    if (shares := STRETCHES[stretch]) is None:
+        return None
+    source = Path(source)
+    counts = np.zeros(65536, dtype=np.int64)  # of each level of 16 bits
+    for path in list_images(source).values() if source.is_dir() else [source]:
+        with contextlib.suppress(ValueError, OSError):
+            values = np.rint(decoding.decode(path) * 257.0).astype(np.int64)
+            counts += np.bincount(values.ravel(), minlength=65536)
+    below = np.cumsum(counts)
+    low, high = (np.searchsorted(below, max(below[-1] * share / 100, 1)) for share in shares)
+    if low >= high:
+        raise ValueError(f"{source}: expected several gray levels to stretch, found one or none")
+    return float(low) / 257, float(high) / 257
 
 
 def write(path: str | os.PathLike, image: np.ndarray) -> Path:
@@ -220,6 +280,13 @@ def write(path: str | os.PathLike, image: np.ndarray) -> Path:
         Image.fromarray(image).save(temporary, format=file_format, **options)
 
     return write_atomically(path, save)
+
+
+def loss(path: Path) -> str:
+    """Return what to say of a written file that does not keep every gray level; else nothing."""
+    if path.suffix.lower() not in LOSSY:
+        return ""
+    return f" (gray levels may change in a {path.suffix}: score and compare a .png)"
 
 
 def check_suffix(path: str | os.PathLike) -> Path:
@@ -344,6 +411,22 @@ def list_pairs(a: str | os.PathLike, b: str | os.PathLike) -> dict[str, tuple[Pa
     return {stem: (paths_a[stem], paths_b[stem]) for stem in paths_a}
 
 
-def read_pair(a: str | os.PathLike, b: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """Read two images of one size; raises as :func:`read` and :func:`check_pair`."""
-    return check_pair(read(a), read(b), (str(a), str(b)))
+def read_pair(
+    a: str | os.PathLike,
+    b: str | os.PathLike,
+    levels: Sequence[tuple[float, float] | None] = (None, None),
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return two images of one size.
+
+    Parameters
+    ----------
+    a, b : path
+    levels : pair of (float, float) or None
+        Of each, as for :func:`read`.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As :func:`read` and :func:`check_pair`.
+    """
+    return check_pair(read(a, levels[0]), read(b, levels[1]), (str(a), str(b)))

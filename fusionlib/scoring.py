@@ -48,6 +48,7 @@ def score_folder(
     processes: int = 1,
     progress: bool = True,
     kept: str | os.PathLike | None = None,
+    stretch: str = "none",
 ) -> Scores:
     """Score every image of ``fused`` against the images of the same name in ``a`` and ``b``.
 
@@ -73,6 +74,9 @@ def score_folder(
         File that gets the values of each image as they come, a line each; an interrupted call with
         the same file goes on where it was. Images, metrics and conventions that changed are scored
         again.
+    stretch : str
+        How the gray levels of ``a`` and of ``b`` are spread, as for the fusion, see
+        :func:`images.stretch_levels`.
 
     Returns
     -------
@@ -98,11 +102,12 @@ def score_folder(
         {} if reference is None else {"reference": reference}
     )
     files, problems = _match({name: Path(folder) for name, folder in folders.items()})
+    levels = [None, *(images.stretch_levels(folder, stretch) for folder in (a, b)), None]
     results: dict[str, list[tuple] | str] = {}
     if kept is None:
-        scored = _run(files, plan, processes)
+        scored = _run(files, plan, processes, levels)
     else:
-        scored = _resumed(files, plan, processes, Path(kept))
+        scored = _resumed(files, plan, processes, Path(kept), levels)
     options = {"total": len(files), "desc": "score", "unit": "image", "disable": not progress}
     interrupted = False
     try:
@@ -287,12 +292,12 @@ def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
 
 # radon C: alone or in processes, whose results come in any order
 def _run(
-    files: dict[str, list[Path]], plan: list, processes: int
+    files: dict[str, list[Path]], plan: list, processes: int, levels: list
 ) -> Generator[tuple[str, list[tuple] | str]]:
     """Yield (stem, rows or problem) as they come."""
     if processes == 1 or len(files) < 2:
         for stem, paths in files.items():
-            yield _score(stem, paths, plan)
+            yield _score(stem, paths, plan, levels)
         return
     # A fresh interpreter for each worker: a fork would copy whatever threads and locks the caller's
     # libraries hold. This process is one of them: while the others start, it takes the last images
@@ -300,11 +305,13 @@ def _run(
     context, others = multiprocessing.get_context("spawn"), multiprocessing.active_children()
     pool = ProcessPoolExecutor(min(processes, len(files)) - 1, context, workers.start)
     try:
-        queued = {stem: pool.submit(_score, stem, paths, plan) for stem, paths in files.items()}
+        queued = {
+            stem: pool.submit(_score, stem, paths, plan, levels) for stem, paths in files.items()
+        }
         for stem in reversed(files):
             if stem in queued and queued[stem].cancel():
                 del queued[stem]
-                yield _score(stem, files[stem], plan)
+                yield _score(stem, files[stem], plan, levels)
             for finished in [stem for stem, job in queued.items() if job.done()]:
                 yield _result(finished, files[finished], queued.pop(finished))
         for stem, job in queued.items():
@@ -320,7 +327,7 @@ def _run(
 
 # radon C: what was scored before, what waits, and a killed run's half line
 def _resumed(
-    files: dict[str, list[Path]], plan: list, processes: int, kept: Path
+    files: dict[str, list[Path]], plan: list, processes: int, kept: Path, levels: list
 ) -> Generator[tuple[str, list[tuple] | str]]:
     """Yield as :func:`_run` does, from the file where the same was scored before."""
     code = b"".join(
@@ -328,7 +335,7 @@ def _resumed(
     )
     keys, known = {}, {}
     for stem, paths in files.items():
-        key = hashlib.sha256(f"{stem} {plan}".encode() + code)
+        key = hashlib.sha256(f"{stem} {plan} {levels}".encode() + code)
         for path in paths:
             key.update(path.read_bytes())
         keys[stem] = key.hexdigest()
@@ -339,7 +346,7 @@ def _resumed(
     yield from ((stem, known[key]) for stem, key in keys.items() if key in known)
     waiting = {stem: paths for stem, paths in files.items() if keys[stem] not in known}
     with open(kept, "a", encoding="utf-8") as stream:
-        for stem, result in _run(waiting, plan, processes):
+        for stem, result in _run(waiting, plan, processes, levels):
             if not isinstance(result, str):
                 print(f"\n{json.dumps([keys[stem], result])}", file=stream, end="", flush=True)
             yield stem, result
@@ -353,10 +360,11 @@ def _result(stem: str, paths: list[Path], job: Future) -> tuple[str, list[tuple]
         return stem, f"{paths[0]}: {sentence}"
 
 
-def _score(stem: str, paths: list[Path], plan: list) -> tuple[str, list[tuple] | str]:
+def _score(stem: str, paths: list[Path], plan: list, levels: list) -> tuple[str, list[tuple] | str]:
     """Return the rows of one image, or the sentence that says why there are none."""
     try:
-        return stem, _values(stem, [images.luma(images.read(path)) for path in paths], plan)
+        arrays = [images.luma(images.read(*item)) for item in zip(paths, levels, strict=False)]
+        return stem, _values(stem, arrays, plan)
     except (ValueError, OSError) as error:
         # images.read names the file itself; a size that differs is known by array names only
         sentence = str(error)

@@ -18,6 +18,7 @@ from fusionlib import images, runs
 from fusionlib.methods.method import Method
 
 KINDS = ("gray", "color")
+NO_STRETCH = {"stretch": "none", "levels": [None, None]}  # of a record that does not say
 UNFINISHED = ".fused.jsonl"  # what is being fused, then a line for each pair that is done
 
 
@@ -134,6 +135,7 @@ def fuse_folders(
     out: str | Path,
     overwrite: bool = False,
     progress: bool = True,
+    stretch: str = "none",
     **parameters,
 ) -> tuple[int, list[str]]:
     """Fuse the pairs of two folders, matched by name, into ``out`` as :func:`fuse_pairs` does.
@@ -149,6 +151,8 @@ def fuse_folders(
         Replace what another method, other parameters or other pairs left in ``out``.
     progress : bool
         Show a bar.
+    stretch : str
+        How the gray levels of ``a`` and of ``b`` are spread, see :func:`images.stretch_levels`.
     **parameters
         Of the method.
 
@@ -170,8 +174,9 @@ def fuse_folders(
     check_outputs([out, *(out / kind for kind in KINDS)], [a, b])
     outputs = [out / kind / f"{name}.png" for kind in KINDS for name in files]
     check_outputs(outputs, [path for paths in files.values() for path in paths])
-    wanted = {**_identity(method, parameters), "pairs": list(files)}
-    wanted = json.loads(json.dumps(wanted, default=float))
+    levels = [images.stretch_levels(folder, stretch) for folder in (a, b)]
+    wanted = _identity(method, parameters) | {"stretch": stretch, "levels": levels}
+    wanted = json.loads(json.dumps({**wanted, "pairs": list(files)}, default=float))
     info, problems = {}, []
     with runs.lock(out, f"the folder {out}"):
         images.sweep(*(out / kind for kind in KINDS))
@@ -186,7 +191,9 @@ def fuse_folders(
                         info[name] = done[name][1]
                         continue
                     try:
-                        fused = _fuse(method, *images.read_pair(*paths), parameters)
+                        fused = _fuse(
+                            method, *images.read_pair(paths[0], paths[1], levels), parameters
+                        )
                     except (ValueError, TypeError, OSError, RuntimeError) as error:
                         problems.append(f"{name}: {error}")
                         continue
@@ -267,11 +274,13 @@ def _recorded(out: Path) -> tuple[dict | None, dict[str, list]]:
         if (out / UNFINISHED).is_file():
             lines = (out / UNFINISHED).read_text(encoding="utf-8").splitlines()
             entries = [_line(line) for line in lines[1:]]
-            return json.loads(lines[0]), {entry[0]: entry[1:] for entry in entries if entry}
+            return NO_STRETCH | json.loads(lines[0]), {
+                entry[0]: entry[1:] for entry in entries if entry
+            }
         record = json.loads((out / "run.json").read_text(encoding="utf-8"))
         record.setdefault("pairs", sorted(record["images"]))
         del record["images"]
-        return record, {}
+        return NO_STRETCH | record, {}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None, {}
 
