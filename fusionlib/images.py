@@ -24,6 +24,8 @@ from fusionlib import decoding
 WRITING = ".writing-"  # how the name of a file begins until it is whole
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".ppm", ".pgm"}
 SUFFIXES |= {".jfif"}
+# pictures that are not read, and told rather than left out
+UNREAD = {".jp2", ".j2k", ".jpx", ".jxl", ".avif", ".heic", ".heif"}
 LOSSY = {".jpg", ".jpeg", ".jfif", ".gif"}  # suffixes of files that do not keep every gray level
 # percentiles of the gray levels of a folder that become 0 and 255
 STRETCHES = {"none": None, "minmax": (0.0, 100.0), "percentile": (0.5, 99.5)}
@@ -242,7 +244,7 @@ def stretch_levels(source: str | os.PathLike, stretch: str) -> tuple[float, floa
     Raises
     ------
     FileNotFoundError, ValueError
-        Another word; one gray level alone; as :func:`list_images`.
+        Another word; one gray level alone; no such folder.
     """
     if stretch not in STRETCHES:
         raise ValueError(f"stretch: expected {', '.join(STRETCHES)}, got {stretch!r}")
@@ -250,7 +252,7 @@ def stretch_levels(source: str | os.PathLike, stretch: str) -> tuple[float, floa
         return None
     source = Path(source)
     counts = np.zeros(65536, dtype=np.int64)  # of each level of 16 bits
-    for path in list_images(source).values() if source.is_dir() else [source]:
+    for path in by_stem(source, []).values() if source.is_dir() else [source]:
         with contextlib.suppress(ValueError, OSError):
             values = np.rint(decoding.decode(path) * 257.0).astype(np.int64)
             counts += np.bincount(values.ravel(), minlength=65536)
@@ -356,39 +358,65 @@ def write_text(path: str | os.PathLike, text: str) -> Path:
 
 
 def list_images(folder: str | os.PathLike) -> dict[str, Path]:
-    """Return ``{stem: path}`` of the image files of a folder, sorted, without hidden ones; stems in
-    composed Unicode (NFC), however the system spells them.
+    """Return ``{stem: path}`` of the image files of a folder as :func:`by_stem` does.
 
     Raises
     ------
-    FileNotFoundError
-        The folder is missing, or a link in it leads nowhere, as where data were not fetched.
-    ValueError
-        Not a folder, or two files share a stem (``x.png`` and ``x.jpg``): which one is meant cannot
-        be known.
+    FileNotFoundError, ValueError
+        The folder is missing or none; the first problem that :func:`by_stem` names.
+    """
+    problems: list[Exception] = []
+    paths = by_stem(folder, problems)
+    if problems:
+        raise problems[0]
+    return paths
+
+
+# radon C: what is no image, is not read, leads nowhere or shares its name
+def by_stem(folder: str | os.PathLike, problems: list[Exception]) -> dict[str, Path]:
+    """Return ``{stem: path}`` of the image files of a folder, sorted, without hidden ones; stems in
+    composed Unicode (NFC), however the system spells them.
+
+    Parameters
+    ----------
+    folder : path
+    problems : list of exceptions
+        Gets one, with its sentence, for each file that is left out: a link that leads nowhere, as
+        where data were not fetched; a picture of a format that is not read; files of one stem
+        (``x.png`` and ``x.jpg``), which one is meant cannot be known.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        The folder is missing, or none.
     """
     folder = Path(folder)
     if not folder.exists():
         raise FileNotFoundError(f"{folder}: expected a folder of images, found nothing there")
     if not folder.is_dir():
         raise ValueError(f"{folder}: expected a folder of images, got a file")
-    paths: dict[str, Path] = {}
+    stems: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in SUFFIXES:
+        suffix = path.suffix.lower()
+        if path.name.startswith(".") or suffix not in SUFFIXES | UNREAD:
             continue
         if path.is_symlink() and not path.exists():
-            raise FileNotFoundError(
-                f"{path}: expected an image file, got a link that leads nowhere"
-            )
-        if not path.is_file():
-            continue
-        stem = unicodedata.normalize("NFC", path.stem)
-        if stem in paths:
-            raise ValueError(
-                f"{folder}: expected one file per name, got {paths[stem].name} and {path.name}"
-            )
-        paths[stem] = path
-    return dict(sorted(paths.items()))
+            sentence = f"{path}: expected an image file, got a link that leads nowhere"
+            problems.append(FileNotFoundError(sentence))
+        elif path.is_file() and suffix in UNREAD:
+            problems.append(ValueError(f"{path}: expected a format such as .png, got {suffix}"))
+        elif path.is_file():
+            stems.setdefault(composed(path.stem), []).append(path)
+    for paths in stems.values():
+        if len(paths) > 1:
+            names = " and ".join(path.name for path in paths)
+            problems.append(ValueError(f"{folder}: expected one file per name, got {names}"))
+    return {name: paths[0] for name, paths in sorted(stems.items()) if len(paths) == 1}
+
+
+def composed(name: str) -> str:
+    """Return a name in composed Unicode (NFC), the form of the stems of :func:`by_stem`."""
+    return unicodedata.normalize("NFC", name)
 
 
 def list_pairs(a: str | os.PathLike, b: str | os.PathLike) -> dict[str, tuple[Path, Path]]:

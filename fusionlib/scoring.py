@@ -11,7 +11,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import unicodedata
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -241,8 +240,9 @@ def _match(folders: dict[str, Path]) -> tuple[dict[str, list[Path]], list[str]]:
     """Return the files of every stem that all folders have, in the order of the folders, and what
     lacks a partner.
     """
-    problems: list[str] = []
-    by_stem = {name: _by_stem(folder, problems) for name, folder in folders.items()}
+    left_out: list[Exception] = []
+    by_stem = {name: images.by_stem(folder, left_out) for name, folder in folders.items()}
+    problems = [str(problem) for problem in left_out]
     files = {}
     for stem in sorted(set().union(*by_stem.values())):
         missing = [str(folders[name]) for name, stems in by_stem.items() if stem not in stems]
@@ -263,28 +263,6 @@ def _match(folders: dict[str, Path]) -> tuple[dict[str, list[Path]], list[str]]:
             f" {sizes}"
         )
     return files, problems
-
-
-# radon C: what is no image, and names that two files share
-def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
-    """Return the image files of a folder by stem; those that share one go to ``problems``."""
-    if not folder.is_dir():
-        return images.list_images(folder)  # raises the sentence for a missing folder or a file
-    stems: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if (
-            path.is_file()
-            and not path.name.startswith(".")
-            and path.suffix.lower() in images.SUFFIXES
-        ):
-            stems.setdefault(unicodedata.normalize("NFC", path.stem), []).append(path)
-    for stem, paths in stems.items():
-        if len(paths) > 1:
-            problems.append(
-                f"{folder}: expected one file named {stem!r}, got"
-                f" {', '.join(path.name for path in paths)}"
-            )
-    return {stem: paths[0] for stem, paths in stems.items() if len(paths) == 1}
 
 
 # ---- the work ------------------------------------------------------------------------------------

@@ -306,6 +306,27 @@ def test_a_link_that_leads_nowhere_is_told(home):
         (home / side / "999.png").symlink_to(home / "not fetched")
     with pytest.raises(FileNotFoundError, match="999.png: expected an image file, got a link"):
         images.list_pairs(home / "ir", home / "vi")
+    scores = scoring.score_folder(home / "vi", home / "ir", home / "vi", progress=False)
+    assert len(scores.problems) == 3 and all("999.png" in told for told in scores.problems)
+
+
+@pytest.mark.parametrize("suffix", [".jp2", ".avif", ".HEIC"])
+def test_pictures_that_are_not_read_are_told(suffix, home, monkeypatch, capsys):
+    for side in ("ir", "vi"):
+        (home / side / f"999{suffix}").write_bytes(b"a picture")
+    words = (home / "ir", home / "vi")
+    code, told = call(monkeypatch, capsys, "fuse", "--method", "average", *words, home / "out")
+    assert code == 1 and f"999{suffix}: expected a format such as .png" in told
+    code, told = call(monkeypatch, capsys, "score", home / "vi", *words)
+    assert code == 1 and told.count(f"999{suffix}: expected a format such as .png") == 3
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_fused_images_are_found_in_either_form_of_unicode(form, home):
+    name, other = (unicodedata.normalize(form, "café"), "NFD" if form == "NFC" else "NFC")
+    (home / "vi/000.png").rename(home / f"vi/{unicodedata.normalize(other, name)}.png")
+    methods.import_fused_folder("Mine", home / "vi", [name, "001"], home / "out")
+    assert images.read(home / f"out/gray/{name}.png").shape == (32, 48)
 
 
 @pytest.mark.parametrize("command", ["fuse", "score"])

@@ -45,10 +45,10 @@ def given(nodes: Iterable[str | os.PathLike], names: Iterable[str]) -> Folders:
             )
         for folder in sorted((node / "fused").glob("*/gray")):
             files = images.list_images(folder)
-            if folder.parent.name not in (*folders, *COPIES) and all(
-                name in files for name in names
-            ):
-                folders[folder.parent.name] = {name: files[name] for name in names}
+            paths = {name: files.get(images.composed(name)) for name in names}
+            known = {name: path for name, path in paths.items() if path}
+            if folder.parent.name not in (*folders, *COPIES) and len(known) == len(paths):
+                folders[folder.parent.name] = known
     return folders
 
 

@@ -106,14 +106,14 @@ def import_fused_folder(
         A name without image.
     """
     files, folder = images.list_images(source), Path(folder)
-    lacking = [pair for pair in pairs if pair not in files]
+    lacking = [pair for pair in pairs if images.composed(pair) not in files]
     if lacking:
         raise ValueError(
             f"{source}: expected an image for each pair of {name}, missing: {', '.join(lacking)}"
         )
     (folder / "run.json").unlink(missing_ok=True)
     for pair in pairs:
-        fused = images.read(files[pair])
+        fused = images.read(files[images.composed(pair)])
         _write(folder, pair, (images.luma(fused), fused, {}))
     record = {
         "method": name,
