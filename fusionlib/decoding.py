@@ -15,7 +15,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -40,13 +40,18 @@ class Refusal(ValueError):
     """An image file that is not read, in one sentence."""
 
 
-def decode(path: Path) -> np.ndarray:
-    """Return the gray levels of a file as they are meant, scaled to 0..255, not rounded.
+class Levels(NamedTuple):
+    """The gray levels of a file, from 0 to ``largest`` as its kind has them.
 
-    Returns
-    -------
-    (H, W) or (H, W, 3) array
-        uint8 where the file has at most 8 bits a channel, else float64; alpha is left out.
+    ``values`` are (H, W) or (H, W, 3), uint8 or uint16; alpha is left out.
+    """
+
+    values: np.ndarray
+    largest: int
+
+
+def decode(path: Path) -> Levels:
+    """Return the gray levels of a file as they are meant, upright, neither scaled nor rounded.
 
     Raises
     ------
@@ -61,19 +66,19 @@ def decode(path: Path) -> np.ndarray:
             return _tiff(path)
         with _picture(path) as picture:
             if picture.format == "PNG":
-                array = _png(picture, path)
+                levels = _png(picture, path)
             elif picture.format == "PPM":
-                array = _netpbm(picture, path)
+                levels = _netpbm(picture, path)
             else:
-                array = _array(picture, path)
-            return _turned(array, picture.getexif().get(ORIENTATION, 1))
+                levels = _array(picture, path)
+            return _turned(levels, picture.getexif().get(ORIENTATION, 1))
 
 
 def shape(path: Path) -> tuple[int, int]:
     """Return height and width of a whole image file; raises as :func:`decode`."""
     with _refusals(path):
         if _start(path) not in ("PNG", "JPEG"):
-            height, width = decode(path).shape[:2]
+            height, width = decode(path).values.shape[:2]
             return height, width
         with _picture(path) as picture:
             width, height = picture.size
@@ -175,37 +180,32 @@ def _check_size(width: int, height: int, path: Path) -> None:
         )
 
 
-def _array(picture: Image.Image, path: Path) -> np.ndarray:
+def _array(picture: Image.Image, path: Path) -> Levels:
     """Return the pixels of any picture of at most 8 bits, and of 16-bit gray."""
     if picture.mode in ("L", "RGB"):
-        return np.array(picture)
+        return Levels(np.array(picture), 255)
     if picture.mode in ("1", "LA", "La"):
-        return np.array(picture.convert("L"))
+        return Levels(np.array(picture.convert("L")), 255)
     if picture.mode in ("P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"):
         # convert("RGB") drops alpha and keeps the colours under it; a blend would invent gray
         # levels.
-        return np.array(picture.convert("RGB"))
+        return Levels(np.array(picture.convert("RGB")), 255)
     if picture.mode.startswith("I"):
-        values = np.array(picture).astype(np.int64)
+        values = np.array(picture)
         if values.min() < 0 or values.max() > 65535:
             raise Refusal(
                 f"{path}: expected 8 or 16 bits a channel, got values {values.min()} to"
                 f" {values.max()}"
             )
-        return _scaled(values, 16)
+        # ASSUMPTION: files use the whole range of their bits.
+        return Levels(values.astype(np.uint16), 65535)
     raise Refusal(
         f"{path}: expected 8 or 16 bits a channel, got Pillow mode {picture.mode!r}; convert it to"
         " 8 bits first"
     )
 
 
-def _scaled(values: np.ndarray, bits: int) -> np.ndarray:
-    # ASSUMPTION: files use the whole range of their bits; 65535 / 257 = 255 maps black and white
-    # exactly.
-    return values * 255.0 / (2**bits - 1) if bits != 16 else values / 257.0
-
-
-def _png(picture: Image.Image, path: Path) -> np.ndarray:
+def _png(picture: Image.Image, path: Path) -> Levels:
     """Return the pixels of a PNG; of 16 bits in colour or with alpha by torchvision."""
     header = path.read_bytes()[:26]
     bits, colour = header[24], header[25]
@@ -217,10 +217,11 @@ def _png(picture: Image.Image, path: Path) -> np.ndarray:
     picture.load()  # says in words what is damaged
     data = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
     channels = decode_png(data, ImageReadMode.UNCHANGED).numpy()
-    return _scaled(channels[0] if len(channels) < 3 else np.moveaxis(channels[:3], 0, -1), 16)
+    values = channels[0] if len(channels) < 3 else np.moveaxis(channels[:3], 0, -1)
+    return Levels(values, 65535)
 
 
-def _tiff(path: Path) -> np.ndarray:
+def _tiff(path: Path) -> Levels:
     """Return the pixels of a TIFF as its tags mean them, upright."""
     import tifffile
 
@@ -238,13 +239,13 @@ def _tiff(path: Path) -> np.ndarray:
         _say_first(path, len(file.pages))
         by_tags = page.bitspersample in (8, 16) and page.compression in WHOLE
         if by_tags and page.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB):
-            array = _tiff_levels(page, path)
+            levels = _tiff_levels(page, path)
         else:
-            array = _tiff_by_pillow(page, path)
-        return _turned(array, page.tags.valueof(ORIENTATION, 1))
+            levels = _tiff_by_pillow(page, path)
+        return _turned(levels, page.tags.valueof(ORIENTATION, 1))
 
 
-def _tiff_levels(page: TiffPage, path: Path) -> np.ndarray:
+def _tiff_levels(page: TiffPage, path: Path) -> Levels:
     """Return the gray levels of a TIFF of 8 or 16 bits, gray or RGB, by tifffile."""
     channels = 3 if page.photometric == RGB else 1
     if page.samplesperpixel not in (channels, channels + 1):  # with or without alpha
@@ -256,27 +257,27 @@ def _tiff_levels(page: TiffPage, path: Path) -> np.ndarray:
     if page.samplesperpixel > 1:
         values = np.moveaxis(values, 0, -1) if page.planarconfig == SEPARATE else values
         values = values[..., :channels] if channels > 1 else values[..., 0]
-    if page.photometric == WHITE_IS_ZERO:
-        values = 2**page.bitspersample - 1 - values
-    return values if page.bitspersample == 8 else _scaled(values, 16)
+    largest = 2**page.bitspersample - 1
+    values = values.astype(np.uint8 if largest == 255 else np.uint16, copy=False)  # either order
+    return Levels(largest - values if page.photometric == WHITE_IS_ZERO else values, largest)
 
 
-def _tiff_by_pillow(page: TiffPage, path: Path) -> np.ndarray:
+def _tiff_by_pillow(page: TiffPage, path: Path) -> Levels:
     """Return the gray levels of a TIFF of another compression, colour space or number of bits."""
     bits = page.bitspersample
     if not isinstance(bits, int) or bits > 16 or (bits > 8 and page.samplesperpixel > 1):
         raise _tiff_refusal(page, path)
     try:
         with _picture(path) as picture:
-            values = _array(picture, path) if bits <= 8 else np.array(picture).astype(np.int64)
+            values, largest = _array(picture, path)
     except UnidentifiedImageError:
         raise _tiff_refusal(page, path) from None
     if bits <= 8:
-        return values
-    levels = 2**bits - 1
-    if values.max() > levels:
-        raise Refusal(f"{path}: expected gray levels up to {levels}, got {values.max()}")
-    return _scaled(levels - values if page.photometric == WHITE_IS_ZERO else values, bits)
+        return Levels(values, largest)
+    largest = 2**bits - 1
+    if values.max() > largest:
+        raise Refusal(f"{path}: expected gray levels up to {largest}, got {values.max()}")
+    return Levels(largest - values if page.photometric == WHITE_IS_ZERO else values, largest)
 
 
 def _tiff_refusal(page: TiffPage, path: Path) -> Refusal:
@@ -297,7 +298,7 @@ def _tiff_refusal(page: TiffPage, path: Path) -> Refusal:
     )
 
 
-def _netpbm(picture: Image.Image, path: Path) -> np.ndarray:
+def _netpbm(picture: Image.Image, path: Path) -> Levels:
     """Return the pixels of PGM and PPM; Pillow rounds them well where the largest is 255."""
     content = path.read_bytes()
     header = rb"P([2356])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s"
@@ -315,12 +316,13 @@ def _netpbm(picture: Image.Image, path: Path) -> np.ndarray:
     values = values.reshape((height, width, channels)[: 3 if channels > 1 else 2])
     if values.max() > largest:
         raise Refusal(f"{path}: expected gray levels up to {largest}, got {values.max()}")
-    return values / 257.0 if largest == 65535 else values * 255.0 / largest
+    return Levels(values.astype(np.uint16 if largest > 255 else np.uint8), largest)
 
 
-def _turned(array: np.ndarray, orientation: int) -> np.ndarray:
+def _turned(levels: Levels, orientation: int) -> Levels:
     """Return an image upright by the orientation 1 to 8 that a camera recorded."""
+    values, largest = levels
     if orientation in (2, 4, 5, 7):
-        array = array[:, ::-1]
+        values = values[:, ::-1]
     turns = {3: 2, 4: 2, 5: 1, 6: -1, 7: -1, 8: 1}
-    return np.ascontiguousarray(np.rot90(array, turns.get(orientation, 0)))
+    return Levels(np.ascontiguousarray(np.rot90(values, turns.get(orientation, 0))), largest)

@@ -30,6 +30,7 @@ LOSSY = {".jpg", ".jpeg", ".jfif", ".gif"}  # suffixes of files that do not keep
 # percentiles of the gray levels of a folder that become 0 and 255
 STRETCHES = {"none": None, "minmax": (0.0, 100.0), "percentile": (0.5, 99.5)}
 FEW = 255 / 5  # levels of a file of more than 8 bits that are worth a note
+ROWS = 256  # that are counted at a time, to need little memory
 _FEW_IN: set[Path] = set()  # folders that were told of
 
 
@@ -213,17 +214,28 @@ def read(path: str | os.PathLike, levels: tuple[float, float] | None = None) -> 
         A folder, an empty file, not an image, damaged, too large, or of signed or floating levels.
     """
     path = Path(path)
-    values = decoding.decode(path)
-    if levels is not None:
-        values = (values - levels[0]) * (255.0 / (levels[1] - levels[0]))
-    elif values.dtype != np.uint8 and 0 < np.ptp(values) < FEW and path.parent not in _FEW_IN:
+    values, largest = decoding.decode(path)
+    if levels is None:
+        if largest == 255:
+            return check(values, str(path))
+        _say_few(values, largest, path)
+    low, high = levels or (0.0, 255.0)
+    # half away from zero is exact where the division comes last
+    table = np.arange(largest + 1) * 255.0 / largest - low
+    table = to_uint8(table if levels is None else table * 255.0 / (high - low))
+    return check(table[values], str(path))
+
+
+def _say_few(values: np.ndarray, largest: int, path: Path) -> None:
+    """Tell, once for a folder, of a file of more than 8 bits that uses few of its gray levels."""
+    low, high = (int(level) * 255 / largest for level in (values.min(), values.max()))
+    if largest > 255 and 0 < high - low < FEW and path.parent not in _FEW_IN:
         _FEW_IN.add(path.parent)
         print(
-            f"{path}: its levels become {values.min():.0f} to {values.max():.0f} of 255;"
-            " --stretch minmax or percentile spreads them",
+            f"{path}: its levels become {low:.0f} to {high:.0f} of 255; --stretch minmax or"
+            " percentile spreads them",
             file=sys.stderr,
         )
-    return check(to_uint8(values, str(path)), str(path))
 
 
 def stretch_levels(source: str | os.PathLike, stretch: str) -> tuple[float, float] | None:
@@ -254,8 +266,11 @@ def stretch_levels(source: str | os.PathLike, stretch: str) -> tuple[float, floa
     counts = np.zeros(65536, dtype=np.int64)  # of each level of 16 bits
     for path in by_stem(source, []).values() if source.is_dir() else [source]:
         with contextlib.suppress(ValueError, OSError):
-            values = np.rint(decoding.decode(path) * 257.0).astype(np.int64)
-            counts += np.bincount(values.ravel(), minlength=65536)
+            values, largest = decoding.decode(path)
+            bins = np.rint(np.arange(largest + 1) * (65535 / largest)).astype(np.int64)
+            for start in range(0, len(values), ROWS):
+                part = values[start : start + ROWS].ravel()
+                np.add.at(counts, bins, np.bincount(part, minlength=largest + 1))
     below = np.cumsum(counts)
     low, high = (np.searchsorted(below, max(below[-1] * share / 100, 1)) for share in shares)
     if low >= high:

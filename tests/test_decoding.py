@@ -294,20 +294,25 @@ def test_every_flipped_bit_of_a_png_is_noticed(tmp_path):
             assert str(error).startswith(f"{path}: ")
 
 
+def write_png(path, width, height, colour, data):
+    """Write a 16-bit PNG by hand from its compressed rows."""
+    content = b"\x89PNG\r\n\x1a\n"
+    for name, chunk in (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)),
+        (b"IDAT", data),
+        (b"IEND", b""),
+    ):
+        check = zlib.crc32(name + chunk)
+        content += struct.pack(">I", len(chunk)) + name + chunk + struct.pack(">I", check)
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize("colour, channels", [(2, 3), (6, 4), (4, 2), (0, 1)])
 def test_16_bits_in_colour_are_divided_as_gray_ones(colour, channels, tmp_path):
     values = RNG.integers(0, 65536, (10, 14, channels)).astype(">u2")
     rows = b"".join(b"\0" + row.tobytes() for row in values)
-    content = b"\x89PNG\r\n\x1a\n"
-    for name, data in (
-        (b"IHDR", struct.pack(">IIBBBBB", 14, 10, 16, colour, 0, 0, 0)),
-        (b"IDAT", zlib.compress(rows)),
-        (b"IEND", b""),
-    ):
-        check = zlib.crc32(name + data)
-        content += struct.pack(">I", len(data)) + name + data + struct.pack(">I", check)
     path = tmp_path / "x.png"
-    path.write_bytes(content)
+    write_png(path, 14, 10, colour, zlib.compress(rows))
     expected = rounded(values[..., :3] if channels > 2 else values[..., 0])
     assert np.array_equal(images.read(path), expected)
 
@@ -340,6 +345,22 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path, monkeypat
         images.read(path)
     monkeypatch.setenv(decoding.LIMIT, "2000")
     assert images.read(path).shape == (50, 40)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted in KiB by Linux")
+@pytest.mark.parametrize("colour, limit", [(0, 8), (2, 24)])
+def test_a_large_file_needs_no_multiple_of_its_pixels(colour, limit, tmp_path):
+    path, side = tmp_path / "x.png", 3000
+    row = bytes(1 + side * 2 * (3 if colour else 1))
+    write_png(path, side, side, colour, zlib.compress(row * side))
+    code = (
+        "import resource\nfrom fusionlib import images\nimport torchvision.io, PIL.Image\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"images.read({str(path)!r})\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) * 1024 < limit * side**2 + 50e6
 
 
 def test_no_other_program_is_started(tmp_path):
