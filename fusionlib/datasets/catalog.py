@@ -250,6 +250,7 @@ def _sources(files: DatasetFiles) -> tuple[str, str]:
     return next(sources for sources in layouts.SOURCES.values() if sources[0] in files.files)
 
 
+# radon C: spellings of classes, files of one image and files of all
 def annotations_of(facts: dict, files: DatasetFiles) -> dict[str, Annotation | LabelFile]:
     """Return what is known of the boxes of each image; files of one image are read when asked for.
 

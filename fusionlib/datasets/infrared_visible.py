@@ -249,14 +249,18 @@ class Pairs(Sequence[Pair]):
         pair = Pair(name, infrared, visible)
         if name in self.annotations:
             annotation = self.annotations[name].read(infrared.shape).only(self.classes)
-            boxes, labels = annotation.on(infrared.shape, paths[0]), annotation.labels
-            kinds = annotation.kinds or [OBJECT] * len(labels)
-            objects = [i for i, kind in enumerate(kinds) if kind == OBJECT]
-            rest = [i for i, kind in enumerate(kinds) if kind != OBJECT]
-            ignored = Ignored(boxes[rest], [labels[i] for i in rest], [kinds[i] for i in rest])
-            labels = [labels[i] for i in objects]
-            pair = Pair(name, infrared, visible, boxes[objects], labels, ignored)
+            boxes = annotation.on(infrared.shape, paths[0])
+            pair = Pair(name, infrared, visible, *_by_kind(annotation, boxes))
         return pair if self.size is None else pair.resized(self.size)
+
+
+def _by_kind(annotation: Annotation, boxes: np.ndarray) -> tuple[np.ndarray, list[str], Ignored]:
+    """Return boxes and labels of the objects, and the rest."""
+    labels, kinds = annotation.labels, annotation.kinds or [OBJECT] * len(boxes)
+    objects = [i for i, kind in enumerate(kinds) if kind == OBJECT]
+    rest = [i for i, kind in enumerate(kinds) if kind != OBJECT]
+    ignored = Ignored(boxes[rest], [labels[i] for i in rest], [kinds[i] for i in rest])
+    return boxes[objects], [labels[i] for i in objects], ignored
 
 
 class InfraredVisible(Pairs):

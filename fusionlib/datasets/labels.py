@@ -158,7 +158,6 @@ def spell(
     return known[label.lower()]
 
 
-# radon C: one sentence for each way in which a file can be damaged
 def read_voc(
     path: str | os.PathLike, known: Mapping[str, str | None] | None = None, difficult: str = IGNORED
 ) -> Annotation:
@@ -187,17 +186,7 @@ def read_voc(
     path = Path(path)
     if difficult not in (IGNORED, OBJECT):
         raise ValueError(f"difficult: expected {IGNORED} or {OBJECT}, got {difficult!r}")
-    try:
-        root = _xml(path.read_bytes())
-    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
-        state = (
-            "is empty" if path.exists() and not path.stat().st_size else f"cannot be read ({error})"
-        )
-        raise ValueError(f"{path}: expected a Pascal VOC XML file, it {state}") from None
-    if root.tag != "annotation":
-        raise ValueError(
-            f"{path}: expected a Pascal VOC XML file, its outermost element is {root.tag!r:.40}"
-        )
+    root = _read_xml(path)
     height, width = (root.findtext(f"size/{side}") for side in ("height", "width"))
     annotation = Annotation(size=_size(height, width, path))
     for number, entry in enumerate(root.iter("object")):
@@ -219,7 +208,23 @@ def read_voc(
     return annotation
 
 
-def _xml(content: bytes) -> ElementTree.Element:
+def _read_xml(path: Path) -> ElementTree.Element:
+    """Return the outermost element of a Pascal VOC file; ValueError where it is none."""
+    try:
+        root = _parse_xml(path.read_bytes())
+    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
+        state = (
+            "is empty" if path.exists() and not path.stat().st_size else f"cannot be read ({error})"
+        )
+        raise ValueError(f"{path}: expected a Pascal VOC XML file, it {state}") from None
+    if root.tag != "annotation":
+        raise ValueError(
+            f"{path}: expected a Pascal VOC XML file, its outermost element is {root.tag!r:.40}"
+        )
+    return root
+
+
+def _parse_xml(content: bytes) -> ElementTree.Element:
     """Return the outermost element of an XML file; one in an encoding that the parser does not know
     is decoded first, GB2312 and GBK as GB18030, which holds both.
     """
@@ -319,6 +324,7 @@ def read_yolo(
     return Annotation(boxes, labels)
 
 
+# radon C: one sentence for each way in which a file can be damaged
 def read_coco(
     path: str | os.PathLike, known: Mapping[str, str | None] | None = None
 ) -> dict[str, Annotation]:

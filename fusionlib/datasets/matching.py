@@ -36,6 +36,7 @@ def fold(name: str) -> str:
     return unicodedata.normalize("NFC", name).lower()
 
 
+# radon C: names alike, written otherwise, several a pair, and of no image
 def match(
     path: str | os.PathLike,
     entries: Mapping[str, Annotation],
