@@ -17,6 +17,9 @@ def end_with_parent(how: int = signal.SIGTERM) -> None:
 
 
 def start() -> None:
-    """Let a worker process end with its parent, however that ends, and leave Ctrl-C to it."""
+    """Let a worker process end with its parent, however that ends, and leave signals to it: one
+    that dies by itself would leave the parent waiting for what it was to do.
+    """
     end_with_parent(signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
