@@ -368,8 +368,8 @@ def _umask() -> int:
 def write_text(path: str | os.PathLike, text: str) -> Path:
     """Write text as UTF-8, whole or not at all; raises as :func:`write_atomically`."""
     # names of files need not be UTF-8: their bytes are written as they are
-    content = text.encode("utf-8", "surrogateescape")
-    return write_atomically(path, lambda temporary: Path(temporary).write_bytes(content))
+    options = {"encoding": "utf-8", "errors": "surrogateescape"}
+    return write_atomically(path, lambda temporary: Path(temporary).write_text(text, **options))
 
 
 def list_images(folder: str | os.PathLike) -> dict[str, Path]:

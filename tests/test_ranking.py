@@ -272,7 +272,8 @@ def test_one_method_fails_and_the_others_go_on(tmp_path):
         "infrared": comparison.get("infrared"),
     }
     status = comparison.fuse(chosen, pairs, sources, tmp_path / "fused", progress=False)
-    assert status["broken"] == "failed: RuntimeError: out of memory" and status["infrared"] == ""
+    assert status["broken"] == f"failed: ValueError: {pairs[1].name}: out of memory"
+    assert status["infrared"] == ""
     assert status["SwinFuse"].startswith("no weights: ")
     scores, problems = comparison.score(
         ["infrared"], sources, tmp_path / "fused", ["EN", "SCD"], ["moe-fusion"], progress=False
