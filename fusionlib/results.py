@@ -188,6 +188,8 @@ def mean(frame: pd.DataFrame) -> pd.DataFrame:
         "convention",
         "checkpoint",
     ]
+    without = frame.assign(infinite=infinite).groupby(keys, dropna=False)["infinite"].sum()
+    without = without.reset_index()
     per_training = frame[_is_trained(frame)].groupby([*keys, "seed"], dropna=False)["value"].mean()
     trainings = per_training.groupby(keys, dropna=False).agg(["count", "std"])
     trainings = trainings.set_axis(["trainings", "between"], axis=1).reset_index()
@@ -206,10 +208,10 @@ def mean(frame: pd.DataFrame) -> pd.DataFrame:
         reference_kind=("reference_kind", _one_kind),
     ).reset_index()
     merged = merged.merge(trainings, "left", keys)
-    without = infinite.groupby([frame[key] for key in keys], sort=False, dropna=False).sum()
+    merged = merged.merge(without, "left", keys)
     merged["status"] = [
         "; ".join(filter(None, [status, f"infinite for {count}, not averaged" if count else ""]))
-        for status, count in zip(merged["status"], without, strict=True)
+        for status, count in zip(merged["status"], merged.pop("infinite"), strict=True)
     ]
     return rows(merged.astype({"n_images": int}))
 

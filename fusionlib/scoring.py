@@ -354,8 +354,8 @@ def _values(stem: str, arrays: list[np.ndarray], plan: list) -> list[tuple]:
     """Return the rows of one image from [fused, a, b] or [fused, a, b, reference]."""
     fused, a, b, *reference = arrays
     rows: list[tuple] = []
-    # a name of other bytes than UTF-8 is no text that a table can hold
-    stem = os.fsencode(stem).decode("utf-8", "backslashreplace")
+    if isinstance(stem, str):  # of other bytes than UTF-8 it is no text that a table can hold
+        stem = os.fsencode(stem).decode("utf-8", "backslashreplace")
     for convention, against, names in plan:
         if against == "reference" and not reference:
             continue

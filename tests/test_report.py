@@ -377,6 +377,9 @@ def test_a_mean_over_fewer_images_says_so_and_infinite_ones_are_counted():
     assert np.isfinite(averaged["value"]).all()
     assert averaged.loc[(METHODS[0], "EN"), "status"] == "infinite for 1, not averaged"
     assert averaged.loc[METHODS[0], "n_images"][["EN", "SCD", "SF"]].tolist() == [2, 2, 3]
+    seeds = pd.concat([frame, frame.assign(seed=1)])
+    again = results.mean(seeds).set_index(["method", "metric"])
+    assert again.loc[(METHODS[0], "EN"), "status"] == "infinite for 2, not averaged"
     cells = layout.grid_to_frame(layout.table("table-1", frame)["grids"][-1]).loc[METHODS[0]]
     assert " over 2" in cells["EN"] and " over 2" in cells["SCD"] and "over" not in cells["SF"]
 
