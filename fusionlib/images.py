@@ -359,6 +359,12 @@ def sweep(*folders: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def file_id(path: str | os.PathLike) -> tuple[int, int]:
+    """Return the numbers of disk and file, equal for a file or folder and every link to it."""
+    state = os.stat(path)
+    return state.st_dev, state.st_ino
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

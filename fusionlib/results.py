@@ -287,7 +287,12 @@ def interval(
     if values.size == 0:
         return np.nan, np.nan
     draws = np.random.default_rng(seed).integers(values.size, size=(samples, values.size))
-    low, high = np.quantile(values[draws].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return central(values[draws].mean(axis=1), level)
+
+
+def central(samples: np.ndarray, level: float) -> tuple[float, float]:
+    """Return the ends of the central part of samples that holds a share ``level`` of them."""
+    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

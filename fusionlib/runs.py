@@ -291,6 +291,9 @@ def lock(folder: str | Path, what: str, wait: bool = False) -> Iterator[None]:
         held.release()
 
 
+# ---- notebooks -----------------------------------------------------------------------------------
+
+
 def code_of(notebook: str | Path) -> str:
     """Return the code of a notebook as one text, magics left out."""
     cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]

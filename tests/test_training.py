@@ -696,7 +696,8 @@ def test_two_processes_compute_what_one_does(pairs, tmp_path):
 
 def test_processes_started_here_compute_what_one_does(packed, tmp_path):
     """After 20 steps of joint training: weights and losses of one process to 1e-5; those of the
-    detectors to 1e-3, which choose regions by comparing numbers that rounding can swap.
+    detectors to 1e-4, which choose regions by comparing numbers that rounding can swap, and the
+    running statistics of their normalisation to 1e-3.
     """
     settings = vary(TINY, batch=4, lr=1e-5, repeat=13, epochs=1, detector_epochs=0)
     states, logs = [], []
@@ -708,11 +709,11 @@ def test_processes_started_here_compute_what_one_does(packed, tmp_path):
         assert optimizer["state"][0]["step"] == 20
         logs.append(pd.read_csv(folder / "log.csv").drop(columns=TIMES))
     detection = ["loss", "detection_infrared", "detection_visible"]
-    pd.testing.assert_frame_equal(*(log[detection] for log in logs), rtol=1e-3)
+    pd.testing.assert_frame_equal(*(log[detection] for log in logs), rtol=1e-4)
     logs = [log.drop(columns=detection) for log in logs]
     pd.testing.assert_frame_equal(*logs, rtol=1e-5, atol=1e-6)
     for name, value in states[0].items():
-        least = 1e-5 if "fusion" in name else 1e-3
+        least = 1e-5 if "fusion" in name else 1e-3 if "running_" in name else 1e-4
         assert torch.allclose(value, states[1][name], rtol=least, atol=least), name
 
 

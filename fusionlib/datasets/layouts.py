@@ -100,7 +100,7 @@ def _walk(directory: Path) -> list[str]:
     of macOS left out, and folders that a link puts into themselves.
     """
     hits = []
-    above = {os.fspath(directory): {_identity(directory)}}  # each folder and those it lies in
+    above = {os.fspath(directory): {images.file_id(directory)}}  # each folder and those it lies in
     # data often lies on another disk
     for folder, below, names in os.walk(directory, followlinks=True):
         parents = above.pop(folder)
@@ -108,7 +108,7 @@ def _walk(directory: Path) -> list[str]:
         for name in below:
             path = os.path.join(folder, name)
             hidden = name.startswith(".") or name == "__MACOSX"
-            if not hidden and (identity := _identity(path)) not in parents:
+            if not hidden and (identity := images.file_id(path)) not in parents:
                 kept.append(name)
                 above[path] = parents | {identity}
         below[:] = kept
@@ -119,12 +119,6 @@ def _walk(directory: Path) -> list[str]:
             if not name.startswith(".")
         ]
     return sorted(hits)
-
-
-def _identity(folder: str | os.PathLike) -> tuple[int, int]:
-    """Return the numbers of disk and folder, equal for a folder and a link to it."""
-    state = os.stat(folder)
-    return state.st_dev, state.st_ino
 
 
 # radon C: each layout against each folder on the way down

@@ -31,7 +31,7 @@ from scipy import stats
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fusionlib import losses, published, ranking, runs
+from fusionlib import losses, published, ranking, results, runs
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.experiments import comparison, protocol
 from fusionlib.methods import Method, get
@@ -61,8 +61,8 @@ FIGURE_7 = {
     f"E{n}K{k}": {"network.experts": n, "network.k": k}
     for n, k in ((2, 2), (4, 2), (6, 2), (8, 2), (4, 1), (4, 3), (4, 4))
 }
-INDICATIVE, SHOWN = 3, 5  # trainings that a verdict needs, and one without reserve
 FIGURE_8 = {f"alpha {alpha}": {"optimization.alpha": float(alpha)} for alpha in (1, 5, 10, 20, 40)}
+INDICATIVE, SHOWN = 3, 5  # trainings that a verdict needs, and one without reserve
 
 
 # ---- training ------------------------------------------------------------------------------------
@@ -403,9 +403,7 @@ def student_p(values: np.ndarray) -> float:
     """Return the two-sided p of Student's test that the mean is 0; 1 for fewer than two values."""
     if len(values) < 2 or not values.any():
         return 1.0
-    error = values.std(ddof=1) / np.sqrt(len(values))
-    t = np.inf if error == 0 else abs(values.mean()) / error
-    return float(2 * stats.t.sf(t, len(values) - 1))
+    return float(stats.ttest_1samp(values, 0).pvalue)
 
 
 def hierarchical_interval(
@@ -418,12 +416,8 @@ def hierarchical_interval(
     ----------
     delta : (images, seeds) array
         Differences of a variant to the baseline.
-    level : float
-        Confidence in (0, 1).
-    samples : int
-        Bootstrap samples.
-    seed : int
-        Of the draws.
+    level, samples, seed
+        As for :func:`.results.interval`.
     """
     images, seeds = delta.shape
     if not images or not seeds:
@@ -432,8 +426,7 @@ def hierarchical_interval(
     of_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), samples)
     of_images = generator.multinomial(images, np.full(images, 1 / images), samples)
     means = ((of_images @ delta) * of_seeds).sum(axis=1) / (images * seeds)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return results.central(means, level)
 
 
 def counts(table: pd.DataFrame, baseline: str) -> pd.DataFrame:

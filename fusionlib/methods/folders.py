@@ -69,9 +69,10 @@ def _fuse(method: Method, a: np.ndarray, b: np.ndarray, parameters: dict) -> tup
 
 
 def _write(folder: Path, name: str, fused: tuple) -> dict:
-    for kind, image in zip(KINDS, fused, strict=False):
-        images.write(folder / kind / f"{name}.png", image)
-    return fused[2]
+    gray, shown, facts = fused
+    images.write(folder / "gray" / f"{name}.png", gray)
+    images.write(folder / "color" / f"{name}.png", shown)
+    return facts
 
 
 def _identity(method: Method, parameters: dict) -> dict:
@@ -216,18 +217,13 @@ def check_outputs(outputs: Sequence[str | Path], sources: Sequence[str | Path]) 
     """Raise ValueError where a file or folder that is to be written is one of the sources, links
     resolved.
     """
-    known = {_file_id(path): path for path in sources if os.path.exists(path)}
+    known = {images.file_id(path): path for path in sources if os.path.exists(path)}
     for output in outputs:
-        if os.path.exists(output) and (source := known.get(_file_id(output))):
+        if os.path.exists(output) and (source := known.get(images.file_id(output))):
             raise ValueError(
                 f"{output}: expected an output that is no source, it is {source}; nothing was"
                 " written"
             )
-
-
-def _file_id(path: str | Path) -> tuple[int, int]:
-    facts = os.stat(path)
-    return facts.st_dev, facts.st_ino
 
 
 def _make_room(out: Path, wanted: dict, overwrite: bool) -> dict[str, list]:
@@ -252,8 +248,9 @@ def _make_room(out: Path, wanted: dict, overwrite: bool) -> dict[str, list]:
                 f"{out}: expected the same method, parameters and pairs as before (by"
                 f" {old.get('method')}), got another {differs}; name another folder, or --overwrite"
             )
-        for path in (*(out / kind / f"{pair}.png" for kind in KINDS for pair in old["pairs"]),):
-            path.unlink(missing_ok=True)
+        for kind in KINDS:
+            for pair in old["pairs"]:
+                (out / kind / f"{pair}.png").unlink(missing_ok=True)
         (out / UNFINISHED).unlink(missing_ok=True)
         done = {}
     (out / "run.json").unlink(missing_ok=True)

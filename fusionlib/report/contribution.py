@@ -41,11 +41,9 @@ def archive(source: Path, target: Path, tables: bool = True) -> list[Path]:
         if path.suffix == ".json":
             content = json.loads(ABSOLUTE.sub(r"\1", path.read_text(encoding="utf-8")))
             if path.name == "run.json":
-                checksums = content["files"]
-                content["files"] = {
-                    name: checksums.pop(name) for name in ("results.csv",) if name in checksums
-                }
-                content["figures"] = checksums
+                content["figures"] = content["files"]
+                results = content["figures"].pop("results.csv", None)
+                content["files"] = {"results.csv": results} if results else {}
             images.write_text(copy, json.dumps(content, indent=1))
         else:
             copy.parent.mkdir(parents=True, exist_ok=True)
