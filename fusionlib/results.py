@@ -123,13 +123,21 @@ def read(folder: str | Path) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
 
 
 def planned(folder: Path) -> list[str] | None:
-    """Return the names of the nodes in ``nodes.json``, None where there is no such file or it is
-    damaged.
-    """
+    """Return the names of the nodes in ``nodes.json``, None where :func:`plan` has none."""
+    nodes = plan(folder)
+    return None if nodes is None else [node["name"] for node in nodes]
+
+
+def plan(folder: Path) -> list[dict] | None:
+    """Return the nodes in ``nodes.json``, None where there is no such file or it is damaged."""
     try:
-        return [node["name"] for node in json.loads((folder / "nodes.json").read_text("utf-8"))]
-    except (OSError, ValueError, KeyError, TypeError):
+        nodes = json.loads((folder / "nodes.json").read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
+    is_list = isinstance(nodes, list) and all(isinstance(node, dict) for node in nodes)
+    if not is_list or not all(isinstance(node.get("name"), str) for node in nodes):
+        return None
+    return nodes
 
 
 def _repeated(frames: dict[str, pd.DataFrame]) -> dict[str, str]:

@@ -27,6 +27,7 @@ from typing import TextIO
 import filelock
 
 from fusionlib import images
+from fusionlib.text_files import read_json
 from fusionlib.workers import end_with_parent as end_with_parent
 
 PACKAGES = (
@@ -39,6 +40,12 @@ PACKAGES = (
     "papermill",
     "snakemake",
 )
+
+# What a run record holds at least, and of which type; "status" and "problems" may be missing.
+RECORD = {
+    **{"parameters": dict, "files": dict, "environment": dict, "seconds": (int, float)},
+    **{"status": dict, "problems": list},
+}
 
 
 def root() -> Path:
@@ -219,14 +226,17 @@ def load(path: str | Path, expect: dict | None = None) -> dict:
             f"{path}: expected the record of a finished run, found nothing there"
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        parameters, files = dict(content["parameters"]), dict(content["files"])
-        if any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
-            raise ValueError("a file outside of the folder")
-    except (ValueError, KeyError, TypeError):
+        content = read_json(path)
+    except ValueError:
+        content = {}
+    defaults = {"status": {}, "problems": []}
+    is_record = all(isinstance((defaults | content).get(key), kind) for key, kind in RECORD.items())
+    files = map(Path, content["files"]) if is_record else ()
+    if not is_record or any(file.is_absolute() or ".." in file.parts for file in files):
         raise ValueError(
-            f"{path}: expected a run record (JSON with parameters and files), it is damaged"
-        ) from None
+            f"{path}: expected a run record (JSON with {', '.join(RECORD)}), it is damaged"
+        )
+    parameters, files = content["parameters"], content["files"]
     for name, value in (expect or {}).items():
         if parameters.get(name) != value:
             raise ValueError(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from fusionlib import places, runs
+from fusionlib import places, runs, text_files
 from fusionlib.datasets import get
 
 HERE = Path(__file__).resolve().parent
@@ -81,14 +81,20 @@ def load_profile(name: str, here: Path = HERE) -> dict:
     if name not in profiles(here):
         raise ValueError(f"PROFILE: expected one of {', '.join(profiles(here))}, got {name!r}")
     path = here / "profiles" / f"{name}.yaml"
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(
-            f"{path}: expected YAML, got a damaged file ({str(error).splitlines()[0]})"
-        ) from None
+    content = text_files.read_yaml(path)
     schema = yaml.safe_load((HERE / "profile.schema.yaml").read_text())
-    validator = jsonschema.Draft202012Validator(schema)
+    # JSON Schema takes 2.0 for an integer, and NaN for any number
+    checker = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {
+            "integer": lambda _, value: type(value) is int,
+            "number": lambda _, value: (
+                type(value) is int or (type(value) is float and math.isfinite(value))
+            ),
+        }
+    )
+    validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=checker)(
+        schema
+    )
     refused = jsonschema.exceptions.best_match(validator.iter_errors(content))
     if refused:
         where = "/".join(map(str, refused.absolute_path)) or "top level"

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import yaml
 
+from ..text_files import read_yaml
 from . import layouts
 from .infrared_visible import InfraredVisible, Pairs
 from .labels import CLASSES, IGNORED, Annotation, LabelFile, read_coco
@@ -26,6 +27,18 @@ from .matching import agreed, match
 from .multi_focus import MultiFocus
 
 OWN_FILE = "dataset.yaml"  # in the folder of a data set: its entry of the catalogue
+# What an entry may say, and each of its layouts.
+ENTRY: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("title", "kind", "family", "evaluation", "terms", "get", "difficult"), str),
+    **dict.fromkeys(("classes", "boxes", "splits", "drawn", "subsets", "clone"), dict),
+    **dict.fromkeys(("layouts", "numbered", "size"), list),
+    **{"pairs": int, "labels_apart": bool},
+}
+LAYOUT: dict[str, type | tuple[type, ...]] = {
+    "called": str,
+    **dict.fromkeys(("infrared", "visible", "a", "b", "reference", "labels", "coco"), (str, list)),
+    **{"lists": dict, "rest": dict, "strip": list},
+}
 
 
 @cache
@@ -49,12 +62,11 @@ def entries(directory: str | os.PathLike = "") -> dict[str, dict]:
     path = Path(directory) / OWN_FILE
     if not str(directory) or not path.is_file():
         return _entries()
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: expected YAML, got a damaged file ({error})") from None
+    content = read_yaml(path)
     if not isinstance(content, dict) or not all(isinstance(e, dict) for e in content.values()):
         raise ValueError(f"{path}: expected NAME: {{pairs: ..., layouts: ...}}, got something else")
+    for name, facts in content.items():
+        _check_types(path, name, facts)
     defaults = {"kind": "infrared-visible", "terms": "not stated", "get": f"see {path}"}
     described = {
         name: {"title": name, **defaults, **_entries().get(name, {}), **facts}
@@ -69,6 +81,30 @@ def entries(directory: str | os.PathLike = "") -> dict[str, dict]:
                 f" layouts with {', '.join(sorted(roles))} each, got {facts}"
             )
     return _entries() | described
+
+
+def _check_types(path: Path, name: str, facts: dict) -> None:
+    """Raise ValueError where an entry of one's own says what no entry does, or in another type."""
+    parts = [(name, facts, ENTRY)]
+    layouts_of_it = facts.get("layouts", [])
+    for layout in layouts_of_it if isinstance(layouts_of_it, list) else ():
+        parts.append((f"a layout of {name}", layout, LAYOUT))
+    for called, part, form in parts:
+        for key, value in part.items() if isinstance(part, dict) else [(part, None)]:
+            if not isinstance(key, str) or key not in form:
+                raise ValueError(
+                    f"{path}: expected of {called} some of {', '.join(form)}, got {key!r:.60}"
+                )
+            if not isinstance(value, form[key]):
+                kinds = form[key] if isinstance(form[key], tuple) else (form[key],)
+                raise ValueError(
+                    f"{path}: expected {key} of {called} to be"
+                    f" {' or '.join(kind.__name__ for kind in kinds)}, got {value!r:.60}"
+                )
+    known = list(facts.get("classes", CLASSES))
+    unknown = [label for label in facts.get("numbered", ()) if label not in known]
+    if unknown:
+        raise ValueError(f"{path}: expected numbered classes of {name}, got {unknown[0]!r:.60}")
 
 
 def names(kind: str | None = None, directory: str | os.PathLike = "") -> list[str]:
@@ -274,6 +310,12 @@ def annotations_of(facts: dict, files: DatasetFiles) -> dict[str, Annotation | L
             spelled: label for spelled, label in CLASSES.items() if label in classes.values()
         } | classes
     numbered = [known[spelled.lower()] for spelled in facts.get("numbered", ())]
+    is_yolo = any(path.suffix.lower() == ".txt" for path in files.files["labels"].values())
+    if is_yolo and not numbered:
+        raise ValueError(
+            f"{files.root / OWN_FILE}: expected numbered, the classes of its YOLO files in their"
+            " order, got none"
+        )
     if files.files["labels"]:
         difficult = facts.get("difficult", IGNORED)
         return {

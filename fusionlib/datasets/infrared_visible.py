@@ -18,7 +18,8 @@ import numpy as np
 from PIL import Image
 
 from .. import images
-from .labels import CLASSES, OBJECT, Annotation, LabelFile, read_coco, read_json
+from ..text_files import read_json
+from .labels import CLASSES, OBJECT, Annotation, LabelFile, read_coco
 from .matching import match, stem
 
 # Spellings met in published sets, compared in lower case.

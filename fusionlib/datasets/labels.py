@@ -4,8 +4,6 @@ and class names.
 
 from __future__ import annotations
 
-import codecs
-import json
 import os
 import re
 from collections import Counter
@@ -15,6 +13,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+
+from fusionlib.text_files import read_json, read_text
 
 # Class names of this project, and spellings met in published sets, compared in lower case.
 CLASSES = {
@@ -422,27 +422,3 @@ def _kind(entry: Mapping) -> str:
     if _is_set(entry.get("iscrowd")):
         return CROWD
     return IGNORED if _is_set(entry.get("ignore")) else OBJECT
-
-
-def read_text(path: str | os.PathLike, errors: str = "strict") -> str:
-    """Return the text of a file in UTF-8, or in UTF-16 if a byte order mark says so, without the
-    mark; ``errors`` as for bytes.decode.
-    """
-    content = Path(path).read_bytes()
-    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return content.decode("utf-16" if wide else "utf-8-sig", errors)
-
-
-def read_json(path: str | os.PathLike) -> dict:
-    """Read a JSON object; ValueError with one sentence for anything else."""
-    try:
-        content = json.loads(read_text(path))
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path}: expected a JSON file, it cannot be read ({error})") from None
-    except RecursionError:
-        raise ValueError(
-            f"{path}: expected a JSON object, got brackets nested too deeply"
-        ) from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}")
-    return content

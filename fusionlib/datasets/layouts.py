@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import images
+from ..text_files import read_text
 from .infrared_visible import INFRARED, VISIBLE
-from .labels import read_text
 from .matching import fold, stem
 
 SOURCES = {"infrared-visible": ("infrared", "visible"), "multi-focus": ("a", "b")}

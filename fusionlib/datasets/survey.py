@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from .. import images
+from ..text_files import read_json
 from .infrared_visible import Pair
-from .labels import read_json
 from .matching import stem
 
 UNSTATED = "not stated"

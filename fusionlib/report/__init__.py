@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
-import json
 import re
 from datetime import datetime
 from pathlib import Path
@@ -132,17 +131,14 @@ def nodes(folder: Path) -> list[dict]:
     ValueError
         ``nodes.json`` is of an older version.
     """
-    try:
-        planned = json.loads((folder / "nodes.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        planned = []
-    if any("provides" not in node for node in planned):
+    planned = results.plan(folder)
+    if planned and any("provides" not in node for node in planned):
         raise ValueError(
             f"{folder / 'nodes.json'}: expected what each node provides and needs, it was written"
             " by an older version; run make reproduce again"
         )
     refused = results.read(folder)[1]
-    if results.planned(folder) is None:
+    if planned is None:
         planned = [
             {"name": path.parent.name, "notebook": "", "provides": [], "wanted": True}
             for path in sorted(folder.glob("*/run.json"))

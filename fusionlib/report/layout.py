@@ -225,13 +225,16 @@ def _our_grid(
         with_variant = part["method"] + " (" + part["variant"] + ")"
         label = part["method"].where(part["variant"] == "", with_variant)
     part = part.assign(label=label)
-    values = part.pivot_table(index="label", columns="metric", values="value", sort=False).reindex(
-        columns=metrics
-    )
     source = part.drop_duplicates("label").set_index("label")
     key = source[row]
     extra = ~key.isin(names)
-    counts = part.pivot_table(index="label", columns="metric", values="n_images", sort=False)
+    values, counts = (
+        # what no row has, or has undefined everywhere, keeps its place
+        part.pivot_table(index="label", columns="metric", values=number_of, sort=False).reindex(
+            index=source.index, columns=metrics
+        )
+        for number_of in ("value", "n_images")
+    )
     ranks = top_ranks(values)
     partners = {(line.method, line.variant, line.metric): line for line in same.itertuples()}
     grid = Grid(
