@@ -19,13 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
-from . import case, labelled, pictures, profiles, records
+from . import case, labelled, pictures, profiles, records, served
 
 KINDS: dict[str, tuple[int, Callable[[np.random.Generator, Path], case.Case]]] = {
     "images": (4000, pictures.case),
     "labels": (1000, labelled.case),
     "results": (300, records.case),
     "profiles": (150, profiles.case),
+    "downloads": (100, served.case),
 }
 PROGRESS = 100  # cases between two signs of life
 
@@ -48,8 +49,8 @@ def run(
     say: Callable[[str], object] = print,
     tell_refused: bool = False,
 ) -> dict[str, Counter]:
-    """Judge so many cases of each kind; ``say`` gets a line for each fault, and, where that is asked
-    for, for valid input that was refused.
+    """Judge so many cases of each kind; ``say`` gets a line for each fault, and with
+    ``tell_refused`` for each valid input that was refused.
 
     Returns
     -------
@@ -86,6 +87,7 @@ def main() -> int:
     parser.add_argument("--refused", action="store_true", help="tell what is valid and refused")
     parser.add_argument("--case", default="", help="KIND:NUMBER, this one alone, told whole")
     options = parser.parse_args()
+    served.server()  # before the first process is split off
     if options.case:
         kind, _, number = options.case.partition(":")
         print(*judge(kind, options.seed, int(number)), sep="\n")
