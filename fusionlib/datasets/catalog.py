@@ -18,7 +18,7 @@ from pathlib import Path
 
 import yaml
 
-from . import layouts
+from . import grouping, layouts
 from .infrared_visible import InfraredVisible, Pairs
 from .labels import CLASSES, IGNORED, Annotation, LabelFile, read_coco
 from .layouts import DatasetFiles
@@ -391,6 +391,7 @@ def pairs(
         )
     if count and len(opened) != count:
         raise ValueError(f"{files.root}: expected the {count} pairs {part}, found {len(opened)}")
+    opened.grouping = grouping.rule(facts)
     opened.record = {
         "dataset": name,
         "layout": files.layout["called"],
