@@ -7,7 +7,7 @@ taken as independent, and :func:`sentence` says so.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,10 +35,23 @@ class Rate(NamedTuple):
         return f"{100 * self.value:.0f} % ({100 * self.low:.0f} to {100 * self.high:.0f})"
 
 
-def of(frame: pd.DataFrame) -> pd.Series | None:
-    """Return the group of each image of a table of results, None where none has any.
+def known(labels: Mapping[str, str]) -> pd.Series | None:
+    """Return the group of each image, None where none has any.
 
     An image without group among others that have one is a group of its own.
+
+    Parameters
+    ----------
+    labels : mapping of str to str
+        Image -> group, "" where it is not known, as :attr:`.Pairs.groups`.
+    """
+    if not any(labels.values()):
+        return None
+    return pd.Series({image: group or image for image, group in labels.items()}, dtype=object)
+
+
+def of(frame: pd.DataFrame) -> pd.Series | None:
+    """Return :func:`known` of a table of results.
 
     Parameters
     ----------
@@ -48,8 +61,7 @@ def of(frame: pd.DataFrame) -> pd.Series | None:
     """
     if "group" not in frame:
         return None
-    known = frame.drop_duplicates("image").set_index("image")["group"].fillna("").astype(str)
-    return known.where(known != "", known.index.astype(str)) if (known != "").any() else None
+    return known(dict(zip(frame["image"], frame["group"].fillna("").astype(str), strict=True)))
 
 
 def codes(groups: Sequence[Hashable] | None, count: int) -> np.ndarray:

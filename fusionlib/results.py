@@ -150,8 +150,8 @@ def _repeated(frames: dict[str, pd.DataFrame]) -> dict[str, str]:
 
 def _read(path: Path) -> pd.DataFrame:
     """Read a ``results.csv``; ValueError where it is not one."""
-    text = dict.fromkeys(("variant", "table", "image", "split", "checkpoint", "status"), str)
-    text["reference_kind"] = str
+    text = dict.fromkeys(("variant", "table", "image", "group", "split", "checkpoint"), str)
+    text |= {"status": str, "reference_kind": str}
     try:
         frame = pd.read_csv(path, keep_default_na=True, dtype=text)
         frame["value"] = pd.to_numeric(frame["value"])

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import stats
 
-from fusionlib import groups, ranking, results
+from fusionlib import groups, methods, ranking, results
 from fusionlib.datasets import catalog, grouping, open_pairs
+from fusionlib.detectors import Boxes
+from fusionlib.experiments import ablations, comparison, detection_table, protocol
 
 # ---- which pairs belong together -----------------------------------------------------------------
 
@@ -275,3 +277,96 @@ def test_holm_takes_all_cells_of_a_table():
     assert (found.xs("far", level="method")["verdict"] == "better").all()  # MSE: smaller
     grouped = ranking.compare_all(frame.assign(group=frame["image"].str[-1]), "ours")
     assert (grouped["groups"] == 10).all() and (grouped["images"] == 20).all()
+
+
+# ---- the experiments take groups -----------------------------------------------------------------
+
+
+def test_ablations_draw_whole_drives():
+    """The same images counted as four drives of three give a wider interval than as twelve."""
+    rng = np.random.default_rng(5)
+    delta = np.repeat(rng.normal(size=(4, 1)), 3, axis=0) + np.zeros((1, 5))
+    drive = np.repeat(range(4), 3)
+    alone = np.diff(ablations.hierarchical_interval(delta))
+    whole = np.diff(ablations.hierarchical_interval(delta, groups_of_images=drive))
+    assert whole == pytest.approx(alone * np.sqrt(3), rel=0.15)
+    assert ablations.hierarchical_interval(delta[::3]) == pytest.approx(
+        ablations.hierarchical_interval(delta, groups_of_images=drive)
+    )
+
+
+def trainings(seeds, shift, drives=8):
+    rng = np.random.default_rng(6)
+    return pd.DataFrame(
+        [
+            (variant, seed, f"i{i}", f"drive {i % drives}", "EN", 5 + step + rng.normal(0, 1e-3))
+            for variant, step in (("full", 0.0), ("other", shift))
+            for seed in range(seeds)
+            for i in range(16)
+        ],
+        columns=["variant", "seed", "image", "group", "metric", "value"],
+    )
+
+
+@pytest.mark.parametrize(
+    "seeds, shift, drives, verdict",
+    [
+        (5, 0.01, 8, "equivalent"),  # 0.2 % of 5
+        (5, 0.5, 8, "better"),
+        (4, 0.01, 8, "indicative: better"),
+        (5, 0.5, 5, groups.TOO_FEW),
+    ],
+)
+def test_verdicts_over_trainings(seeds, shift, drives, verdict):
+    table = ablations.differences(trainings(seeds, shift, drives), "full", margin=0.01)
+    other = table.set_index("variant").loc["other"]
+    assert other["verdict"] == verdict and "margin" not in table
+    assert other["rate"] == groups.win_rate(np.ones(seeds))
+
+
+def test_detections_are_drawn_by_drives():
+    """Every drive shows its own rate of hits: frames as drives are more certain than they may."""
+    rng = np.random.default_rng(7)
+    truth, found, drive = [], [], np.repeat(range(8), 10)
+    for number in drive:
+        box = rng.uniform(0, 40, 2)
+        corners = np.array([[*box, *box + 20]])
+        hit = rng.random() < (0.95 if number % 2 else 0.15)
+        truth.append(Boxes(corners, ["person"]))
+        found.append(Boxes(corners + (0 if hit else 100), ["person"], np.array([0.9])))
+    rows = {"Infrared": truth_as_found(truth), "LP": found}
+
+    def compared(**options):
+        return detection_table.compare_to_baseline(
+            rows, truth, ("person",), draws=300, **options
+        ).loc["LP"]
+
+    alone, whole = compared(), compared(groups_of_images=drive)
+    assert whole["high"] - whole["low"] > 1.5 * (alone["high"] - alone["low"])
+    assert compared(groups_of_images=drive // 2)["verdict"] == groups.TOO_FEW
+    assert compared(margin=200.0)["verdict"] == "equivalent"
+    ends = [
+        detection_table.scores(rows, truth, ("person",), 300, groups_of_images=labels)
+        .query("method == 'LP' and convention == 'moe-fusion' and metric == 'mAP'")
+        .iloc[0]
+        for labels in (None, drive)
+    ]
+    assert ends[1]["high"] - ends[1]["low"] > ends[0]["high"] - ends[0]["low"]
+
+
+def truth_as_found(truth):
+    return [Boxes(one.corners, one.labels, np.array([0.9])) for one in truth]
+
+
+def test_scores_of_a_set_carry_its_groups(tmp_path):
+    folder = write_pairs(tmp_path / "set", ["190001", "190002", "200001"])
+    for path in folder.glob("*/*.png"):
+        noise = np.random.default_rng(len(path.name)).integers(0, 256, (24, 32))
+        Image.fromarray(noise.astype(np.uint8)).save(path)
+    pairs = open_pairs(folder, "llvip")
+    sources = protocol.write_sources(pairs, tmp_path / "sources")
+    comparison.fuse({"average": methods.get("average")}, pairs, sources, tmp_path, progress=False)
+    frame, _ = comparison.score(
+        ["average"], sources, tmp_path, ["EN"], ["standard"], progress=False
+    )
+    assert groups.of(frame).to_dict() == {"190001": "19", "190002": "19", "200001": "20"}

@@ -3,7 +3,7 @@ r"""Which pairs of a data set belong together: frames of one camera, drive or st
 The rule of a set is its key ``group`` in ``catalog.yaml`` (or in a ``dataset.yaml``):
 
     group: {called: camera, name: '(\d\d)\d{4}'}  # "190001" -> "19"
-    group: {called: block of 100 frame numbers, name: 'FLIR_(\d+)', block: 100}  # "FLIR_08863": "88"
+    group: {called: block of 100 frame numbers, name: 'FLIR_(\d+)', block: 100}  # FLIR_08863: "88"
 
 Where it has none nobody has said, and its frames can only be taken as independent.
 """
