@@ -32,6 +32,8 @@ class Rate(NamedTuple):
         return Rate(1 - self.value, 1 - self.high, 1 - self.low)
 
     def __str__(self) -> str:
+        if np.isnan(self.value):
+            return "–"
         return f"{100 * self.value:.0f} % ({100 * self.low:.0f} to {100 * self.high:.0f})"
 
 

@@ -6,8 +6,8 @@ Frames are methods x metrics (means) or images x methods (values of one metric).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,9 @@ from scipy import stats
 
 from fusionlib import groups as grouped
 from fusionlib.metrics import CONVENTIONS
-from fusionlib.results import paired
+from fusionlib.results import Paired, paired
+
+Key = TypeVar("Key")
 
 # Columns of tables that are no metrics are at the front: None where neither direction is better.
 DIRECTIONS = {"seconds": False, "w1": None, "w2": None} | {
@@ -252,6 +254,15 @@ def holm(p: Sequence[float]) -> np.ndarray:
     return back
 
 
+def adjusted(tests: Mapping[Key, Paired]) -> dict[Key, Paired]:
+    """Return the tests of one table with their p adjusted together by :func:`holm`."""
+    p = holm([test.p for test in tests.values()])
+    return {
+        key: test._replace(p=float(value))
+        for (key, test), value in zip(tests.items(), p, strict=True)
+    }
+
+
 def compare_to_baseline(
     values: pd.DataFrame,
     baseline: str,
@@ -366,13 +377,15 @@ def _tests(
 
 def _verdicts(table: pd.DataFrame, level: float) -> pd.DataFrame:
     """Adjust the p of :func:`_tests` for their number and say what they show."""
-    table.insert(table.columns.get_loc("p") + 1, "p_holm", holm(table["p"]))
+    tested = table["images"] > 0
+    table.insert(table.columns.get_loc("p") + 1, "p_holm", 1.0)
+    table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"])
     gain, few, equivalent = (table.pop(name) for name in ("gain", "few", "equivalent"))
     shown = (table["p_holm"] < level) & (gain != 0)
     table["verdict"] = np.where(shown, np.where(gain > 0, "better", "worse"), "not shown")
     table.loc[equivalent.astype(bool), "verdict"] = "equivalent"
     table.loc[few.astype(bool), "verdict"] = grouped.TOO_FEW
-    table.loc[table["images"] == 0, "verdict"] = "–"
+    table.loc[~tested, "verdict"] = "–"
     return table
 
 

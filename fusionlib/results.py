@@ -302,6 +302,28 @@ def interval(
     return central(drawn, level if groups is None else grouped.expanded(level, sizes.size))
 
 
+def mean_intervals(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean of each metric and method over images, with its 95 % interval over their
+    groups where these are known.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows with image, method, metric, value, and group where it is known.
+
+    Returns
+    -------
+    DataFrame
+        metric, method, value, low, high.
+    """
+    labels, rows = grouped.of(frame), []
+    for (metric, method), part in frame.groupby(["metric", "method"], sort=False):
+        of_images = None if labels is None else labels.loc[part["image"]]
+        low, high = interval(part["value"], groups=of_images)
+        rows.append((metric, method, part["value"].mean(), low, high))
+    return pd.DataFrame(rows, columns=["metric", "method", "value", "low", "high"])
+
+
 def central(samples: np.ndarray, level: float) -> tuple[float, float]:
     """Return the ends of the central part of samples that holds a share ``level`` of them."""
     low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])

@@ -370,3 +370,21 @@ def test_scores_of_a_set_carry_its_groups(tmp_path):
         ["average"], sources, tmp_path, ["EN"], ["standard"], progress=False
     )
     assert groups.of(frame).to_dict() == {"190001": "19", "190002": "19", "200001": "20"}
+
+
+def test_a_cell_without_values_is_no_test():
+    frame = long()
+    frame.loc[(frame["metric"] == "SF") & (frame["method"] == "near"), "value"] = np.nan
+    found = ranking.compare_all(frame, "ours")
+    assert found.loc[("SF", "near"), ["p_holm", "verdict"]].tolist() == [1.0, "–"]
+    assert found["p_holm"].min() == pytest.approx(5 * found["p"].min())  # not six
+
+
+def test_means_and_intervals_of_a_table():
+    frame = long().assign(group=lambda table: table["image"].str[-1])
+    found = results.mean_intervals(frame).set_index(["metric", "method"])
+    part = frame[(frame["metric"] == "EN") & (frame["method"] == "far")]
+    ends = results.interval(part["value"], groups=part["group"])
+    assert found.loc[("EN", "far")].tolist() == pytest.approx([part["value"].mean(), *ends])
+    alone = results.mean_intervals(frame.drop(columns="group"))
+    assert alone["low"].iloc[2] == results.interval(part["value"])[0]

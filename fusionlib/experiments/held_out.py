@@ -133,9 +133,9 @@ def compare_to_baselines(
         for baseline in others:
             pair = wide[metric, first], wide[metric, baseline]
             tests[metric, baseline] = results.paired(*pair, groups=labels)
-    adjusted, rows = ranking.holm([test.p for test in tests.values()]), []
-    for ((metric, baseline), test), p_holm in zip(tests.items(), adjusted, strict=True):
-        way, verdict = BETTER[metric], test._replace(p=float(p_holm)).verdict()
+    rows = []
+    for (metric, baseline), test in ranking.adjusted(tests).items():
+        way, verdict = BETTER[metric], test.verdict()
         if verdict in ("higher", "lower"):
             verdict = "better" if verdict == way else "worse"
         rows.append(
@@ -145,8 +145,8 @@ def compare_to_baselines(
                 "difference": test.difference,
                 "low": test.interval[0],
                 "high": test.interval[1],
-                "p": test.p,
-                "p_holm": p_holm,
+                "p": tests[metric, baseline].p,
+                "p_holm": test.p,
                 "better": getattr(test, way) / max(test.n, 1),
                 "rate": test.rate if way == "higher" else test.rate.turned(),
                 "verdict": verdict,
