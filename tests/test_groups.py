@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy import stats
@@ -104,6 +104,7 @@ def test_old_results_load_and_new_ones_keep_their_groups(tmp_path):
 # ---- intervals, tests and rates ------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_groups_of_one_image_are_the_images(seed):
     rng = np.random.default_rng(seed)
@@ -115,6 +116,7 @@ def test_groups_of_one_image_are_the_images(seed):
     assert low < alone.interval[0] and alone.interval[1] < high
 
 
+@settings(deadline=None)
 @given(st.integers(1, 6))
 def test_repeating_frames_adds_nothing(times):
     """The same seven drives, each with more copies of its frame, give the same answer."""
