@@ -6,15 +6,18 @@ Frames are methods x metrics (means) or images x methods (values of one metric).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from fusionlib import groups as grouped
 from fusionlib.metrics import CONVENTIONS
-from fusionlib.results import paired
+from fusionlib.results import Paired, paired
+
+Key = TypeVar("Key")
 
 # Columns of tables that are no metrics are at the front: None where neither direction is better.
 DIRECTIONS = {"seconds": False, "w1": None, "w2": None} | {
@@ -23,6 +26,9 @@ DIRECTIONS = {"seconds": False, "w1": None, "w2": None} | {
     for name, metric in metrics.items()
 }
 MARKS = ("¹", "²", "³")
+# ASSUMPTION: a difference below 1 % of the baseline's mean says nothing of two methods: no paper
+# states a margin, and tables print metrics to three or four digits.
+MARGIN = 0.01
 
 
 def larger_is_better(column: str) -> bool | None:
@@ -79,12 +85,12 @@ def format_with_ranks(
 
 
 class FriedmanResult(NamedTuple):
-    """Friedman's test over images.
+    """Friedman's test over images, or over groups of them.
 
-    ``mean`` holds the mean rank of each method, best first; ``n`` images; ``statistic`` (chi
-    square) and ``p`` say whether the methods differ at all; mean ranks further apart than
-    ``difference`` differ by Nemenyi's test; ``groups`` are the largest sets of methods that it does
-    not tell apart.
+    ``mean`` holds the mean rank of each method, best first; ``n`` images, or groups of them;
+    ``statistic`` (chi square) and ``p`` say whether the methods differ at all; mean ranks further
+    apart than ``difference`` differ by Nemenyi's test; ``groups`` are the largest sets of methods
+    that it does not tell apart.
     """
 
     mean: pd.Series
@@ -105,7 +111,12 @@ def ranks_per_image(values: pd.DataFrame, smaller: bool = False) -> pd.DataFrame
     return goodness.fillna(-np.inf).rank(axis=1, ascending=False, method="average")
 
 
-def friedman(values: pd.DataFrame, smaller: bool = False, level: float = 0.05) -> FriedmanResult:
+def friedman(
+    values: pd.DataFrame,
+    smaller: bool = False,
+    level: float = 0.05,
+    groups_of_images: pd.Series | None = None,
+) -> FriedmanResult:
     """Test whether methods differ over images, and which (Friedman 1937; Nemenyi 1963; as in
     Demsar, JMLR 7, 2006).
 
@@ -117,6 +128,9 @@ def friedman(values: pd.DataFrame, smaller: bool = False, level: float = 0.05) -
         Whether a smaller value is better.
     level : float
         Of the critical difference.
+    groups_of_images : Series indexed by image, optional
+        From :func:`.groups.of`: the mean ranks of a group's images are ranked, and the groups are
+        the sample.
 
     Raises
     ------
@@ -129,6 +143,10 @@ def friedman(values: pd.DataFrame, smaller: bool = False, level: float = 0.05) -
             f"values: expected at least one image and one method, got {n} images and {k} methods"
         )
     rank = ranks_per_image(values, smaller)
+    if groups_of_images is not None:
+        in_groups = rank.groupby(groups_of_images.loc[rank.index].to_numpy()).mean()
+        rank = ranks_per_image(in_groups, smaller=True)
+        n = len(rank)
     mean = rank.mean().sort_values(kind="stable")
     # chi² = 12 n / (k (k + 1)) Σ (R_j - (k + 1) / 2)², divided by 1 - Σ (t³ - t) / (n (k³ - k))
     # over groups of t ties
@@ -236,8 +254,22 @@ def holm(p: Sequence[float]) -> np.ndarray:
     return back
 
 
+def adjusted(tests: Mapping[Key, Paired]) -> dict[Key, Paired]:
+    """Return the tests of one table with their p adjusted together by :func:`holm`."""
+    p = holm([test.p for test in tests.values()])
+    return {
+        key: test._replace(p=float(value))
+        for (key, test), value in zip(tests.items(), p, strict=True)
+    }
+
+
 def compare_to_baseline(
-    values: pd.DataFrame, baseline: str, smaller: bool = False, level: float = 0.05
+    values: pd.DataFrame,
+    baseline: str,
+    smaller: bool = False,
+    level: float = 0.05,
+    groups_of_images: pd.Series | None = None,
+    margin: float = 0.0,
 ) -> pd.DataFrame:
     """Compare the baseline with every other method over the same images: Wilcoxon's signed-rank
     test, adjusted by Holm.
@@ -252,44 +284,108 @@ def compare_to_baseline(
         Whether a smaller value is better.
     level : float
         Of significance, for p_holm.
+    groups_of_images : Series indexed by image, optional
+        From :func:`.groups.of`; tests, rates and intervals take groups. None: images are taken as
+        independent.
+    margin : float
+        Share of the baseline's mean size: differences whose whole interval is below it are
+        "equivalent", a test of two one-sided hypotheses at 2.5 % each; 0: none is.
 
     Returns
     -------
     DataFrame indexed by method
-        difference (baseline minus method), low and high (bootstrap interval), p, p_holm, images
-        (pairs with both values), verdict ("better", "worse" or "not shown", of the baseline; "–"
-        where no image has both values).
+        difference (baseline minus method), low and high (bootstrap interval), p, p_holm, rate (a
+        :class:`.groups.Rate`: share of groups or images that the baseline wins), images (pairs
+        with both values), groups (NaN where none is known), verdict ("equivalent", else "better",
+        "worse" or "not shown", of the baseline; "too few groups for a verdict"; "–" where no image
+        has both values).
 
     Raises
     ------
     ValueError
         ``values`` has no such method.
     """
+    table = _tests(values, baseline, smaller, groups_of_images, margin)
+    return _verdicts(table, level)
+
+
+def compare_all(
+    frame: pd.DataFrame, baseline: str, level: float = 0.05, margin: float = MARGIN
+) -> pd.DataFrame:
+    """Compare the baseline with every other method in every metric, all p of the table adjusted
+    together by Holm.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows with image, method, metric, value, and group where it is known.
+    baseline, level, margin
+        As for :func:`compare_to_baseline`.
+
+    Returns
+    -------
+    DataFrame indexed by metric and method
+        As :func:`compare_to_baseline`.
+
+    Raises
+    ------
+    ValueError
+        There is no such method.
+    """
+    labels, tables = grouped.of(frame), {}
+    for metric, part in frame.groupby("metric", sort=False):
+        values = part.pivot(index="image", columns="method", values="value")
+        smaller = larger_is_better(metric) is False
+        tables[metric] = _tests(values, baseline, smaller, labels, margin)
+    return _verdicts(pd.concat(tables, names=["metric"]), level)
+
+
+def _tests(
+    values: pd.DataFrame,
+    baseline: str,
+    smaller: bool,
+    groups_of_images: pd.Series | None,
+    margin: float,
+) -> pd.DataFrame:
+    """Return :func:`compare_to_baseline` without what depends on the number of tests, and the
+    columns gain (positive where the baseline is better), few and equivalent.
+    """
     if baseline not in values:
         raise ValueError(
             f"baseline: expected one of {', '.join(map(str, values))}, got {baseline!r}"
         )
-    rows = []
+    labels = None if groups_of_images is None else groups_of_images.loc[values.index]
+    rows = {}
     for method in values.columns.drop(baseline):
-        test = paired(values[baseline], values[method])
-        rows.append(
-            {
-                "method": method,
-                "difference": test.difference,
-                "low": test.interval[0],
-                "high": test.interval[1],
-                "p": test.p,
-                "images": test.n,
-            }
-        )
-    table = pd.DataFrame(
-        rows, columns=["method", "difference", "low", "high", "p", "images"]
-    ).set_index("method")
-    table["p_holm"] = holm(table["p"])
-    gain = -table["difference"] if smaller else table["difference"]
+        test = paired(values[baseline], values[method], groups=labels)
+        rows[method] = {
+            "difference": test.difference,
+            "low": test.interval[0],
+            "high": test.interval[1],
+            "p": test.p,
+            "rate": test.rate.turned() if smaller else test.rate,
+            "images": test.n,
+            "groups": test.groups,
+            "gain": -test.difference if smaller else test.difference,
+            "few": test.few(),
+            "equivalent": test.equivalent(margin * values[baseline].abs().mean()),
+        }
+    columns = ["difference", "low", "high", "p", "rate", "images", "groups", "gain", "few"]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=[*columns, "equivalent"])
+    return table.rename_axis("method")
+
+
+def _verdicts(table: pd.DataFrame, level: float) -> pd.DataFrame:
+    """Adjust the p of :func:`_tests` for their number and say what they show."""
+    tested = table["images"] > 0
+    table.insert(table.columns.get_loc("p") + 1, "p_holm", 1.0)
+    table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"])
+    gain, few, equivalent = (table.pop(name) for name in ("gain", "few", "equivalent"))
     shown = (table["p_holm"] < level) & (gain != 0)
     table["verdict"] = np.where(shown, np.where(gain > 0, "better", "worse"), "not shown")
-    table.loc[table["images"] == 0, "verdict"] = "–"
+    table.loc[equivalent.astype(bool), "verdict"] = "equivalent"
+    table.loc[few.astype(bool), "verdict"] = grouped.TOO_FEW
+    table.loc[~tested, "verdict"] = "–"
     return table
 
 

@@ -8,6 +8,7 @@ images are those of the printed number.
 from __future__ import annotations
 
 import json
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from fusionlib import groups as grouped
 from fusionlib import runs
 from fusionlib.published import SHARED_COLUMNS, decimals
 
@@ -156,8 +158,8 @@ def _repeated(frames: dict[str, pd.DataFrame]) -> dict[str, str]:
 
 def _read(path: Path) -> pd.DataFrame:
     """Read a ``results.csv``; ValueError where it is not one."""
-    text = dict.fromkeys(("variant", "table", "image", "split", "checkpoint", "status"), str)
-    text["reference_kind"] = str
+    text = dict.fromkeys(("variant", "table", "image", "group", "split", "checkpoint"), str)
+    text |= {"status": str, "reference_kind": str}
     try:
         frame = pd.read_csv(path, keep_default_na=True, dtype=text)
         frame["value"] = pd.to_numeric(frame["value"])
@@ -274,7 +276,11 @@ def _one_kind(kinds: pd.Series) -> str:
 
 
 def interval(
-    values: np.ndarray, level: float = 0.95, samples: int = 2000, seed: int = 0
+    values: np.ndarray,
+    level: float = 0.95,
+    samples: int = 2000,
+    seed: int = 0,
+    groups: Sequence[Hashable] | None = None,
 ) -> tuple[float, float]:
     """Return the percentile bootstrap interval of the mean of ``values``.
 
@@ -288,14 +294,42 @@ def interval(
         Bootstrap samples.
     seed : int
         Of the draws.
+    groups : sequence, optional
+        A label a value: whole groups are drawn, and the interval is widened for their small
+        number, see :func:`.groups.expanded`.
     """
     # scipy.stats.bootstrap draws other samples from the same seed: committed intervals would move.
     values = np.asarray(values, dtype=np.float64)
-    values = values[np.isfinite(values)]
-    if values.size == 0:
+    kept = np.isfinite(values)
+    if not kept.any():
         return np.nan, np.nan
-    draws = np.random.default_rng(seed).integers(values.size, size=(samples, values.size))
-    return central(values[draws].mean(axis=1), level)
+    numbers = np.unique(grouped.codes(groups, values.size)[kept], return_inverse=True)[1]
+    sums, sizes = np.bincount(numbers, values[kept]), np.bincount(numbers)
+    draws = np.random.default_rng(seed).integers(sizes.size, size=(samples, sizes.size))
+    drawn = sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
+    return central(drawn, level if groups is None else grouped.expanded(level, sizes.size))
+
+
+def mean_intervals(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean of each metric and method over images, with its 95 % interval over their
+    groups where these are known.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows with image, method, metric, value, and group where it is known.
+
+    Returns
+    -------
+    DataFrame
+        metric, method, value, low, high.
+    """
+    labels, rows = grouped.of(frame), []
+    for (metric, method), part in frame.groupby(["metric", "method"], sort=False):
+        of_images = None if labels is None else labels.loc[part["image"]]
+        low, high = interval(part["value"], groups=of_images)
+        rows.append((metric, method, part["value"].mean(), low, high))
+    return pd.DataFrame(rows, columns=["metric", "method", "value", "low", "high"])
 
 
 def central(samples: np.ndarray, level: float) -> tuple[float, float]:
@@ -444,7 +478,8 @@ class Paired(NamedTuple):
     Wilcoxon's p, and counts.
 
     ``n`` counts the pairs with both values, ``lower`` those with x < y, ``higher`` those with x >
-    y.
+    y. ``groups`` counts their groups, None where none is known and pairs are taken as independent;
+    ``rate`` is the share of groups (of pairs) in which x is higher.
     """
 
     difference: float
@@ -453,11 +488,26 @@ class Paired(NamedTuple):
     n: int
     lower: int
     higher: int
+    groups: int | None = None
+    rate: grouped.Rate = grouped.Rate(np.nan, np.nan, np.nan)
 
-    def verdict(self, level: float = 0.05) -> str:
+    def few(self) -> bool:
+        """Return whether there are too few groups for a verdict."""
+        return self.groups is not None and self.groups < grouped.FEWEST
+
+    def equivalent(self, margin: float) -> bool:
+        """Return whether the whole interval lies inside -margin..margin; not with a margin of 0."""
+        low, high = self.interval
+        return not self.few() and -margin < low and high < margin
+
+    def verdict(self, level: float = 0.05, margin: float = 0.0) -> str:
         """Say "lower" or "higher" where interval and test agree, "undecided" where only one of them
-        sees any.
+        sees any; before that "equivalent" where all of the interval is below ``margin``.
         """
+        if self.few():
+            return grouped.TOO_FEW
+        if self.equivalent(margin):
+            return "equivalent"
         low, high = self.interval
         apart, significant = high < 0 or low > 0, self.p < level
         if apart and significant:
@@ -466,7 +516,12 @@ class Paired(NamedTuple):
 
 
 def paired(
-    x: np.ndarray, y: np.ndarray, level: float = 0.95, samples: int = 2000, seed: int = 0
+    x: np.ndarray,
+    y: np.ndarray,
+    level: float = 0.95,
+    samples: int = 2000,
+    seed: int = 0,
+    groups: Sequence[Hashable] | None = None,
 ) -> Paired:
     """Compare paired values: Wilcoxon's signed-rank test, two-sided, and a bootstrap interval of
     the mean difference.
@@ -476,6 +531,9 @@ def paired(
     x, y : (n,) arrays
         Pairs with a NaN are left out; equal pairs say nothing in the test (p = 1 where there are no
         others).
+    groups : sequence, optional
+        A label a pair: the test and the rate take the mean difference of each group, the interval
+        draws whole groups.
 
     Raises
     ------
@@ -487,8 +545,18 @@ def paired(
         raise ValueError(
             f"paired: expected two arrays of one length, got shapes {x.shape} and {y.shape}"
         )
-    delta = (x - y)[np.isfinite(x) & np.isfinite(y)]
-    p = float(stats.wilcoxon(delta).pvalue) if delta.any() else 1.0
-    mean = float(delta.mean()) if delta.size else np.nan
-    lower, higher = int((delta < 0).sum()), int((delta > 0).sum())
-    return Paired(mean, interval(delta, level, samples, seed), p, delta.size, lower, higher)
+    kept = np.isfinite(x) & np.isfinite(y)
+    delta = (x - y)[kept]
+    labels = None if groups is None else grouped.codes(groups, x.size)[kept]
+    independent = grouped.means(delta, labels)
+    p = float(stats.wilcoxon(independent).pvalue) if independent.any() else 1.0
+    return Paired(
+        difference=float(delta.mean()) if delta.size else np.nan,
+        interval=interval(delta, level, samples, seed, labels),
+        p=p,
+        n=delta.size,
+        lower=int((delta < 0).sum()),
+        higher=int((delta > 0).sum()),
+        groups=None if groups is None else independent.size,
+        rate=grouped.win_rate(independent),
+    )

@@ -68,7 +68,8 @@ def open_pairs(
     -------
     Pairs
         Read or rendered when asked for, with ``names`` and ``record``: folder, data set, layout,
-        split, the seed of what is random, how many pairs, and the SHA-256 of their names.
+        split, what a group of pairs is ("" where that is not known), the seed of what is random,
+        how many pairs, and the SHA-256 of their names.
 
     Raises
     ------
@@ -91,6 +92,7 @@ def open_pairs(
     names = [pairs.names[int(number)] for number in chosen]
     opened = pairs.only(names)
     general = {"folder": str(data), "dataset": dataset, "layout": "ir, vi", "split": split}
+    general["group"] = opened.grouping.called if opened.grouping else ""
     checksum = hashlib.sha256("\n".join(names).encode()).hexdigest()
     opened.record = general | pairs.record | {"pairs": count, "names_sha256": checksum}
     return opened

@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from ..text_files import read_yaml
-from . import layouts
+from . import grouping, layouts
 from .infrared_visible import InfraredVisible, Pairs
 from .labels import CLASSES, IGNORED, Annotation, LabelFile, read_coco
 from .layouts import DatasetFiles
@@ -30,7 +30,7 @@ OWN_FILE = "dataset.yaml"  # in the folder of a data set: its entry of the catal
 # What an entry may say, and each of its layouts.
 ENTRY: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("title", "kind", "family", "evaluation", "terms", "get", "difficult"), str),
-    **dict.fromkeys(("classes", "boxes", "splits", "drawn", "subsets", "clone"), dict),
+    **dict.fromkeys(("classes", "boxes", "splits", "drawn", "subsets", "clone", "group"), dict),
     **dict.fromkeys(("layouts", "numbered", "size"), list),
     **{"pairs": int, "labels_apart": bool},
 }
@@ -433,6 +433,7 @@ def pairs(
         )
     if count and len(opened) != count:
         raise ValueError(f"{files.root}: expected the {count} pairs {part}, found {len(opened)}")
+    opened.grouping = grouping.rule(facts)
     opened.record = {
         "dataset": name,
         "layout": files.layout["called"],

@@ -10,7 +10,7 @@ import copy
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, overload
 
@@ -19,6 +19,7 @@ from PIL import Image
 
 from .. import images
 from ..text_files import read_json
+from .grouping import Rule
 from .labels import CLASSES, OBJECT, Annotation, LabelFile, read_coco
 from .matching import match, stem
 
@@ -55,6 +56,9 @@ class Pair:
         A class for each box, in this project's spelling.
     ignored : Ignored
         What else is annotated: no target of a training, and ignored where detections are scored.
+    group : str
+        The camera, drive or stretch of video that it is of, and others with it; "" where that is
+        not known.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Pair:
     boxes: np.ndarray | None = None
     labels: list[str] = field(default_factory=list)
     ignored: Ignored = Ignored()
+    group: str = ""
 
     def resized(self, size: tuple[int, int]) -> Pair:
         """Return the pair at ``size`` (height, width), bilinear, the boxes scaled with it."""
@@ -79,7 +84,7 @@ class Pair:
         # the official MoE-Fusion code resizes the images and forgets the boxes
         boxes = None if self.boxes is None else self.boxes * scale
         ignored = self.ignored._replace(boxes=self.ignored.boxes * scale)
-        return Pair(self.name, infrared, visible, boxes, list(self.labels), ignored)
+        return Pair(self.name, infrared, visible, boxes, list(self.labels), ignored, self.group)
 
 
 class Pairs(Sequence[Pair]):
@@ -114,6 +119,8 @@ class Pairs(Sequence[Pair]):
     record : dict
         Where the pairs come from, for a run's record: layout, split, seed, as far as there is more
         to say than the names.
+    grouping : Rule or None
+        Which of them belong together, see :mod:`.grouping`; None where that is not known.
 
     Raises
     ------
@@ -122,6 +129,8 @@ class Pairs(Sequence[Pair]):
         of which none is of an image; on reading a
         pair, images of two sizes or a box outside its image. One sentence each.
     """
+
+    grouping: Rule | None = None
 
     def __init__(
         self,
@@ -172,6 +181,12 @@ class Pairs(Sequence[Pair]):
         chosen = copy.copy(self)
         chosen.names, chosen._kept = list(names), {}
         return chosen
+
+    @property
+    def groups(self) -> dict[str, str]:
+        """The group of each name, "" where it is not known."""
+        rule = self.grouping
+        return {name: rule.group(name) if rule else "" for name in self.names}
 
     def __getstate__(self) -> dict:
         # what a worker process is sent: it reads the files itself
@@ -233,6 +248,8 @@ class Pairs(Sequence[Pair]):
         if name not in self.names:
             raise KeyError(f"{self.folder}: expected one of its {len(self)} names, got {name!r}")
         pair = self._read(name)
+        if self.grouping:
+            pair = replace(pair, group=self.grouping.group(name))
         size = pair.infrared.nbytes + pair.visible.nbytes
         if size <= self._room:
             self._kept[name] = pair

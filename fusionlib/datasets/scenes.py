@@ -23,6 +23,7 @@ import numpy as np
 from scipy import ndimage
 
 from .. import images
+from .grouping import SCENE
 from .infrared_visible import KEPT_BYTES, Pair, Pairs
 from .labels import Annotation
 from .street import FAR, Street, cloud, layout
@@ -134,6 +135,8 @@ class Scenes(Pairs):
     classes : sequence of str, optional
         Keep boxes of these classes alone; all by default.
     """
+
+    grouping = SCENE
 
     def __init__(
         self, seeds: Iterable[int], size: tuple[int, int], classes: Sequence[str] | None = None

@@ -18,7 +18,7 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from scipy import stats
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fusionlib import losses, published, ranking, results, runs
+from fusionlib import groups, losses, published, ranking, results, runs
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.experiments import comparison, protocol
 from fusionlib.methods import Method, get
@@ -298,8 +298,8 @@ def score(
     Returns
     -------
     DataFrame, list of str
-        variant, seed, image, metric, convention, value, reason; and a sentence for whatever is
-        missing from it.
+        variant, seed, image, group, metric, convention, value, reason; and a sentence for whatever
+        is missing from it.
     """
     folder = Path(folder)
     sources = protocol.write_sources(pairs, folder / "sources")
@@ -318,29 +318,34 @@ def score(
     keys = pd.DataFrame(
         [names[name] for name in frame["method"]], columns=["variant", "seed"], index=frame.index
     )
-    frame = pd.concat([keys, frame[["image", "metric", "convention", "value", "reason"]]], axis=1)
+    kept = ["image", "group", "metric", "convention", "value", "reason"]
+    frame = pd.concat([keys, frame[kept]], axis=1)
     return frame, [f"{name}: {reason}" for name, reason in status.items() if reason] + [
         *sources.problems,
         *problems,
     ]
 
 
-def differences(scores: pd.DataFrame, baseline: str, level: float = 0.025) -> pd.DataFrame:
+def differences(
+    scores: pd.DataFrame, baseline: str, level: float = 0.025, margin: float = 0.0
+) -> pd.DataFrame:
     """Compare each variant with one of them; the trainings are the sample.
 
     Images only say what holds for these trained networks. Whether another training would say the
     same, the seeds tell: the test is Student's over the mean differences of the seeds, the interval
-    a bootstrap over seeds, then images.
+    a bootstrap over seeds, then images, or their groups where these are known.
 
     Parameters
     ----------
     scores : DataFrame
-        From :func:`score`.
+        From :func:`score`; without ``group`` images are taken as independent.
     baseline : str
         The variant that the others are compared with.
     level : float
         Of the adjusted test. ASSUMPTION: half of the usual 5 %, since nobody can check on so few
         trainings that their means are normal; false alarms then stay below 5 %.
+    margin : float
+        Share of the baseline's mean; 0: nothing is called equivalent.
 
     Returns
     -------
@@ -349,8 +354,10 @@ def differences(scores: pd.DataFrame, baseline: str, level: float = 0.025) -> pd
         (Student's t), p_holm (Holm, over all rows), images, agree (seeds whose difference has the
         same sign), seeds, verdict. That is "better" or "worse" where adjusted test and interval say
         so over at least :data:`SHOWN` seeds, "indicative: better" or "indicative: worse" over
-        fewer, else "not shown"; below :data:`INDICATIVE` seeds "no verdict". The baseline has its
-        row too, with difference 0.
+        fewer, else "not shown"; "equivalent" where the whole interval is inside the margin over
+        :data:`SHOWN` seeds; below :data:`INDICATIVE` seeds "no verdict", and "too few groups for a
+        verdict" of images. ``rate`` is the share of seeds with a variant ahead, a
+        :class:`.groups.Rate`. The baseline has its row too, with difference 0.
 
     Raises
     ------
@@ -362,7 +369,7 @@ def differences(scores: pd.DataFrame, baseline: str, level: float = 0.025) -> pd
             f"baseline: expected one of {', '.join(dict.fromkeys(scores['variant']))}, got"
             f" {baseline!r}"
         )
-    rows = []
+    labels, rows = groups.of(scores), []
     for (variant, metric), part in scores.groupby(["variant", "metric"], sort=False):
         control = scores[(scores["variant"] == baseline) & (scores["metric"] == metric)]
         theirs = control.pivot(index="image", columns="seed", values="value")
@@ -371,7 +378,8 @@ def differences(scores: pd.DataFrame, baseline: str, level: float = 0.025) -> pd
         delta = (ours[seeds] - theirs[seeds]).dropna()  # images that all have
         per_seed = delta.mean()
         difference = float(per_seed.mean())
-        low, high = hierarchical_interval(delta.to_numpy())
+        of_images = None if labels is None else labels.loc[delta.index]
+        low, high = hierarchical_interval(delta.to_numpy(), groups_of_images=of_images)
         rows.append(
             {
                 "variant": variant,
@@ -381,12 +389,19 @@ def differences(scores: pd.DataFrame, baseline: str, level: float = 0.025) -> pd
                 "low": low,
                 "high": high,
                 "p": student_p(per_seed.to_numpy()),
+                "rate": groups.win_rate(per_seed.to_numpy()),
                 "images": len(delta),
                 "agree": int((np.sign(per_seed) == np.sign(difference)).sum()),
                 "seeds": len(seeds),
+                "margin": margin * float(theirs.stack().abs().mean()),
             }
         )
-    table = pd.DataFrame(rows)
+    few = labels is not None and labels.nunique() < groups.FEWEST
+    return _judged(pd.DataFrame(rows), baseline, level, few)
+
+
+def _judged(table: pd.DataFrame, baseline: str, level: float, few: bool) -> pd.DataFrame:
+    """Add p_holm and the verdicts of :func:`differences`; ``few``: too few groups of images."""
     others = table["variant"] != baseline
     table["p_holm"] = 1.0
     table.loc[others, "p_holm"] = ranking.holm(table.loc[others, "p"])
@@ -395,6 +410,10 @@ def differences(scores: pd.DataFrame, baseline: str, level: float = 0.025) -> pd
     word = pd.Series(np.where(table["difference"] > 0, "better", "worse"), table.index)
     word = word.where(table["seeds"] >= SHOWN, "indicative: " + word)
     table["verdict"] = word.where(differs, "not shown")
+    inside = (-table["margin"] < table["low"]) & (table["high"] < table.pop("margin"))
+    table.loc[others & inside & (table["seeds"] >= SHOWN), "verdict"] = "equivalent"
+    if few:
+        table["verdict"] = groups.TOO_FEW
     table.loc[table["seeds"] < INDICATIVE, "verdict"] = "no verdict"
     return table
 
@@ -407,10 +426,14 @@ def student_p(values: np.ndarray) -> float:
 
 
 def hierarchical_interval(
-    delta: np.ndarray, level: float = 0.95, samples: int = 2000, seed: int = 0
+    delta: np.ndarray,
+    level: float = 0.95,
+    samples: int = 2000,
+    seed: int = 0,
+    groups_of_images: Sequence[Hashable] | None = None,
 ) -> tuple[float, float]:
     """Return the bootstrap interval of a mean over trainings and images: seeds are drawn with
-    replacement, then images.
+    replacement, then images, or whole groups of them.
 
     Parameters
     ----------
@@ -418,14 +441,20 @@ def hierarchical_interval(
         Differences of a variant to the baseline.
     level, samples, seed
         As for :func:`.results.interval`.
+    groups_of_images : sequence, optional
+        A label an image; None: images are taken as independent.
     """
     images, seeds = delta.shape
     if not images or not seeds:
         return np.nan, np.nan
+    numbers = groups.codes(groups_of_images, images)
+    sizes = np.bincount(numbers)
+    sums = np.zeros((len(sizes), seeds))
+    np.add.at(sums, numbers, delta)
     generator = np.random.default_rng(seed)
     of_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), samples)
-    of_images = generator.multinomial(images, np.full(images, 1 / images), samples)
-    means = ((of_images @ delta) * of_seeds).sum(axis=1) / (images * seeds)
+    of_groups = generator.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), samples)
+    means = ((of_groups @ sums) * of_seeds).sum(axis=1) / (of_groups @ sizes * seeds)
     return results.central(means, level)
 
 

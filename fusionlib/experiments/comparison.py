@@ -136,10 +136,11 @@ def score(
     Returns
     -------
     DataFrame, list of str
-        Rows of :func:`fusionlib.scoring.score_folder` with ``method`` added; a sentence for each
-        file left out.
+        Rows of :func:`fusionlib.scoring.score_folder` with ``method`` and ``group`` added; a
+        sentence for each file left out.
     """
     frames, problems = [], []
+    groups = dict(zip(sources.names, sources.groups, strict=True))
     for name in names:
         scored = scoring.score_folder(
             Path(folder) / name / "gray",
@@ -151,9 +152,10 @@ def score(
             progress=progress,
             kept=Path(folder) / name / "scores.jsonl",
         )
-        frames.append(scored.frame.assign(method=name))
+        group = scored.frame["image"].map(groups)
+        frames.append(scored.frame.assign(method=name, group=group))
         problems += scored.problems
-    columns = ["method", *scoring.COLUMNS]
+    columns = ["method", *scoring.COLUMNS, "group"]
     return (
         pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
     ), problems

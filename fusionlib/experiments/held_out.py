@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from fusionlib import images, losses, methods, metrics, results
+from fusionlib import groups, images, losses, methods, metrics, ranking, results
 from fusionlib.datasets import Pair, open_pairs
 from fusionlib.training.config import TrainingConfig
 from fusionlib.training.config import open_pairs as training_pairs
@@ -80,9 +80,9 @@ def score(model: Model, pairs: Iterable[Pair], name: str = "MoE-Fusion") -> pd.D
     Returns
     -------
     DataFrame
-        image, method, metric, value: :data:`METRICS` as in "moe-fusion", the gradient term of
-        equation (5) of Cao et al. 2023 before alpha, and the mean |F - max(I, V)| inside the boxes
-        in gray levels (NaN without boxes).
+        image, group, method, metric, value: :data:`METRICS` as in "moe-fusion", the gradient term
+        of equation (5) of Cao et al. 2023 before alpha, and the mean |F - max(I, V)| inside the
+        boxes in gray levels (NaN without boxes).
     """
     rows = []
     for pair in pairs:
@@ -97,8 +97,9 @@ def score(model: Model, pairs: Iterable[Pair], name: str = "MoE-Fusion") -> pd.D
             values[DISTANCE] = (
                 float(far[mask].mean()) if mask is not None and mask.any() else np.nan
             )
-            rows += [(pair.name, method, metric, float(value)) for metric, value in values.items()]
-    return pd.DataFrame(rows, columns=["image", "method", "metric", "value"])
+            head = pair.name, pair.group, method
+            rows += [(*head, metric, float(value)) for metric, value in values.items()]
+    return pd.DataFrame(rows, columns=["image", "group", "method", "metric", "value"])
 
 
 def means(scores: pd.DataFrame) -> pd.DataFrame:
@@ -120,29 +121,37 @@ def compare_to_baselines(
     -------
     DataFrame
         metric, baseline, difference (mean of model - baseline), low, high (95 %), p (Wilcoxon),
-        better (share of the pairs in which the model is), verdict: "better", "worse", "undecided"
-        or "no difference shown".
+        p_holm (over all rows), better (share of the pairs in which the model is), rate (the same
+        of groups, with its interval, a :class:`.groups.Rate`), verdict: "better", "worse",
+        "undecided" or "no difference shown", by p_holm and interval; "too few groups for a
+        verdict".
     """
-    first, rows = scores["method"].iloc[0], []
+    first, labels, tests = scores["method"].iloc[0], groups.of(scores), {}
     wide = scores.pivot(index="image", columns=["metric", "method"], values="value")
-    for metric, way in BETTER.items():
+    labels = None if labels is None else labels.loc[wide.index]
+    for metric in BETTER:
         for baseline in others:
-            comparison = results.paired(wide[metric, first], wide[metric, baseline])
-            verdict = comparison.verdict()
-            if verdict in ("higher", "lower"):
-                verdict = "better" if verdict == way else "worse"
-            rows.append(
-                {
-                    "metric": metric,
-                    "baseline": baseline,
-                    "difference": comparison.difference,
-                    "low": comparison.interval[0],
-                    "high": comparison.interval[1],
-                    "p": comparison.p,
-                    "better": getattr(comparison, way) / max(comparison.n, 1),
-                    "verdict": verdict,
-                }
-            )
+            pair = wide[metric, first], wide[metric, baseline]
+            tests[metric, baseline] = results.paired(*pair, groups=labels)
+    rows = []
+    for (metric, baseline), test in ranking.adjusted(tests).items():
+        way, verdict = BETTER[metric], test.verdict()
+        if verdict in ("higher", "lower"):
+            verdict = "better" if verdict == way else "worse"
+        rows.append(
+            {
+                "metric": metric,
+                "baseline": baseline,
+                "difference": test.difference,
+                "low": test.interval[0],
+                "high": test.interval[1],
+                "p": tests[metric, baseline].p,
+                "p_holm": test.p,
+                "better": getattr(test, way) / max(test.n, 1),
+                "rate": test.rate if way == "higher" else test.rate.turned(),
+                "verdict": verdict,
+            }
+        )
     return pd.DataFrame(rows)
 
 

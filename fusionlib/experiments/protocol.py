@@ -57,6 +57,8 @@ class Sources(NamedTuple):
         Which of the pairs they are.
     problems : tuple of str
         A sentence for each pair that could not be read.
+    groups : tuple of str
+        The camera, drive or stretch of video of each name, "" where it is not known.
     """
 
     infrared: Path
@@ -65,6 +67,7 @@ class Sources(NamedTuple):
     checksum: str
     numbers: tuple[int, ...]
     problems: tuple[str, ...]
+    groups: tuple[str, ...] = ()
 
 
 def write_sources(pairs: Sequence[Pair], folder: str | Path, resolution: str = "native") -> Sources:
@@ -86,7 +89,7 @@ def write_sources(pairs: Sequence[Pair], folder: str | Path, resolution: str = "
     """
     _check_resolution(resolution)
     folder, checksum = Path(folder), hashlib.sha256()
-    names, numbers, problems = [], [], []
+    names, groups, numbers, problems = [], [], [], []
     _empty(folder, "infrared", "visible")
     for number in range(len(pairs)):
         try:
@@ -95,6 +98,7 @@ def write_sources(pairs: Sequence[Pair], folder: str | Path, resolution: str = "
             problems.append(str(error))
             continue
         names.append(pair.name)
+        groups.append(pair.group)
         numbers.append(number)
         for kind, image in zip(("infrared", "visible"), _gray(pair, resolution), strict=True):
             checksum.update(f"{pair.name} {image.shape}".encode() + image.tobytes())
@@ -102,7 +106,7 @@ def write_sources(pairs: Sequence[Pair], folder: str | Path, resolution: str = "
     if not names:
         why = f": {problems[0]}" if problems else ""
         raise ValueError(f"{folder}: expected at least one pair to fuse, got none{why}")
-    parts = tuple(names), checksum.hexdigest(), tuple(numbers), tuple(problems)
+    parts = tuple(names), checksum.hexdigest(), tuple(numbers), tuple(problems), tuple(groups)
     return Sources(folder / "infrared", folder / "visible", *parts)
 
 

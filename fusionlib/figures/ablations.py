@@ -18,6 +18,7 @@ LOOK_OF_VERDICT = {
     "worse": (WORSE, WORSE),
     "indicative: better": (BETTER, "white"),
     "indicative: worse": (WORSE, "white"),
+    "equivalent": (OPEN, OPEN),
 }
 
 
@@ -34,7 +35,7 @@ def variants(
 
     The line is the baseline. The bar at a variant is the 95 % interval of its difference to the
     baseline over trainings and images, drawn around its mean. Filled: the difference is shown;
-    hollow in colour: indicative, by too few trainings; gray: neither.
+    hollow in colour: indicative, by too few trainings; gray and filled: equivalent; gray: neither.
 
     Parameters
     ----------
@@ -82,7 +83,11 @@ def variants(
             axis.set_xticklabels(names, rotation=90)
     if xlabel:
         figure.supxlabel(xlabel, fontsize=9)
-    figure.legend(handles=_handles(baseline), loc="outside upper center", ncols=3)
+    figure.legend(
+        handles=_handles(baseline, (table["verdict"] == "equivalent").any()),
+        loc="outside upper center",
+        ncols=3,
+    )
     return figure
 
 
@@ -100,7 +105,7 @@ def _panel(axis: plt.Axes, positions: np.ndarray, means: pd.DataFrame, baseline:
         axis.plot(x, row["value"], marker, color=colour, ms=4.5, mew=1.3, mfc=fill)
 
 
-def _handles(baseline: str) -> list[plt.Line2D]:
+def _handles(baseline: str, equivalent: bool) -> list[plt.Line2D]:
     handles = [plt.Line2D([], [], marker="s", ls="", color="black", label=baseline)]
     for label, colour, fill in (
         ("better, shown", BETTER, BETTER),
@@ -108,6 +113,7 @@ def _handles(baseline: str) -> list[plt.Line2D]:
         ("better, indicative", BETTER, "white"),
         ("worse, indicative", WORSE, "white"),
         ("not shown, or no verdict", OPEN, "white"),
+        *([("equivalent", OPEN, OPEN)] if equivalent else []),
     ):
         handles.append(plt.Line2D([], [], marker="o", color=colour, mfc=fill, label=label))
     return handles
