@@ -1,9 +1,12 @@
 # make reproduce   regenerate tables and figures       PROFILE=smoke|sample|sample-gpu|flir|flir-gpu|paper   ONLY="table-1 figure-6"   CLUSTER=slurm
 # make data        images for PROFILE=sample and weights   SETS="general FLIR-aligned"   YES=1   MIRROR=http://...
 # make test        library tests, then every notebook  make lint · bench · lab · notebooks · report · lock
+# make campaign    thousands of odd and damaged files drawn by SEED=n, each held against what it means   FACTOR=0.1
 PROFILE ?= smoke
 ONLY ?=
 SETS ?=
+SEED ?=
+FACTOR ?=
 FETCH = $(if $(YES),--yes) $(if $(MIRROR),--mirror "$(MIRROR)")
 PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
@@ -12,7 +15,7 @@ BIN := $(VENV)/bin
 # One thread a process: two tests or notebooks share two cores, and sums do not depend on the machine.
 ONE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: install data reproduce dry-run test unit notebooks refresh lint bench lab report lock clean
+.PHONY: install data reproduce dry-run test unit notebooks refresh lint bench campaign lab report lock clean
 
 install: $(VENV)/installed
 
@@ -58,6 +61,9 @@ lint: install
 bench: install
 	@for script in $(if $(ONLY),$(addprefix benchmarks/,$(addsuffix .py,$(subst -,_,$(ONLY)))),$(wildcard benchmarks/*.py)); do \
 		$(ONE) $(BIN)/python $$script || exit 1; done
+
+campaign: install
+	$(ONE) $(BIN)/python -m benchmarks.campaign $(or $(SEED),0) --factor $(or $(FACTOR),1)
 
 lab: install
 	$(BIN)/jupyter lab notebooks

@@ -112,6 +112,19 @@ def state(folder):
     }
 
 
+def test_metrics_that_no_row_has_or_that_are_undefined_everywhere_keep_their_column(tmp_path):
+    some = scores("scenes", ["MoE-Fusion", "average"])
+    some = some[some["metric"].isin(METRICS[:3])]
+    some.loc[some["method"] == "average", "value"] = np.nan
+    node(tmp_path, "comparison", ["table-1"], some)
+    report.write(tmp_path)
+    grid = layout.table("table-1", results.load(tmp_path))["grids"][-1]
+    cells = {line["name"]: [cell["text"] for cell in line["cells"]] for line in grid.lines}
+    assert cells["average"] == ["–"] * len(METRICS)
+    assert cells["MoE-Fusion"][3:] == ["–"] * (len(METRICS) - 3)
+    assert "–" not in cells["MoE-Fusion"][:3]
+
+
 # --- What is there --------------------------------------------------------------------------------
 
 
