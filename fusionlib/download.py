@@ -78,6 +78,12 @@ class Wanted(NamedTuple):
         return self.path.is_file() and not self.problem(self.path)
 
 
+def sent_instead(start: bytes) -> str:
+    """Return what a file is that begins so and was sent in place of another; "" for all else."""
+    start = start[:200].lstrip().lower()
+    return next((kind for beginning, kind in KINDS.items() if start.startswith(beginning)), "")
+
+
 def address(repository: str, commit: str, path: str, mirror: str = "") -> str:
     """Return where a file of a repository is: at GitHub, or on a mirror, a server or a folder that
     stands in its place.
@@ -277,10 +283,8 @@ class _Body:
 
     def write(self, piece: bytes) -> None:
         """Keep a piece; ValueError for what cannot be the file."""
-        start = piece[:200].lstrip().lower()
-        for beginning, kind in KINDS.items() if not self.count else ():
-            if start.startswith(beginning):
-                raise ValueError(f"got {kind} in place of the file")
+        if not self.count and (kind := sent_instead(piece)):
+            raise ValueError(f"got {kind} in place of the file")
         self.count += len(piece)
         if self.count > self.size:
             raise ValueError(f"expected {self.size} bytes, got more of them")

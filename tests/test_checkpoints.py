@@ -9,6 +9,7 @@ import json
 import pickle
 import shutil
 import threading
+import tracemalloc
 import zipfile
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -390,6 +391,10 @@ def write_bundle(tensors: dict[str, np.ndarray]) -> tuple[bytes, bytes]:
     return index + footer.ljust(40, b"\0") + bundle.MAGIC, data
 
 
+def read_bundle(index: bytes, data: bytes) -> dict[str, np.ndarray]:
+    return bundle.read_data(bundle.read_index(index), data)
+
+
 def densefuse_variables() -> dict[str, np.ndarray]:
     draw = np.random.default_rng(5)
     shapes = {
@@ -426,7 +431,7 @@ def test_crc32c_of_its_standard_examples():
 
 def test_bundle_there_and_back():
     tensors = densefuse_variables()
-    found = bundle.read_bundle(*write_bundle(tensors))
+    found = read_bundle(*write_bundle(tensors))
     assert tensors.keys() - found.keys() == {"encoder/conv1_1/bias/Adam", "beta1_power"}, (
         "the optimiser's are passed over"
     )
@@ -434,7 +439,7 @@ def test_bundle_there_and_back():
         np.array_equal(value, tensors[name]) and value.shape == tensors[name].shape
         for name, value in found.items()
     )
-    counter = bundle.read_bundle(
+    counter = read_bundle(
         *write_bundle(
             {
                 "global_step": np.int64(29).reshape(()),
@@ -460,7 +465,7 @@ def test_damaged_bundles():
         (index, bytes(spoiled)),
     ]:
         with one_sentence(ValueError):
-            bundle.read_bundle(*broken)
+            read_bundle(*broken)
 
 
 def test_densefuse_from_archive_and_npz(tmp_path, monkeypatch):
@@ -477,7 +482,7 @@ def test_densefuse_from_archive_and_npz(tmp_path, monkeypatch):
     ) as archive:
         archive.writestr(f"{entry.member}.index", index)
         archive.writestr(f"{entry.member}.data-00000-of-00001", data)
-    np.savez(folders["npz"] / "densefuse_tf_1e2.npz", **bundle.read_bundle(index, data))
+    np.savez(folders["npz"] / "densefuse_tf_1e2.npz", **read_bundle(index, data))
     loaded = {
         kind: load_checkpoint("DenseFuse", folder, cache=tmp_path / "none")
         for kind, folder in folders.items()
@@ -492,7 +497,7 @@ def test_densefuse_from_archive_and_npz(tmp_path, monkeypatch):
     assert load_checkpoint("DenseFuse", folders["npz"]).verified
     np.savez(
         folders["npz"] / "densefuse_tf_1e2.npz",
-        **bundle.read_bundle(index, data) | {"decoder/conv2_4/bias": np.ones(1, np.float32)},
+        **read_bundle(index, data) | {"decoder/conv2_4/bias": np.ones(1, np.float32)},
     )
     with one_sentence(ValueError, "densefuse_tf_1e2.npz", "others"):
         load_checkpoint("DenseFuse", folders["npz"])
@@ -507,6 +512,96 @@ def test_densefuse_from_archive_and_npz(tmp_path, monkeypatch):
         (folders["zip"] / "densefuse_gray.zip").write_bytes(content)
         with one_sentence(ValueError, "densefuse_gray.zip"):
             load_checkpoint("DenseFuse", folders["zip"])
+
+
+def piafusion_variables() -> dict[str, np.ndarray]:
+    """Return random tensors under the names of PIAFusion's TensorFlow checkpoint."""
+    network, names = REGISTRY["PIAFusion"].build(), {"weight": "kernel", "bias": "bias"}
+    theirs = {
+        "first.infrared": "encoder/conv5x5_ir",
+        "first.visible": "encoder/conv5x5_vi",
+        "last": "decoder/conv1x1",
+        **{f"stages.shared.{k}": f"encoder/Conv{k + 1}/conv3x3" for k in range(4)},
+        **{f"decoder.{k}": f"decoder/conv{k + 1}" for k in range(4)},
+    }
+    return {
+        f"PIAFusion/{theirs[name]}/{names[kind]}": (
+            value.permute(2, 3, 1, 0) if value.ndim == 4 else value
+        ).numpy()
+        for key, value in network.state_dict().items()
+        for name, _, kind in [key.rpartition(".")]
+    }
+
+
+def deflated(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays as an .npz whose members are compressed, a block of them at a time."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                header = np.lib.format.header_data_from_array_1_0(array)
+                np.lib.format.write_array_header_1_0(stream, header)
+                for _ in range(0, array.nbytes, 2**24):
+                    stream.write(bytes(min(2**24, array.nbytes)))
+
+
+@pytest.mark.parametrize("name", ["PIAFusion/encoder/conv5x5_ir/kernel", "step"])
+def test_an_archive_is_judged_before_it_is_unpacked(tmp_path, name):
+    """80 MB of zeros in 80 kB, in place of a tensor of PIAFusion or beside its tensors."""
+    path, large = tmp_path / "piafusion_tf.npz", np.broadcast_to(np.float32(0), (20, 2**20))
+    np.savez(path, **piafusion_variables())
+    assert not REGISTRY["PIAFusion"].load(folder=tmp_path).provenance["verified"]
+    deflated(path, piafusion_variables() | {name: large})
+    tracemalloc.start()
+    with one_sentence(ValueError, path, "at most 67 MB, got 88 MB"):
+        REGISTRY["PIAFusion"].load(folder=tmp_path)
+    deflated(path, piafusion_variables() | {"PIAFusion/decoder/conv1/bias": large[:4]})
+    with one_sentence(ValueError, path, "1 of another shape", "decoder.0.bias"):
+        REGISTRY["PIAFusion"].load(folder=tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5e6, "nothing of 17 MB was unpacked"
+
+
+def test_an_archive_that_lies_about_its_members(tmp_path):
+    path, small = tmp_path / "piafusion_tf.npz", np.zeros(3, np.float32)
+    with zipfile.ZipFile(path, "w") as archive, archive.open("x.npy", "w") as stream:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (2**40,)}
+        np.lib.format.write_array_header_1_0(stream, header)
+        stream.write(small.tobytes())
+    with one_sentence(ValueError, path, "x.npy does not have the bytes of its shape"):
+        load_checkpoint("PIAFusion", tmp_path)
+
+
+def test_a_shape_that_repeats_few_numbers(made_up, tmp_path, monkeypatch):
+    unchecked(monkeypatch)
+    large = torch.zeros(1).expand(2**36)
+    torch.save(official_state() | {"conv64.weight": large}, made_up)
+    with one_sentence(ValueError, made_up, "at most 67 MB"):
+        load_checkpoint("YDTR", tmp_path / "weights")
+
+
+@pytest.mark.parametrize(
+    "content, kind",
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer"),
+        (b"\n <!DOCTYPE html><html>log in</html>", "a web page"),
+    ],
+)
+def test_what_was_sent_in_place_of_weights_is_named(content, kind, made_up, tmp_path, monkeypatch):
+    made_up.write_bytes(content)
+    with one_sentence(ValueError, made_up, kind):
+        load_checkpoint("YDTR", tmp_path / "weights")
+    unchecked(monkeypatch)
+    with one_sentence(ValueError, made_up, kind):
+        load_checkpoint("YDTR", tmp_path / "weights")
+
+
+def test_whole_numbers_are_no_weights(made_up, tmp_path, monkeypatch):
+    unchecked(monkeypatch)
+    state = official_state()
+    torch.save(state | {"convInput.conv.bias": state["convInput.conv.bias"].int()}, made_up)
+    with one_sentence(ValueError, made_up, "1 of another kind of numbers", "stem.0.bias"):
+        load_checkpoint("YDTR", tmp_path / "weights")
 
 
 # ---- the real files, where they are
@@ -604,6 +699,21 @@ def test_download_a_good_file(made_up, server, tmp_path):
     assert download("YDTR", address, cache=tmp_path / "one"), (
         "what is there and right is not fetched again"
     )
+
+
+def test_a_file_without_checksum_is_only_taken_if_it_opens(made_up, server, tmp_path, monkeypatch):
+    handler, address = server
+    files = (File("x.index", at=("o", "c", "x.index")),)
+    monkeypatch.setitem(CHECKPOINTS, "ydtr", CHECKPOINTS["ydtr"]._replace(files=files))
+    index = write_bundle(densefuse_variables())[0]
+    for content in (b'{"message": "rate limit"}', index[:-9], b""):
+        handler.content["/x.index"] = content
+        with one_sentence(ValueError, "x.index", "another or a damaged file", "nothing was kept"):
+            download("YDTR", address, cache=tmp_path / "cache")
+    handler.content["/x.index"] = index
+    assert [path.read_bytes() for path in download("YDTR", address, cache=tmp_path / "cache")] == [
+        index
+    ]
 
 
 def test_download_failures_leave_nothing(made_up, server, tmp_path):

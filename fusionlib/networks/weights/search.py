@@ -7,19 +7,15 @@ numbers.
 
 from __future__ import annotations
 
-import importlib
 import os
 from pathlib import Path
 
-import torch
-
-from ... import places
-from .checkpoint import Checkpoint, fingerprint, git_blob, sha256
+from ... import download, places
+from .checkpoint import Checkpoint, check_finite, fingerprint, git_blob, sha256
+from .conversion import converted
 from .official import CHECKPOINTS, File, Official, official
 from .own import read_own
-from .readers import read_raw
-
-MOST_SEARCHED = 2**26  # bytes; larger files are not searched for weights under another name
+from .readers import MOST, opens, read_raw
 
 
 # radon C: own file or official one, each in several places, and what to get otherwise
@@ -58,12 +54,8 @@ def load_checkpoint(
     else:
         folders = [Path(parent) for parent in (folder, cache) if parent]
     for parent in folders:
-        for files in (entry.files, *entry.copies):
-            paths = [path for file in files if (path := find_file(file, parent))]
-            if len(paths) == len(files):
-                return _read(key, entry, files, paths)
-        if entry.npz and (path := find_file(File(entry.npz), parent)):
-            return _read(key, entry, (File(entry.npz),), [path])
+        if found := _found(entry, parent):
+            return _read(key, entry, *found)
     files_of = " and ".join(f"{file.name} from {file.origin}" for file in entry.files)
     fetch = ""
     if all(file.url for file in entry.files):
@@ -72,6 +64,17 @@ def load_checkpoint(
         f"{entry.method}: no weights found; get {files_of} (licence: {entry.licence}) and put it "
         f"in {folders[0] if folders else 'a folder'}{fetch}"
     )
+
+
+def _found(entry: Official, parent: Path) -> tuple[tuple[File, ...], list[Path]] | None:
+    """Return the files of a checkpoint that lie in a folder, with their paths."""
+    for files in (entry.files, *entry.copies):
+        paths = [path for file in files if (path := find_file(file, parent))]
+        if len(paths) == len(files):
+            return files, paths
+    if entry.npz and (path := find_file(File(entry.npz), parent)):
+        return (File(entry.npz),), [path]
+    return None
 
 
 # radon C: by name first, then by content, in two levels of folders
@@ -90,7 +93,7 @@ def find_file(file: File, parent: Path) -> Path | None:
             return path
     if file.sha256 or file.blob:
         for path in candidates:
-            if path.stat().st_size <= MOST_SEARCHED and not mismatch(path, file):
+            if path.stat().st_size <= MOST and not mismatch(path, file):
                 return path
     if named:
         raise ValueError(f"{named[0]}: {mismatch(named[0], file)}")
@@ -99,15 +102,33 @@ def find_file(file: File, parent: Path) -> Path | None:
 
 def mismatch(path: Path, file: File) -> str:
     """Describe how ``path`` differs from what is known of ``file``; empty where nothing does."""
-    size = path.stat().st_size
-    if file.size is not None and size != file.size:
-        short = ", the file is truncated" if size < file.size else ""
-        return f"expected {file.size} bytes of {file.name}, got {size}{short}"
-    if file.sha256 and (digest := sha256(path)) != file.sha256:
-        hint = _identify(digest)
-        return f"expected sha256 {file.sha256[:12]} of {file.name}, got {digest[:12]}{hint}"
-    if file.blob and (digest := git_blob(path)) != file.blob:
-        return f"expected git id {file.blob[:12]} of {file.name}, got {digest[:12]}"
+    try:
+        with open(path, "rb") as opened:
+            kind = download.sent_instead(opened.read(200))
+        size = path.stat().st_size
+        if kind:
+            return f"expected {file.name}, got {kind} in its place"
+        if file.size is not None and size != file.size:
+            short = ", the file is truncated" if size < file.size else ""
+            return f"expected {file.size} bytes of {file.name}, got {size}{short}"
+        if size > MOST:
+            return f"expected at most {MOST / 1e6:.0f} MB of {file.name}, got {size / 1e6:.0f} MB"
+        return _other_content(path, file)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+
+
+def _other_content(path: Path, file: File) -> str:
+    if file.sha256:
+        digest = sha256(path)
+        if digest != file.sha256:
+            hint = _identify(digest)
+            return f"expected sha256 {file.sha256[:12]} of {file.name}, got {digest[:12]}{hint}"
+    elif file.blob:
+        if (digest := git_blob(path)) != file.blob:
+            return f"expected git id {file.blob[:12]} of {file.name}, got {digest[:12]}"
+    elif not opens(path, Path(file.name).suffix):
+        return f"expected {file.name}, got another or a damaged file under its name"
     return ""
 
 
@@ -120,7 +141,6 @@ def _identify(digest: str) -> str:
     return ", the file is damaged or another one"
 
 
-# radon C: the formats that official files have, in one place
 def _read(key: str, entry: Official, files: tuple[File, ...], paths: list[Path]) -> Checkpoint:
     """Read and check the files of a checkpoint; the tensors get our names.
 
@@ -131,21 +151,9 @@ def _read(key: str, entry: Official, files: tuple[File, ...], paths: list[Path])
     files, paths : sequences of equal length
         What is known of each file, and its path.
     """
-    states = read_raw(entry, paths)
-    module, function = entry.converter.split(":")
-    convert = getattr(importlib.import_module(f"...compared.{module}", __name__), function)
-    try:
-        state = {
-            name: value.contiguous().float() if value.is_floating_point() else value
-            for name, value in convert(*states).items()
-        }
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{paths[0]}: not the weights of {entry.method} ({error})") from None
-    broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
-    if broken:
-        raise ValueError(
-            f"{paths[0]}: expected finite numbers, tensor {broken[0]} holds NaN or infinite ones"
-        )
+    states = read_raw(entry, paths, lambda shapes: converted(key, [shapes], paths[0]))
+    state = converted(key, states, paths[0])
+    check_finite(state, paths[0])
     verified = all(file.sha256 or file.blob for file in files)
     if not verified and entry.fingerprint:
         if fingerprint(state) != entry.fingerprint:
