@@ -116,6 +116,41 @@ def test_own_format_damage(saved, tmp_path):
         load_checkpoint(tmp_path / "nothing.safetensors")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sha256": 5},
+        {"config": None},
+        {"config": [1]},
+        {"config_sha256": 7},
+        {"tensors": 5},
+        {"tensors": {"x": 5}},
+        {"tensors": {"x": {}}},
+        {"format": {}},
+    ],
+)
+def test_own_format_of_wrong_kinds(saved, change):
+    _, path = saved
+    sidecar = path.with_suffix(".json")
+    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | change))
+    with one_sentence(ValueError, sidecar, "expected"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_own_weights_that_are_not_finite(number, tmp_path):
+    tensors = {"a.weight": torch.ones(2), "b.weight": torch.tensor([1.0, number])}
+    path = save_checkpoint(tmp_path / "bad.safetensors", tensors, {})
+    with one_sentence(ValueError, path, "b.weight", "NaN"):
+        load_checkpoint(path)
+
+
+def test_a_checkpoint_without_tensors(tmp_path):
+    path = save_checkpoint(tmp_path / "empty.safetensors", {}, {})
+    with one_sentence(ValueError, path, "got none"):
+        load_checkpoint(path)
+
+
 def test_own_format_refuses_before_writing(tmp_path):
     with one_sentence(TypeError, "config"):
         save_checkpoint(tmp_path / "a.safetensors", {"x": torch.ones(1)}, {"f": print})
@@ -551,10 +586,10 @@ def test_an_archive_is_judged_before_it_is_unpacked(tmp_path, name):
     np.savez(path, **piafusion_variables())
     assert not REGISTRY["PIAFusion"].load(folder=tmp_path).provenance["verified"]
     deflated(path, piafusion_variables() | {name: large})
-    tracemalloc.start()
     with one_sentence(ValueError, path, "at most 67 MB, got 88 MB"):
         REGISTRY["PIAFusion"].load(folder=tmp_path)
     deflated(path, piafusion_variables() | {"PIAFusion/decoder/conv1/bias": large[:4]})
+    tracemalloc.start()
     with one_sentence(ValueError, path, "1 of another shape", "decoder.0.bias"):
         REGISTRY["PIAFusion"].load(folder=tmp_path)
     peak = tracemalloc.get_traced_memory()[1]

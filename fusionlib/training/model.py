@@ -152,8 +152,11 @@ def load(path: str | os.PathLike, device: str = "auto") -> Model:
             f"{path}: expected a checkpoint of fusionlib.training, its configuration is of"
             " something else"
         )
-    settings = TrainingConfig.from_dict(checkpoint.config["settings"])
-    model = Model(settings, checkpoint.config["attention"])
+    try:
+        settings = TrainingConfig.from_dict(checkpoint.config["settings"])
+        model = Model(settings, checkpoint.config["attention"])
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path.with_suffix('.json')}: {error}") from None
     fill(model, checkpoint)
     model.record = checkpoint.config
     return model.eval().to(runs.device_name(device))

@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -96,7 +97,7 @@ def read_any(path: Path, wrappers: tuple[str, ...], look: Look) -> State:
         return _read_npz(path, look)
     if path.suffix == PARTS[0]:
         return _read_bundle(path, path.with_suffix(PARTS[1]), look)
-    state = _read_safetensors(path) if path.suffix == ".safetensors" else read_torch(path, wrappers)
+    state = read_safetensors(path) if path.suffix == ".safetensors" else read_torch(path, wrappers)
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
@@ -127,15 +128,15 @@ def opens(path: Path, suffix: str) -> bool:
     return suffix != ".npz" or zipfile.is_zipfile(path)
 
 
-def _check_size(path: Path, size: int) -> None:
-    if size > MOST:
+def _check_size(path: Path, size: int, most: int = MOST) -> None:
+    if size > most:
         raise ValueError(
-            f"{path}: expected weights of at most {MOST / 1e6:.0f} MB, got {size / 1e6:.0f} MB"
+            f"{path}: expected weights of at most {most / 1e6:.0f} MB, got {size / 1e6:.0f} MB"
         )
 
 
-def _check_unpacked(path: Path, archive: zipfile.ZipFile) -> None:
-    _check_size(path, sum(member.file_size for member in archive.infolist()))
+def _check_unpacked(path: Path, archive: zipfile.ZipFile, most: int = MOST) -> None:
+    _check_size(path, sum(member.file_size for member in archive.infolist()), most)
 
 
 def _read_npz(path: Path, look: Look) -> State:
@@ -172,7 +173,8 @@ def _read_archive(path: Path, member: str, look: Look) -> State:
     with _reading(path, "TensorFlow checkpoint"):
         with zipfile.ZipFile(path) as archive:
             _check_unpacked(path, archive)
-            return _unpacked(*(archive.read(member + part) for part in PARTS), look)
+            index, data = (archive.read(member + part) for part in PARTS)
+        return _unpacked(index, data, look)
 
 
 def _read_bundle(index: Path, data: Path, look: Look) -> State:
@@ -191,7 +193,8 @@ def _unpacked(index: bytes, data: bytes, look: Look) -> State:
     return {name: torch.from_numpy(value) for name, value in read_data(variables, data).items()}
 
 
-def _read_safetensors(path: Path) -> State:
+def read_safetensors(path: Path) -> State:
+    """Read a safetensors file; ValueError where it is damaged."""
     with _reading(path, "safetensors file"):
         return safetensors.torch.load_file(path)
 
@@ -227,12 +230,14 @@ def read_torch(path: Path, wrappers: tuple[str, ...] = ()) -> State:
     return state
 
 
-def load_torch(path: Path) -> object:
-    """Return what a PyTorch file holds; ValueError for one that is damaged or holds code."""
+def load_torch(path: Path, most: int = MOST) -> Any:
+    """Return what a PyTorch file holds; ValueError for one that is damaged, holds code, or unpacks
+    to more than ``most`` bytes.
+    """
     with _reading(path, "PyTorch file"):
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                _check_unpacked(path, archive)
+                _check_unpacked(path, archive, most)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a pickle of others makes of PyTorch's reader
