@@ -17,7 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from fusionlib import methods
+from fusionlib.experiments import comparison
 from fusionlib.networks import REGISTRY, download, load_checkpoint, save_checkpoint
 from fusionlib.networks.compared import ydtr
 from fusionlib.networks.weights import CHECKPOINTS, own
@@ -361,6 +364,120 @@ def test_missing_weights_without_an_address_name_no_command(tmp_path):
     for name in REGISTRY:
         with one_sentence(FileNotFoundError, name, "licence", str(tmp_path)):
             load_checkpoint(name, tmp_path, cache=tmp_path)
+
+
+# ---- weights of one's own for a compared network ------------------------------------------------
+
+
+def fused_by(network) -> np.ndarray:
+    a, b = np.random.default_rng(1).integers(0, 256, (2, 24, 31), dtype=np.uint8)
+    return network.fuse(a, b)
+
+
+WRAPPED = {
+    "as it is": lambda state: state,
+    "a training's file": lambda state: {
+        "epoch": 5,
+        "state_dict": state,
+        "optimizer": {"state": {}},
+    },
+    "of DataParallel": lambda state: {f"module.{name}": value for name, value in state.items()},
+    "in double precision": lambda state: {name: value.double() for name, value in state.items()},
+    "both": lambda state: {"model": {f"module.{name}": value for name, value in state.items()}},
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPED)
+@pytest.mark.parametrize("names", ["theirs", "ours"])
+def test_unverified_weights_fuse_like_the_same_tensors(wrap, names, made_up, tmp_path):
+    reference = REGISTRY["YDTR"].load(folder=tmp_path / "weights")
+    theirs = torch.load(made_up, weights_only=True)
+    state = theirs if names == "theirs" else reference.state_dict()
+    path = tmp_path / "mine.ckpt"
+    torch.save(WRAPPED[wrap](state), path)
+    network = REGISTRY["YDTR"].load(folder=path, unverified=True)
+    assert np.array_equal(fused_by(network), fused_by(reference))
+    assert not network.provenance["verified"] and network.provenance["files"].keys() == {path.name}
+
+
+def test_unverified_weights_in_half_precision_and_as_safetensors(made_up, tmp_path):
+    reference = REGISTRY["YDTR"].load(folder=tmp_path / "weights").state_dict()
+    half = {name: value.half() for name, value in reference.items()}
+    save_file(half, tmp_path / "mine.safetensors")
+    loaded = REGISTRY["YDTR"].load(folder=tmp_path / "mine.safetensors", unverified=True)
+    for name, value in loaded.state_dict().items():
+        assert torch.equal(value, half[name].to(value.dtype)) and value.dtype != torch.float16
+
+
+def test_unverified_weights_of_several_files_and_of_tensorflow(tmp_path):
+    index, data = write_bundle(piafusion_variables())
+    (tmp_path / "mine.index").write_bytes(index)
+    with one_sentence(ValueError, "mine.index", "mine.data-00000-of-00001 beside it"):
+        REGISTRY["PIAFusion"].load(folder=tmp_path / "mine.index", unverified=True)
+    (tmp_path / "mine.data-00000-of-00001").write_bytes(data)
+    np.savez(tmp_path / "mine.npz", **read_bundle(index, data))
+    both = [
+        REGISTRY["PIAFusion"].load(folder=tmp_path / name, unverified=True)
+        for name in ("mine.index", "mine.npz")
+    ]
+    assert np.array_equal(*map(fused_by, both))
+    network = REGISTRY["DIDFuse"].build(seed=2)
+    torch.save(network.state_dict(), tmp_path / "both.pth")
+    one = REGISTRY["DIDFuse"].load(folder=tmp_path / "both.pth", unverified=True)
+    assert np.array_equal(fused_by(one), fused_by(network))
+    with one_sentence(FileNotFoundError, tmp_path, "Encoder_weight_IJCAI.pkl", "none there"):
+        REGISTRY["DIDFuse"].load(folder=tmp_path, unverified=True)
+    torch.save({"cov1.cov1.1.weight": torch.ones(2)}, tmp_path / "part.pth")
+    with one_sentence(ValueError, "part.pth", "a folder with Encoder", "Decoder"):
+        REGISTRY["DIDFuse"].load(folder=tmp_path / "part.pth", unverified=True)
+
+
+def test_unverified_weights_are_checked(made_up, tmp_path):
+    ours = REGISTRY["YDTR"].load(folder=tmp_path / "weights").state_dict()
+    path, theirs = tmp_path / "mine.pth", official_state()
+    for state, words in [
+        ({}, ["got none"]),
+        ({name: value for name, value in ours.items() if name != "stem.0.bias"}, ["1 missing"]),
+        (ours | {"stem.0.bias": torch.ones(3)}, ["1 of another shape", "stem.0.bias"]),
+        (ours | {"more": torch.ones(3)}, ["1 unknown", "more"]),
+        (ours | {"stem.0.bias": ours["stem.0.bias"] * float("nan")}, ["NaN", "stem.0.bias"]),
+        (theirs | {"convInput.conv.bias": torch.ones(3)}, ["1 of another shape", "stem.0.bias"]),
+        (REGISTRY["AUIF"].build().state_dict(), ["not the weights of YDTR"]),
+        ({"stem.0.bias": Foreign(tmp_path / "ran")}, ["code"]),
+        (5, ["a state dict, got int"]),
+    ]:
+        torch.save(state, path)
+        with one_sentence(ValueError, path, *words):
+            REGISTRY["YDTR"].load(folder=path, unverified=True)
+    path.unlink()
+    with one_sentence(FileNotFoundError, path):
+        REGISTRY["YDTR"].load(folder=path, unverified=True)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_row_of_unverified_weights_says_so(made_up, tmp_path):
+    method = methods.get("YDTR", checkpoint=str(made_up), device="cpu", unverified=True)
+    official = methods.get("YDTR", checkpoint=str(tmp_path / "weights"), device="cpu")
+    assert method.name == "YDTR (unverified)" and comparison.weights_of(method) == "unverified"
+    assert comparison.weights_of(official) == "official"
+    pairs = [("p", *np.random.default_rng(2).integers(0, 256, (2, 20, 22), dtype=np.uint8))]
+    methods.fuse_pairs(method, pairs, tmp_path / "fused", progress=False)
+    record = json.loads((tmp_path / "fused" / "run.json").read_text())
+    assert (record["method"], record["checkpoint"]) == (method.name, str(made_up))
+    with one_sentence(ValueError, "unverified", "YDTR", "LP"):
+        methods.get("LP", unverified=True)
+    with one_sentence(ValueError, "unverified", "None for YDTR"):
+        methods.get("YDTR", unverified=True)
+
+
+def test_weights_of_another_variant_are_named(tmp_path, monkeypatch):
+    unchecked(monkeypatch, "densefuse-torch-gray")
+    torch.save({"x": torch.ones(1)}, tmp_path / "densefuse_gray.model")
+    monkeypatch.setenv("FUSION_WEIGHTS", "none")
+    with one_sentence(
+        FileNotFoundError, "densefuse_gray.zip", "densefuse_gray.model is of the variant torch-gray"
+    ):
+        REGISTRY["DenseFuse"].load(folder=tmp_path)
 
 
 # ---- TensorFlow without TensorFlow

@@ -5,14 +5,17 @@ from .download import download
 from .official import CHECKPOINTS
 from .own import save_checkpoint
 from .readers import load_torch
-from .search import load_checkpoint
+from .search import found_in, load_checkpoint
+from .unverified import load_unverified
 
 __all__ = [
     "CHECKPOINTS",
     "Checkpoint",
     "download",
     "fill",
+    "found_in",
     "load_checkpoint",
     "load_torch",
+    "load_unverified",
     "save_checkpoint",
 ]

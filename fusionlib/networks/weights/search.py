@@ -7,6 +7,7 @@ numbers.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -49,10 +50,7 @@ def load_checkpoint(
     key, entry = official(name)
     if folder and str(folder) != places.NOWHERE and not Path(folder).is_dir():
         raise FileNotFoundError(f"{folder}: expected a folder of weights, found none there")
-    if cache is None:
-        folders = places.folders("weights", folder)
-    else:
-        folders = [Path(parent) for parent in (folder, cache) if parent]
+    folders = _folders(folder, cache)
     for parent in folders:
         if found := _found(entry, parent):
             return _read(key, entry, *found)
@@ -64,6 +62,23 @@ def load_checkpoint(
         f"{entry.method}: no weights found; get {files_of} (licence: {entry.licence}) and put it "
         f"in {folders[0] if folders else 'a folder'}{fetch}"
     )
+
+
+def found_in(
+    name: str, folder: str | os.PathLike | None, cache: str | os.PathLike | None
+) -> list[str]:
+    """Return the files of a checkpoint that :func:`load_checkpoint` would find; [] for none."""
+    for parent in _folders(folder, cache):
+        with contextlib.suppress(ValueError):  # another file of its name
+            if found := _found(official(name)[1], parent):
+                return [path.name for path in found[1]]
+    return []
+
+
+def _folders(folder: str | os.PathLike | None, cache: str | os.PathLike | None) -> list[Path]:
+    if cache is None:
+        return places.folders("weights", folder)
+    return [Path(parent) for parent in (folder, cache) if parent]
 
 
 def _found(entry: Official, parent: Path) -> tuple[tuple[File, ...], list[Path]] | None:
