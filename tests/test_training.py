@@ -969,6 +969,14 @@ def test_a_model_whose_settings_are_of_a_wrong_kind(settings, unbroken, tmp_path
         load(tmp_path)
 
 
+def test_settings_of_a_larger_network_than_the_memory_holds(unbroken, tmp_path):
+    tensors = load_checkpoint(unbroken[0] / "model.safetensors")
+    tensors.config["settings"]["network"]["width"] = 10**6
+    save_checkpoint(tmp_path / "model.safetensors", tensors, tensors.config)
+    with pytest.raises(ValueError, match=f"^{tmp_path}/model.safetensors: .*of another shape"):
+        load(tmp_path)
+
+
 def test_one_training_a_folder(pairs, tmp_path):
     from fusionlib import runs
 

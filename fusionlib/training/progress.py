@@ -65,7 +65,8 @@ class Progress:
             for name, entry in self.stateful.items():
                 entry.load_state_dict(state[name])
         except Exception as error:  # modules and optimisers raise what they come upon
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            said = isinstance(error, (RuntimeError, ValueError)) and str(error)
+            reason = (said or type(error).__name__).splitlines()[0]
             raise ValueError(
                 f"{self.path}: holds a training of a network or an optimiser built otherwise,"
                 f" perhaps by another version ({reason:.200}); use another folder,"

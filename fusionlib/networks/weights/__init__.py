@@ -1,6 +1,6 @@
 """Weights on disk: our own format and official files, found, read, checked and fetched."""
 
-from .checkpoint import Checkpoint, fill
+from .checkpoint import Checkpoint, check_fits, fill
 from .download import download
 from .official import CHECKPOINTS
 from .own import save_checkpoint
@@ -11,6 +11,7 @@ from .unverified import load_unverified
 __all__ = [
     "CHECKPOINTS",
     "Checkpoint",
+    "check_fits",
     "download",
     "fill",
     "found_in",

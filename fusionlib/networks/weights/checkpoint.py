@@ -52,11 +52,7 @@ def fill(network: nn.Module, checkpoint: Checkpoint) -> nn.Module:
     ValueError
         Names, shapes or kinds of numbers differ.
     """
-    if differences := compare(network.state_dict(), checkpoint):
-        raise ValueError(
-            f"{checkpoint.name}: expected the tensors of {type(network).__name__}, got"
-            f" {in_words(differences)}"
-        )
+    check_fits(network, checkpoint)
     tensors = dict(checkpoint)
     for name, value in tensors.items():
         if value.is_floating_point():
@@ -64,6 +60,17 @@ def fill(network: nn.Module, checkpoint: Checkpoint) -> nn.Module:
             tensors[name] = value.masked_fill(subnormal, 0)
     network.load_state_dict(tensors)
     return network
+
+
+def check_fits(network: nn.Module, checkpoint: Checkpoint) -> None:
+    """Raise ValueError where a checkpoint's tensors are not those of a network, which may be on
+    "meta".
+    """
+    if differences := compare(network.state_dict(), checkpoint):
+        raise ValueError(
+            f"{checkpoint.name}: expected the tensors of {type(network).__name__}, got"
+            f" {in_words(differences)}"
+        )
 
 
 def compare(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> dict[str, set[str]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import math
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from ... import download
@@ -36,19 +34,6 @@ NPY_HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-DAMAGED = (
-    OSError,
-    EOFError,
-    KeyError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    RuntimeError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-    SafetensorError,
-)
 
 
 def read_raw(entry: Official, paths: list[Path], look: Look) -> list[State]:
@@ -223,11 +208,17 @@ def read_torch(path: Path, wrappers: tuple[str, ...] = ()) -> State:
     # Flags beside the tensors, such as TarDAL's use_eval, are no weights.
     state = {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
     for name, value in state.items():
-        if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
+        if not is_plain(value):
             raise ValueError(f"{path}: expected plain numbers, tensor {name} holds others")
     # a shape may repeat few numbers often
     _check_size(path, sum(value.numel() * value.element_size() for value in state.values()))
     return state
+
+
+def is_plain(value: Tensor) -> bool:
+    """Return whether a tensor is an array of numbers: not sparse, nested, quantized or without."""
+    dense = value.layout == torch.strided and not value.is_nested
+    return dense and value.device.type == "cpu" and not value.is_quantized
 
 
 def load_torch(path: Path, most: int = MOST) -> Any:
@@ -253,8 +244,9 @@ def _reading(path: Path, what: str) -> Iterator[None]:
     """Turn what a damaged file makes its reader raise into one sentence that names the file."""
     try:
         yield
-    except DAMAGED as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except Exception as error:  # whatever others' readers make of a damaged file
+        words = str(getattr(error, "strerror", None) or error)
+        reason = " ".join(words.split()) or type(error).__name__
         if reason.startswith(str(path)):
             raise ValueError(reason) from None
         raise ValueError(f"{path}: not a readable {what} ({reason:.200})") from None
