@@ -238,6 +238,8 @@ def test_folder_first_then_cache(made_up, tmp_path):
         assert load_checkpoint("YDTR", folder).files == loaded.files
     network = REGISTRY["YDTR"].load(folder=tmp_path / "weights")
     assert network.provenance["variant"] == "released" and network.provenance["verified"]
+    with one_sentence(FileNotFoundError, made_up, "--unverified"):
+        REGISTRY["YDTR"].load(folder=made_up)
     with one_sentence(FileNotFoundError, "missing"):
         load_checkpoint("YDTR", tmp_path / "missing")
 

@@ -49,7 +49,8 @@ def load_checkpoint(
         return read_own(Path(folder or "", name))
     key, entry = official(name)
     if folder and str(folder) != places.NOWHERE and not Path(folder).is_dir():
-        raise FileNotFoundError(f"{folder}: expected a folder of weights, found none there")
+        came = "a file, which only --unverified takes" if Path(folder).is_file() else "none there"
+        raise FileNotFoundError(f"{folder}: expected a folder of weights, got {came}")
     folders = _folders(folder, cache)
     for parent in folders:
         if found := _found(entry, parent):
