@@ -195,7 +195,20 @@ def bring(
     files: Sequence[Wanted], folder: Path, jobs: int = 4, progress: bool = False
 ) -> dict[Wanted, Exception]:
     """Fetch files below a folder as :func:`fetch` does, where the disk has room and nobody else
-    fetches; raises as :func:`check_room` and :func:`working`.
+    fetches.
+
+    Parameters
+    ----------
+    files : sequence of Wanted
+    folder : Path
+        Where nobody else may fetch meanwhile.
+    jobs, progress
+        As for :func:`fetch`.
+
+    Raises
+    ------
+    OSError, RuntimeError
+        As :func:`check_room` and :func:`working`.
     """
     missing = [file for file in files if not file.there]
     if not missing:

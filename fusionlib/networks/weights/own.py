@@ -105,6 +105,7 @@ def read_own(path: Path) -> Checkpoint:
     )
 
 
+# radon C: every field of the file is checked where it is read
 def _read_record(path: Path) -> dict:
     """Return the JSON that belongs to a checkpoint; ValueError for one of another kind."""
     foreign = f"{path}: expected the JSON that belongs to a checkpoint, its content is not"

@@ -68,7 +68,13 @@ def load_checkpoint(
 def found_in(
     name: str, folder: str | os.PathLike | None, cache: str | os.PathLike | None
 ) -> list[str]:
-    """Return the files of a checkpoint that :func:`load_checkpoint` would find; [] for none."""
+    """Return the files of a checkpoint that :func:`load_checkpoint` would find; [] for none.
+
+    Parameters
+    ----------
+    name, folder, cache
+        As it takes them.
+    """
     for parent in _folders(folder, cache):
         with contextlib.suppress(ValueError):  # another file of its name
             if found := _found(official(name)[1], parent):
