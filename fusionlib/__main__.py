@@ -164,7 +164,10 @@ def fuse(
     out: Path,
     method: Annotated[str, typer.Option(help="see: fusionlib methods")],
     variant: str | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="folder of weights")] = None,
+    unverified: Annotated[
+        bool, typer.Option("--unverified", help="take a checkpoint that is not the authors'")
+    ] = False,
     device: str = "auto",
     set: Annotated[
         list[str] | None, typer.Option(help="a parameter, name=value; may be repeated")
@@ -182,7 +185,8 @@ def fuse(
     from fusionlib import methods as library
 
     library.load_plugins(plugin or [])
-    chosen = library.get(method, variant, str(checkpoint) if checkpoint else None, device)
+    named = str(checkpoint) if checkpoint else None
+    chosen = library.get(method, variant, named, device, unverified)
     parameters = _parameters(set or [])
     if a.is_dir() != b.is_dir():
         raise ValueError(f"{a} and {b}: expected two files or two folders, got one of each")
@@ -356,10 +360,7 @@ def _weights(names: list[str], to: Path | None, mirror: str, jobs: int, yes: boo
         typer.echo(f"by hand: {sentence}")
     if missing:
         _ask(yes)
-        download.check_room(folder, size)
-        with download.working(folder) as work:
-            failed = download.fetch(missing, work, jobs, progress=True)
-        _end(download.sentences(failed, folder))
+        _end(download.sentences(download.bring(missing, folder, jobs, progress=True), folder))
 
 
 def _ask(yes: bool) -> None:

@@ -3,7 +3,8 @@ it gets its own; what is there and right is not fetched again, so a call that wa
 killed, is simply repeated.
 
 pooch and requests ask for the bytes. Whatever a server does, a file takes no more room than its
-size, and no longer than :data:`GRACE`, what :data:`SLOWEST` allows, and one timeout.
+size or :data:`LARGEST`, and no longer than :data:`GRACE`, what :data:`SLOWEST` allows for the bytes
+that have come, and one timeout.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ ATTEMPTS = 4  # where a server is busy (429, 5xx), breaks off, or cannot be reac
 PAUSE = 1.0  # seconds before the second of them, twice that before the next
 LONGEST_PAUSE = 60.0  # that a server may ask for
 UNREACHED = 4  # files in a row without a connection, then the rest is not tried
-LARGEST = 2**26  # bytes of a file whose size is not known
+LARGEST = 2**27  # bytes of a file whose size is not known
+PIECE = 2**16  # bytes that are asked for at a time
 IN_REPOSITORY = r"(.*)/raw/([0-9a-f]{7,40}|HEAD)/(.*)"  # an address: its repository, commit, path
 WORK = ".downloading"  # below the folder: what has not got its name yet
 ALIKE = 50  # files that fail for one reason are named one by one up to here
@@ -76,6 +78,12 @@ class Wanted(NamedTuple):
     def there(self) -> bool:
         """Whether it is there and right."""
         return self.path.is_file() and not self.problem(self.path)
+
+
+def sent_instead(start: bytes) -> str:
+    """Return what a file is that begins so and was sent in place of another; "" for all else."""
+    start = start[:200].lstrip().lower()
+    return next((kind for beginning, kind in KINDS.items() if start.startswith(beginning)), "")
 
 
 def address(repository: str, commit: str, path: str, mirror: str = "") -> str:
@@ -183,6 +191,33 @@ def fetch(
     return {file: failed[file] for file in files if file in failed}
 
 
+def bring(
+    files: Sequence[Wanted], folder: Path, jobs: int = 4, progress: bool = False
+) -> dict[Wanted, Exception]:
+    """Fetch files below a folder as :func:`fetch` does, where the disk has room and nobody else
+    fetches.
+
+    Parameters
+    ----------
+    files : sequence of Wanted
+    folder : Path
+        Where nobody else may fetch meanwhile.
+    jobs, progress
+        As for :func:`fetch`.
+
+    Raises
+    ------
+    OSError, RuntimeError
+        As :func:`check_room` and :func:`working`.
+    """
+    missing = [file for file in files if not file.there]
+    if not missing:
+        return {}
+    check_room(folder, sum(file.size or 0 for file in missing))
+    with working(folder) as work:
+        return fetch(missing, work, jobs, progress)
+
+
 class NoConnection(ConnectionError):
     """Nobody answers at all."""
 
@@ -229,21 +264,22 @@ def _fetch_one(group: list[Wanted], work: Path, bar: tqdm, stop: threading.Event
 # radon C: bounded in size, in time and by what the content is
 def _read(file: Wanted, part: Path, bar: tqdm, stop: threading.Event) -> None:
     """Write the bytes of an address to ``part``, in several attempts where that may help."""
-    limit = GRACE + (file.size or LARGEST) / SLOWEST
-    end = time.monotonic() + limit
+    clock = _Clock(file.size or LARGEST)
     for attempt in range(1, ATTEMPTS + 1):
         with open(part, "wb") as output:
-            body = _Body(output, file.size or LARGEST, bar, stop)
+            body = _Body(output, file.size or LARGEST, bar, stop, clock)
             try:
                 if "://" not in file.address:
                     return _copy(file, body)
-                return _request(file.address, body, end)
+                return _request(file.address, body)
             except requests.exceptions.RequestException as error:
                 bar.update(-body.count)
                 reason, pause = _reason(error, file.address, PAUSE * 2 ** (attempt - 1))
         if body.is_late:
-            raise ConnectionError(f"the server is too slow: {body.count} bytes in {limit:.0f} s")
-        left = end - time.monotonic() - pause
+            raise ConnectionError(
+                f"the server is too slow: {clock.count} bytes in {clock.passed():.0f} s"
+            )
+        left = clock.left() - pause
         if pause < 0 or left < 0 or attempt == ATTEMPTS or stop.wait(pause):
             raise reason
     raise AssertionError  # the last attempt raises
@@ -265,23 +301,40 @@ def _reason(error: Exception, address: str, pause: float) -> tuple[Exception, fl
     return ConnectionError(f"the server breaks off or says nothing ({type(cause).__name__})"), pause
 
 
+class _Clock:
+    """The time that a file of some bytes may take, which grows with what has come of it."""
+
+    def __init__(self, size: int):
+        self.size, self.count, self.start = size, 0, time.monotonic()
+
+    def passed(self) -> float:
+        """Return the seconds since the first attempt."""
+        return time.monotonic() - self.start
+
+    def left(self) -> float:
+        """Return the seconds within which the next piece has to come."""
+        return GRACE + min(self.size, self.count + PIECE) / SLOWEST - self.passed()
+
+
 class _Body:
     """What pooch writes to: keeps what arrives, and refuses another kind of file or a longer one
     early.
     """
 
-    def __init__(self, output: IO[bytes], size: int, bar: tqdm, stop: threading.Event):
+    def __init__(
+        self, output: IO[bytes], size: int, bar: tqdm, stop: threading.Event, clock: _Clock
+    ):
         self.output, self.size, self.bar, self.stop = output, size, bar, stop
+        self.clock = clock
         self.count, self.is_late = 0, False
         self.flush = output.flush
 
     def write(self, piece: bytes) -> None:
         """Keep a piece; ValueError for what cannot be the file."""
-        start = piece[:200].lstrip().lower()
-        for beginning, kind in KINDS.items() if not self.count else ():
-            if start.startswith(beginning):
-                raise ValueError(f"got {kind} in place of the file")
+        if not self.count and (kind := sent_instead(piece)):
+            raise ValueError(f"got {kind} in place of the file")
         self.count += len(piece)
+        self.clock.count += len(piece)
         if self.count > self.size:
             raise ValueError(f"expected {self.size} bytes, got more of them")
         if self.stop.is_set():
@@ -296,23 +349,31 @@ class _Body:
             answer.raw.shutdown()
 
 
-def _request(address: str, body: _Body, end: float) -> None:
-    """Ask a server for a file until ``end``, a time of the monotonic clock."""
-    timers = []
+def _request(address: str, body: _Body) -> None:
+    """Ask a server for a file, as long as the body's clock allows."""
+    ended = threading.Event()
+
+    def wait(answer: requests.Response) -> None:
+        while not ended.wait(max(body.clock.left(), 0)):
+            if body.clock.left() <= 0:
+                return body.late(answer)
 
     def watch(answer: requests.Response, **_options: object) -> None:
-        timers.append(threading.Timer(end - time.monotonic(), body.late, [answer]))
-        timers[-1].start()
+        length = answer.headers.get("Content-Length", "")
+        if length.isdigit():
+            check_room(Path(body.output.name).parent, int(length))
+        threading.Thread(target=wait, args=[answer], daemon=True).start()
 
     # Lengths only mean something for the bytes as they are: no compression on the way.
     headers = {"Accept-Encoding": "identity"}
     hooks = {"response": watch}
-    ask = pooch.HTTPDownloader(chunk_size=2**16, timeout=TIMEOUT, headers=headers, hooks=hooks)
+    ask = pooch.HTTPDownloader(chunk_size=PIECE, timeout=TIMEOUT, headers=headers, hooks=hooks)
     try:
         ask(address, body, None)
     finally:
-        for timer in timers:
-            timer.cancel()
+        ended.set()
+    if body.is_late:  # without a length, what was broken off looks like the end
+        raise requests.exceptions.ConnectionError("late")
 
 
 def _copy(file: Wanted, body: _Body) -> None:

@@ -8,10 +8,12 @@ rounded to 8 bits once, in :func:`to_uint8`. Every other module may use this one
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import sys
 import tempfile
+import time
 import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +24,8 @@ from PIL import Image
 from fusionlib import decoding
 
 WRITING = ".writing-"  # how the name of a file begins until it is whole
+# seconds without a byte; no file takes a day to write, and clocks of two machines differ by less
+ABANDONED = 86400
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".ppm", ".pgm"}
 SUFFIXES |= {".jfif"}
 # pictures that are not read, and told rather than left out
@@ -318,7 +322,7 @@ def check_suffix(path: str | os.PathLike) -> Path:
 
 def write_atomically(path: str | os.PathLike, save: Callable[[str], object]) -> Path:
     """Call ``save(temporary_name)`` beside ``path`` and rename the result to ``path``; a device or
-    a pipe is written to, not replaced.
+    a pipe is written to, not replaced. What killed writers left in the folder is removed.
 
     Raises
     ------
@@ -333,6 +337,7 @@ def write_atomically(path: str | os.PathLike, save: Callable[[str], object]) -> 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = tempfile.gettempdir() if is_special else path.parent
+        _sweep_old(path.parent.absolute())
         handle, temporary = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=path.suffix)
         save(temporary)
         if is_special:
@@ -352,11 +357,21 @@ def write_atomically(path: str | os.PathLike, save: Callable[[str], object]) -> 
     return path
 
 
-def sweep(*folders: Path) -> None:
-    """Remove what killed writers left half-written in folders that nobody else writes to now."""
+def sweep(*folders: Path, older: float = 0) -> None:
+    """Remove what killed writers left half-written in folders: all of it where nobody else writes
+    to them now, or what nobody has touched for ``older`` seconds.
+    """
     for folder in folders:
         for path in folder.glob(f"{WRITING}*"):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # gone, or somebody else's
+                if older == 0 or time.time() - path.stat().st_mtime > older:
+                    path.unlink()
+
+
+@functools.cache
+def _sweep_old(folder: Path) -> None:
+    """Sweep a folder once in a process; a writer is taken for killed after :data:`ABANDONED`."""
+    sweep(folder, older=ABANDONED)
 
 
 def file_id(path: str | os.PathLike) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import json
 import pickle
 import shutil
 import threading
+import tracemalloc
 import zipfile
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -16,7 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from fusionlib import methods
+from fusionlib.experiments import comparison
 from fusionlib.networks import REGISTRY, download, load_checkpoint, save_checkpoint
 from fusionlib.networks.compared import ydtr
 from fusionlib.networks.weights import CHECKPOINTS, own
@@ -115,6 +119,41 @@ def test_own_format_damage(saved, tmp_path):
         load_checkpoint(tmp_path / "nothing.safetensors")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sha256": 5},
+        {"config": None},
+        {"config": [1]},
+        {"config_sha256": 7},
+        {"tensors": 5},
+        {"tensors": {"x": 5}},
+        {"tensors": {"x": {}}},
+        {"format": {}},
+    ],
+)
+def test_own_format_of_wrong_kinds(saved, change):
+    _, path = saved
+    sidecar = path.with_suffix(".json")
+    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | change))
+    with one_sentence(ValueError, sidecar, "expected"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_own_weights_that_are_not_finite(number, tmp_path):
+    tensors = {"a.weight": torch.ones(2), "b.weight": torch.tensor([1.0, number])}
+    path = save_checkpoint(tmp_path / "bad.safetensors", tensors, {})
+    with one_sentence(ValueError, path, "b.weight", "NaN"):
+        load_checkpoint(path)
+
+
+def test_a_checkpoint_without_tensors(tmp_path):
+    path = save_checkpoint(tmp_path / "empty.safetensors", {}, {})
+    with one_sentence(ValueError, path, "got none"):
+        load_checkpoint(path)
+
+
 def test_own_format_refuses_before_writing(tmp_path):
     with one_sentence(TypeError, "config"):
         save_checkpoint(tmp_path / "a.safetensors", {"x": torch.ones(1)}, {"f": print})
@@ -199,6 +238,8 @@ def test_folder_first_then_cache(made_up, tmp_path):
         assert load_checkpoint("YDTR", folder).files == loaded.files
     network = REGISTRY["YDTR"].load(folder=tmp_path / "weights")
     assert network.provenance["variant"] == "released" and network.provenance["verified"]
+    with one_sentence(FileNotFoundError, made_up, "--unverified"):
+        REGISTRY["YDTR"].load(folder=made_up)
     with one_sentence(FileNotFoundError, "missing"):
         load_checkpoint("YDTR", tmp_path / "missing")
 
@@ -327,6 +368,120 @@ def test_missing_weights_without_an_address_name_no_command(tmp_path):
             load_checkpoint(name, tmp_path, cache=tmp_path)
 
 
+# ---- weights of one's own for a compared network ------------------------------------------------
+
+
+def fused_by(network) -> np.ndarray:
+    a, b = np.random.default_rng(1).integers(0, 256, (2, 24, 31), dtype=np.uint8)
+    return network.fuse(a, b)
+
+
+WRAPPED = {
+    "as it is": lambda state: state,
+    "a training's file": lambda state: {
+        "epoch": 5,
+        "state_dict": state,
+        "optimizer": {"state": {}},
+    },
+    "of DataParallel": lambda state: {f"module.{name}": value for name, value in state.items()},
+    "in double precision": lambda state: {name: value.double() for name, value in state.items()},
+    "both": lambda state: {"model": {f"module.{name}": value for name, value in state.items()}},
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPED)
+@pytest.mark.parametrize("names", ["theirs", "ours"])
+def test_unverified_weights_fuse_like_the_same_tensors(wrap, names, made_up, tmp_path):
+    reference = REGISTRY["YDTR"].load(folder=tmp_path / "weights")
+    theirs = torch.load(made_up, weights_only=True)
+    state = theirs if names == "theirs" else reference.state_dict()
+    path = tmp_path / "mine.ckpt"
+    torch.save(WRAPPED[wrap](state), path)
+    network = REGISTRY["YDTR"].load(folder=path, unverified=True)
+    assert np.array_equal(fused_by(network), fused_by(reference))
+    assert not network.provenance["verified"] and network.provenance["files"].keys() == {path.name}
+
+
+def test_unverified_weights_in_half_precision_and_as_safetensors(made_up, tmp_path):
+    reference = REGISTRY["YDTR"].load(folder=tmp_path / "weights").state_dict()
+    half = {name: value.half() for name, value in reference.items()}
+    save_file(half, tmp_path / "mine.safetensors")
+    loaded = REGISTRY["YDTR"].load(folder=tmp_path / "mine.safetensors", unverified=True)
+    for name, value in loaded.state_dict().items():
+        assert torch.equal(value, half[name].to(value.dtype)) and value.dtype != torch.float16
+
+
+def test_unverified_weights_of_several_files_and_of_tensorflow(tmp_path):
+    index, data = write_bundle(piafusion_variables())
+    (tmp_path / "mine.index").write_bytes(index)
+    with one_sentence(ValueError, "mine.index", "mine.data-00000-of-00001 beside it"):
+        REGISTRY["PIAFusion"].load(folder=tmp_path / "mine.index", unverified=True)
+    (tmp_path / "mine.data-00000-of-00001").write_bytes(data)
+    np.savez(tmp_path / "mine.npz", **read_bundle(index, data))
+    both = [
+        REGISTRY["PIAFusion"].load(folder=tmp_path / name, unverified=True)
+        for name in ("mine.index", "mine.npz")
+    ]
+    assert np.array_equal(*map(fused_by, both))
+    network = REGISTRY["DIDFuse"].build(seed=2)
+    torch.save(network.state_dict(), tmp_path / "both.pth")
+    one = REGISTRY["DIDFuse"].load(folder=tmp_path / "both.pth", unverified=True)
+    assert np.array_equal(fused_by(one), fused_by(network))
+    with one_sentence(FileNotFoundError, tmp_path, "Encoder_weight_IJCAI.pkl", "none there"):
+        REGISTRY["DIDFuse"].load(folder=tmp_path, unverified=True)
+    torch.save({"cov1.cov1.1.weight": torch.ones(2)}, tmp_path / "part.pth")
+    with one_sentence(ValueError, "part.pth", "a folder with Encoder", "Decoder"):
+        REGISTRY["DIDFuse"].load(folder=tmp_path / "part.pth", unverified=True)
+
+
+def test_unverified_weights_are_checked(made_up, tmp_path):
+    ours = REGISTRY["YDTR"].load(folder=tmp_path / "weights").state_dict()
+    path, theirs = tmp_path / "mine.pth", official_state()
+    for state, words in [
+        ({}, ["got none"]),
+        ({name: value for name, value in ours.items() if name != "stem.0.bias"}, ["1 missing"]),
+        (ours | {"stem.0.bias": torch.ones(3)}, ["1 of another shape", "stem.0.bias"]),
+        (ours | {"more": torch.ones(3)}, ["1 unknown", "more"]),
+        (ours | {"stem.0.bias": ours["stem.0.bias"] * float("nan")}, ["NaN", "stem.0.bias"]),
+        (theirs | {"convInput.conv.bias": torch.ones(3)}, ["1 of another shape", "stem.0.bias"]),
+        (REGISTRY["AUIF"].build().state_dict(), ["not the weights of YDTR"]),
+        ({"stem.0.bias": Foreign(tmp_path / "ran")}, ["code"]),
+        (5, ["a state dict, got int"]),
+    ]:
+        torch.save(state, path)
+        with one_sentence(ValueError, path, *words):
+            REGISTRY["YDTR"].load(folder=path, unverified=True)
+    path.unlink()
+    with one_sentence(FileNotFoundError, path):
+        REGISTRY["YDTR"].load(folder=path, unverified=True)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_row_of_unverified_weights_says_so(made_up, tmp_path):
+    method = methods.get("YDTR", checkpoint=str(made_up), device="cpu", unverified=True)
+    official = methods.get("YDTR", checkpoint=str(tmp_path / "weights"), device="cpu")
+    assert method.name == "YDTR (unverified)" and comparison.weights_of(method) == "unverified"
+    assert comparison.weights_of(official) == "official"
+    pairs = [("p", *np.random.default_rng(2).integers(0, 256, (2, 20, 22), dtype=np.uint8))]
+    methods.fuse_pairs(method, pairs, tmp_path / "fused", progress=False)
+    record = json.loads((tmp_path / "fused" / "run.json").read_text())
+    assert (record["method"], record["checkpoint"]) == (method.name, str(made_up))
+    with one_sentence(ValueError, "unverified", "YDTR", "LP"):
+        methods.get("LP", unverified=True)
+    with one_sentence(ValueError, "unverified", "None for YDTR"):
+        methods.get("YDTR", unverified=True)
+
+
+def test_weights_of_another_variant_are_named(tmp_path, monkeypatch):
+    unchecked(monkeypatch, "densefuse-torch-gray")
+    torch.save({"x": torch.ones(1)}, tmp_path / "densefuse_gray.model")
+    monkeypatch.setenv("FUSION_WEIGHTS", "none")
+    with one_sentence(
+        FileNotFoundError, "densefuse_gray.zip", "densefuse_gray.model is of the variant torch-gray"
+    ):
+        REGISTRY["DenseFuse"].load(folder=tmp_path)
+
+
 # ---- TensorFlow without TensorFlow
 # ------------------------------------------------------------------------------------
 
@@ -390,6 +545,10 @@ def write_bundle(tensors: dict[str, np.ndarray]) -> tuple[bytes, bytes]:
     return index + footer.ljust(40, b"\0") + bundle.MAGIC, data
 
 
+def read_bundle(index: bytes, data: bytes) -> dict[str, np.ndarray]:
+    return bundle.read_data(bundle.read_index(index), data)
+
+
 def densefuse_variables() -> dict[str, np.ndarray]:
     draw = np.random.default_rng(5)
     shapes = {
@@ -426,7 +585,7 @@ def test_crc32c_of_its_standard_examples():
 
 def test_bundle_there_and_back():
     tensors = densefuse_variables()
-    found = bundle.read_bundle(*write_bundle(tensors))
+    found = read_bundle(*write_bundle(tensors))
     assert tensors.keys() - found.keys() == {"encoder/conv1_1/bias/Adam", "beta1_power"}, (
         "the optimiser's are passed over"
     )
@@ -434,7 +593,7 @@ def test_bundle_there_and_back():
         np.array_equal(value, tensors[name]) and value.shape == tensors[name].shape
         for name, value in found.items()
     )
-    counter = bundle.read_bundle(
+    counter = read_bundle(
         *write_bundle(
             {
                 "global_step": np.int64(29).reshape(()),
@@ -460,7 +619,7 @@ def test_damaged_bundles():
         (index, bytes(spoiled)),
     ]:
         with one_sentence(ValueError):
-            bundle.read_bundle(*broken)
+            read_bundle(*broken)
 
 
 def test_densefuse_from_archive_and_npz(tmp_path, monkeypatch):
@@ -477,7 +636,7 @@ def test_densefuse_from_archive_and_npz(tmp_path, monkeypatch):
     ) as archive:
         archive.writestr(f"{entry.member}.index", index)
         archive.writestr(f"{entry.member}.data-00000-of-00001", data)
-    np.savez(folders["npz"] / "densefuse_tf_1e2.npz", **bundle.read_bundle(index, data))
+    np.savez(folders["npz"] / "densefuse_tf_1e2.npz", **read_bundle(index, data))
     loaded = {
         kind: load_checkpoint("DenseFuse", folder, cache=tmp_path / "none")
         for kind, folder in folders.items()
@@ -492,7 +651,7 @@ def test_densefuse_from_archive_and_npz(tmp_path, monkeypatch):
     assert load_checkpoint("DenseFuse", folders["npz"]).verified
     np.savez(
         folders["npz"] / "densefuse_tf_1e2.npz",
-        **bundle.read_bundle(index, data) | {"decoder/conv2_4/bias": np.ones(1, np.float32)},
+        **read_bundle(index, data) | {"decoder/conv2_4/bias": np.ones(1, np.float32)},
     )
     with one_sentence(ValueError, "densefuse_tf_1e2.npz", "others"):
         load_checkpoint("DenseFuse", folders["npz"])
@@ -507,6 +666,96 @@ def test_densefuse_from_archive_and_npz(tmp_path, monkeypatch):
         (folders["zip"] / "densefuse_gray.zip").write_bytes(content)
         with one_sentence(ValueError, "densefuse_gray.zip"):
             load_checkpoint("DenseFuse", folders["zip"])
+
+
+def piafusion_variables() -> dict[str, np.ndarray]:
+    """Return random tensors under the names of PIAFusion's TensorFlow checkpoint."""
+    network, names = REGISTRY["PIAFusion"].build(), {"weight": "kernel", "bias": "bias"}
+    theirs = {
+        "first.infrared": "encoder/conv5x5_ir",
+        "first.visible": "encoder/conv5x5_vi",
+        "last": "decoder/conv1x1",
+        **{f"stages.shared.{k}": f"encoder/Conv{k + 1}/conv3x3" for k in range(4)},
+        **{f"decoder.{k}": f"decoder/conv{k + 1}" for k in range(4)},
+    }
+    return {
+        f"PIAFusion/{theirs[name]}/{names[kind]}": (
+            value.permute(2, 3, 1, 0) if value.ndim == 4 else value
+        ).numpy()
+        for key, value in network.state_dict().items()
+        for name, _, kind in [key.rpartition(".")]
+    }
+
+
+def deflated(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays as an .npz whose members are compressed, a block of them at a time."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                header = np.lib.format.header_data_from_array_1_0(array)
+                np.lib.format.write_array_header_1_0(stream, header)
+                for _ in range(0, array.nbytes, 2**24):
+                    stream.write(bytes(min(2**24, array.nbytes)))
+
+
+@pytest.mark.parametrize("name", ["PIAFusion/encoder/conv5x5_ir/kernel", "step"])
+def test_an_archive_is_judged_before_it_is_unpacked(tmp_path, name):
+    """80 MB of zeros in 80 kB, in place of a tensor of PIAFusion or beside its tensors."""
+    path, large = tmp_path / "piafusion_tf.npz", np.broadcast_to(np.float32(0), (20, 2**20))
+    np.savez(path, **piafusion_variables())
+    assert not REGISTRY["PIAFusion"].load(folder=tmp_path).provenance["verified"]
+    deflated(path, piafusion_variables() | {name: large})
+    with one_sentence(ValueError, path, "at most 67 MB, got 88 MB"):
+        REGISTRY["PIAFusion"].load(folder=tmp_path)
+    deflated(path, piafusion_variables() | {"PIAFusion/decoder/conv1/bias": large[:4]})
+    tracemalloc.start()
+    with one_sentence(ValueError, path, "1 of another shape", "decoder.0.bias"):
+        REGISTRY["PIAFusion"].load(folder=tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5e6, "nothing of 17 MB was unpacked"
+
+
+def test_an_archive_that_lies_about_its_members(tmp_path):
+    path, small = tmp_path / "piafusion_tf.npz", np.zeros(3, np.float32)
+    with zipfile.ZipFile(path, "w") as archive, archive.open("x.npy", "w") as stream:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (2**40,)}
+        np.lib.format.write_array_header_1_0(stream, header)
+        stream.write(small.tobytes())
+    with one_sentence(ValueError, path, "x.npy does not have the bytes of its shape"):
+        load_checkpoint("PIAFusion", tmp_path)
+
+
+def test_a_shape_that_repeats_few_numbers(made_up, tmp_path, monkeypatch):
+    unchecked(monkeypatch)
+    large = torch.zeros(1).expand(2**36)
+    torch.save(official_state() | {"conv64.weight": large}, made_up)
+    with one_sentence(ValueError, made_up, "at most 67 MB"):
+        load_checkpoint("YDTR", tmp_path / "weights")
+
+
+@pytest.mark.parametrize(
+    "content, kind",
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer"),
+        (b"\n <!DOCTYPE html><html>log in</html>", "a web page"),
+    ],
+)
+def test_what_was_sent_in_place_of_weights_is_named(content, kind, made_up, tmp_path, monkeypatch):
+    made_up.write_bytes(content)
+    with one_sentence(ValueError, made_up, kind):
+        load_checkpoint("YDTR", tmp_path / "weights")
+    unchecked(monkeypatch)
+    with one_sentence(ValueError, made_up, kind):
+        load_checkpoint("YDTR", tmp_path / "weights")
+
+
+def test_whole_numbers_are_no_weights(made_up, tmp_path, monkeypatch):
+    unchecked(monkeypatch)
+    state = official_state()
+    torch.save(state | {"convInput.conv.bias": state["convInput.conv.bias"].int()}, made_up)
+    with one_sentence(ValueError, made_up, "1 of another kind of numbers", "stem.0.bias"):
+        load_checkpoint("YDTR", tmp_path / "weights")
 
 
 # ---- the real files, where they are
@@ -604,6 +853,21 @@ def test_download_a_good_file(made_up, server, tmp_path):
     assert download("YDTR", address, cache=tmp_path / "one"), (
         "what is there and right is not fetched again"
     )
+
+
+def test_a_file_without_checksum_is_only_taken_if_it_opens(made_up, server, tmp_path, monkeypatch):
+    handler, address = server
+    files = (File("x.index", at=("o", "c", "x.index")),)
+    monkeypatch.setitem(CHECKPOINTS, "ydtr", CHECKPOINTS["ydtr"]._replace(files=files))
+    index = write_bundle(densefuse_variables())[0]
+    for content in (b'{"message": "rate limit"}', index[:-9], b""):
+        handler.content["/x.index"] = content
+        with one_sentence(ValueError, "x.index", "another or a damaged file", "nothing was kept"):
+            download("YDTR", address, cache=tmp_path / "cache")
+    handler.content["/x.index"] = index
+    assert [path.read_bytes() for path in download("YDTR", address, cache=tmp_path / "cache")] == [
+        index
+    ]
 
 
 def test_download_failures_leave_nothing(made_up, server, tmp_path):

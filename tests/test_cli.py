@@ -1,5 +1,6 @@
 """The command line as a stranger types it."""
 
+import json
 import subprocess
 import sys
 
@@ -67,6 +68,25 @@ def test_fuse_two_files(pairs):
         == 0
     )
     assert images.read(pairs / "f.png").shape == (40, 50)
+
+
+def test_fuse_by_weights_of_ones_own(pairs):
+    """Saved by PyTorch under this suite's names; the folder says whose weights they were not."""
+    import torch
+
+    from fusionlib.networks import COMPARED
+
+    torch.save(COMPARED["AUIF"].build(seed=4).state_dict(), pairs / "mine.pth")
+    words = ("fuse", "--method", "AUIF", "--checkpoint", pairs / "mine.pth")
+    sources = (pairs / "a", pairs / "b", pairs / "out")
+    done = fusionlib(*words, "--unverified", *sources)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((pairs / "out/run.json").read_text())
+    assert record["method"] == "AUIF (unverified)"
+    assert record["checkpoint"] == str(pairs / "mine.pth")
+    files = [pairs / "a/one.png", pairs / "b/one.png", pairs / "x.png"]
+    refuses(fusionlib(*words, *files), "mine.pth", "--unverified")
+    refuses(fusionlib("fuse", "--method", "LP", "--unverified", *files), "unverified", "LP")
 
 
 def test_a_method_from_a_file_of_ones_own(pairs):

@@ -264,6 +264,33 @@ def test_a_server_at_fault(fault, server, tiny):
     assert fetch(server, tiny) == [] and server.asked == [bad]
 
 
+def dripping_on(self, content, times):
+    self.head(None)
+    for _ in range(200):
+        self.wfile.write(b"x")
+        time.sleep(0.02)
+
+
+def of_any_length(self, content, times):
+    self.head(10**15)
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (dripping_on, "too slow: .* bytes in"),
+        (endless, "got more of them"),
+        (of_any_length, "expected room for 1000000000.0 MB, the disk has"),
+    ],
+)
+def test_a_file_whose_size_nobody_knows(answer, words, server, tiny, monkeypatch):
+    monkeypatch.setattr(download, "LARGEST", 10**6)
+    server.contents["/x"], server.odd["/x"] = b"", answer
+    file = download.Wanted(tiny / "x", server.url + "/x", None, lambda path: "")
+    (error,) = download.bring([file], tiny).values()
+    assert re.search(words, str(error)) and below(tiny) == []
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_busy_server_is_asked_again(status, server, tiny):
     for path in server.contents:

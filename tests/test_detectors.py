@@ -5,6 +5,7 @@ by hand.
 import contextlib
 import hashlib
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -315,16 +316,21 @@ def test_imagenet_weights_are_checked_and_recorded(paper_detectors, tmp_path, mo
         load_imagenet(Detectors(("person",), "small"), path)
 
 
-def test_failed_download_is_one_sentence(tmp_path, monkeypatch):
-    def refuse(*_, **__):
-        raise OSError("no route")
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    with pytest.raises(
-        ConnectionError, match="resnet50-0676ba61.pth: could not be fetched from https://.*no route"
-    ):
-        download_imagenet(tmp_path / "cache")
-    assert not list(tmp_path.rglob("*.pth"))
+def test_imagenet_weights_come_by_the_one_way_of_downloads(tmp_path, monkeypatch):
+    """A mirror that is a folder stands for the server: lacking, of another file, right."""
+    there = tmp_path / "mirror.pth"
+    monkeypatch.setattr(faster_rcnn, "IMAGENET", SimpleNamespace(url=str(there)))
+    name, cache = faster_rcnn.IMAGENET_FILE, tmp_path / "cache"
+    with pytest.raises(ConnectionError, match=f"{name}: could not be fetched from {there}"):
+        download_imagenet(cache)
+    there.write_bytes(b"weights")
+    with pytest.raises(ValueError, match=f"{name}: .*expected sha256 .*; nothing was kept"):
+        download_imagenet(cache)
+    assert not list(cache.rglob("*.pth"))
+    monkeypatch.setattr(
+        faster_rcnn, "IMAGENET_HASH", hashlib.sha256(there.read_bytes()).hexdigest()[:8]
+    )
+    assert download_imagenet(cache).read_bytes() == b"weights"
 
 
 # ---- average precision ---------------------------------------------------------------------------

@@ -1,6 +1,9 @@
 """The image contract: what is read, rounded, refused and written."""
 
 import os
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -139,6 +142,21 @@ def test_nothing_half_written_stays(tmp_path):
         images.write_atomically(tmp_path / "x.png", fail)
     assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
     assert np.array_equal(images.read(tmp_path / "x.png"), RAMP)
+
+
+def test_what_a_killed_writer_left_goes_and_what_a_living_one_writes_stays(tmp_path):
+    """A process is killed while it writes; a day later the next write into the folder sweeps."""
+    words = "import os, sys; from fusionlib import images\n"
+    words += "images.write_atomically(sys.argv[1], lambda path: os.kill(os.getpid(), 9))"
+    killed = subprocess.run([sys.executable, "-c", words, tmp_path / "killed.png"])
+    assert killed.returncode == -9
+    (half,) = tmp_path.iterdir()
+    yesterday = time.time() - images.ABANDONED - 60
+    os.utime(half, (yesterday, yesterday))
+    living = tmp_path / f"{images.WRITING}living-12345678.png"
+    living.write_bytes(b"half")
+    images.write_text(tmp_path / "next.txt", "whole")
+    assert {path.name for path in tmp_path.iterdir()} == {living.name, "next.txt"}
 
 
 def test_a_file_in_the_way_of_a_folder_is_one_sentence(tmp_path):

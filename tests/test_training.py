@@ -27,7 +27,7 @@ from fusionlib.datasets.scenes import CLASSES, scene, write_scenes
 from fusionlib.detectors import Boxes
 from fusionlib.experiments import held_out
 from fusionlib.methods.learned import ARTEFACT
-from fusionlib.networks import MoEFusion, mixture
+from fusionlib.networks import MoEFusion, load_checkpoint, mixture, save_checkpoint
 from fusionlib.training import (
     OFFICIAL,
     SMOKE,
@@ -933,6 +933,48 @@ def test_checkpoint_of_another_network(unbroken, pairs, tmp_path):
     ) as caught:
         train(TINY, tmp_path, pairs, progress=False)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"settings": 5}, "its settings is of type int"),
+        ({"settings": {"data": {"classes": 5}}}, "data.classes: expected different names"),
+        ({"data": None}, "its data is of type NoneType"),
+        ({"epoch": "1"}, "its epoch is of type str"),
+        ({"sums": [1.0]}, "its sums is of type list"),
+        ({"history": [1]}, "its history is of type list"),
+        ({"model": 5}, "its model is of type int"),
+        ({"optimizer": {}}, "a network or an optimiser built otherwise"),
+        ({"optimizer": {"state": 5, "param_groups": 5}}, "an optimiser built otherwise"),
+    ],
+)
+def test_a_checkpoint_of_wrong_kinds(change, words, unbroken, pairs, tmp_path):
+    found = torch.load(unbroken[0] / "state.pt", weights_only=True)
+    torch.save(found | change, tmp_path / "state.pt")
+    with pytest.raises(ValueError, match=f"^{tmp_path}/state.pt: .*{words}") as caught:
+        train(TINY, tmp_path, pairs, progress=False)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "settings", [5, None, {"data": {"classes": 5}}, {"network": None}, {"network": {"width": "a"}}]
+)
+def test_a_model_whose_settings_are_of_a_wrong_kind(settings, unbroken, tmp_path):
+    tensors = load_checkpoint(unbroken[0] / "model.safetensors")
+    save_checkpoint(
+        tmp_path / "model.safetensors", tensors, tensors.config | {"settings": settings}
+    )
+    with pytest.raises(ValueError, match=f"^{tmp_path}/model.json: .*expected"):
+        load(tmp_path)
+
+
+def test_settings_of_a_larger_network_than_the_memory_holds(unbroken, tmp_path):
+    tensors = load_checkpoint(unbroken[0] / "model.safetensors")
+    tensors.config["settings"]["network"]["width"] = 10**6
+    save_checkpoint(tmp_path / "model.safetensors", tensors, tensors.config)
+    with pytest.raises(ValueError, match=f"^{tmp_path}/model.safetensors: .*of another shape"):
+        load(tmp_path)
 
 
 def test_one_training_a_folder(pairs, tmp_path):

@@ -27,6 +27,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
+from .. import download
 from .evaluation import Boxes, detect
 
 STRIDE = 4  # pixels between two columns of level 0 of either pyramid
@@ -439,17 +440,9 @@ def download_imagenet(cache: str | os.PathLike | None = None, progress: bool = T
         The server cannot be reached, or what came is not the file.
     """
     path = imagenet_path(cache)
-    if path.is_file() and not _imagenet_problem(path):
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        torch.hub.download_url_to_file(
-            IMAGENET.url, str(path), hash_prefix=IMAGENET_HASH, progress=progress
-        )
-    except (OSError, RuntimeError) as error:
-        raise ConnectionError(
-            f"{IMAGENET_FILE}: could not be fetched from {IMAGENET.url} ({error})"
-        ) from None
+    file = download.Wanted(path, IMAGENET.url, None, _imagenet_problem)
+    for error in download.bring([file], path.parent, progress=progress).values():
+        raise type(error)(f"{IMAGENET_FILE}: could not be fetched from {IMAGENET.url} ({error})")
     return path
 
 

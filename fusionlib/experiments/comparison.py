@@ -14,7 +14,7 @@ from fusionlib import methods, scoring
 from fusionlib.datasets import Pair, catalog
 from fusionlib.experiments import protocol
 from fusionlib.experiments.protocol import Sources
-from fusionlib.methods.learned import MOE_FUSION, MoEFusionMethod
+from fusionlib.methods.learned import MOE_FUSION, ComparedNetwork, MoEFusionMethod
 from fusionlib.networks import COMPARED
 
 TRIVIAL = ("infrared", "visible", "average", "maximum")
@@ -218,15 +218,17 @@ def trained_on(method: methods.Method) -> str:
     if isinstance(method.function, MoEFusionMethod):
         data = method.function.network.settings.data
         return f"{Path(data.folder).name} ({data.split or 'all'})" if data.folder else GENERATED
-    return COMPARED[method.name].trained_on if method.name in COMPARED else "nothing"
+    if isinstance(method.function, ComparedNetwork):
+        return "" if method.function.unverified else COMPARED[method.name].trained_on
+    return "nothing"
 
 
 def weights_of(method: methods.Method) -> str:
     """Return whose weights a method has, for the column ``checkpoint`` of results; "" where it
     needs none.
     """
-    if method.name in COMPARED:
-        return "official"
+    if isinstance(method.function, ComparedNetwork):
+        return "unverified" if method.function.unverified else "official"
     return f"trained here on {trained_on(method)}" if method.name == MOE_FUSION else ""
 
 

@@ -61,7 +61,11 @@ def expand(chosen: Iterable[str]) -> list[str]:
 
 # radon C: three kinds of methods, and what each refuses
 def get(
-    name: str, variant: str | None = None, checkpoint: str | None = None, device: str = "auto"
+    name: str,
+    variant: str | None = None,
+    checkpoint: str | None = None,
+    device: str = "auto",
+    unverified: bool = False,
 ) -> Method:
     """Return a method by name.
 
@@ -77,11 +81,16 @@ def get(
         by default); refused by the others.
     device : str
         "auto", "cpu" or "cuda"; used by learned methods.
+    unverified : bool
+        ``checkpoint`` holds weights of one's own for a compared network, as
+        :func:`fusionlib.networks.weights.load_unverified` takes them; the method is then named
+        "NAME (unverified)".
 
     Raises
     ------
     ValueError
-        An unknown name, with the nearest one, or an unknown variant.
+        An unknown name, with the nearest one, or an unknown variant; ``unverified`` for a method
+        that is not compared, or without a checkpoint.
     """
     if name not in names():
         near = difflib.get_close_matches(
@@ -98,10 +107,15 @@ def get(
             f"{name}: expected one of the variants {', '.join(map(repr, variants))}, got"
             f" {variant!r}"
         )
+    if unverified and (name not in COMPARED or not checkpoint):
+        raise ValueError(
+            f"unverified: expected a checkpoint of one of {', '.join(COMPARED)}, got"
+            f" {checkpoint!r} for {name}"
+        )
     if name in COMPARED:
-        network = ComparedNetwork(name, chosen, checkpoint, device)
+        network = ComparedNetwork(name, chosen, checkpoint, device, unverified)
         return Method(
-            name,
+            f"{name} (unverified)" if unverified else name,
             network,
             chosen,
             variants,

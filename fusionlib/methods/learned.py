@@ -39,11 +39,20 @@ class ComparedNetwork:
         With the official files; where :mod:`fusionlib.places` says if None.
     device : str
         "auto", "cpu" or "cuda".
+    unverified : bool
+        ``folder`` is a file or folder with weights that are not the authors'.
     """
 
-    def __init__(self, name: str, variant: str, folder: str | Path | None, device: str):
+    def __init__(
+        self,
+        name: str,
+        variant: str,
+        folder: str | Path | None,
+        device: str,
+        unverified: bool = False,
+    ):
         self.name, self.folder, self.device = name, folder, device
-        self.variant = variant.removesuffix(OWN_LUMA)
+        self.variant, self.unverified = variant.removesuffix(OWN_LUMA), unverified
         self.summary = (
             "Compared network of MoE-Fusion's tables,"
             f" {COMPARED[name].variants[self.variant].description}."
@@ -53,7 +62,9 @@ class ComparedNetwork:
     def network(self):
         """The network; FileNotFoundError says what to get, from whom, and where to put it."""
         device = runs.device_name(self.device)
-        return COMPARED[self.name].load(self.variant, self.folder, device=device)
+        return COMPARED[self.name].load(
+            self.variant, self.folder, device=device, unverified=self.unverified
+        )
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return self.network.fuse(a, b)

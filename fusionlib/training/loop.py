@@ -102,6 +102,8 @@ def train(
         runs.lock(folder, str(folder)) if rank == 0 else contextlib.nullcontext(),
         stop_on_signals() as stop_requested,
     ):
+        if rank == 0:
+            images.sweep(folder)
         model = Model(settings, attention).to(target)
         backbones = load_pretrained(model, settings)
         trainer = Trainer(model, folder, fingerprint(pairs), stop_requested, show)

@@ -21,7 +21,7 @@ from fusionlib.networks import MoEFusion, load_checkpoint
 from fusionlib.networks import inference as quick
 from fusionlib.networks.compared.layers import inference
 from fusionlib.networks.moe_fusion import MoEFusionOutput
-from fusionlib.networks.weights import fill
+from fusionlib.networks.weights import check_fits, fill
 from fusionlib.training import distributed
 from fusionlib.training.config import TrainingConfig
 from fusionlib.training.samples import ground_truth
@@ -152,7 +152,13 @@ def load(path: str | os.PathLike, device: str = "auto") -> Model:
             f"{path}: expected a checkpoint of fusionlib.training, its configuration is of"
             " something else"
         )
-    settings = TrainingConfig.from_dict(checkpoint.config["settings"])
+    try:
+        settings = TrainingConfig.from_dict(checkpoint.config["settings"])
+        with torch.device("meta"):  # settings may ask for more than the memory holds
+            outline = Model(settings, checkpoint.config["attention"])
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path.with_suffix('.json')}: {error}") from None
+    check_fits(outline, checkpoint)
     model = Model(settings, checkpoint.config["attention"])
     fill(model, checkpoint)
     model.record = checkpoint.config

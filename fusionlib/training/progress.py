@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import pickle
 import signal
 import threading
 from collections.abc import Iterator
@@ -14,9 +13,11 @@ from typing import Any
 import torch
 
 from fusionlib import images
+from fusionlib.networks.weights import load_torch
 from fusionlib.training.config import WITHOUT_INFLUENCE, TrainingConfig, dotted
 
 COUNTERS = ("epoch", "step", "sums", "history")
+KINDS = {"settings": dict, "data": dict, "epoch": int, "step": int, "sums": dict, "history": list}
 
 
 class Progress:
@@ -56,28 +57,51 @@ class Progress:
         """
         if not self.path.exists():
             return
-        try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-            state = {n: state[n] for n in ("settings", "data", *COUNTERS, *self.stateful)}
-        except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-            raise ValueError(
-                f"{self.path}: expected the checkpoint of a training, it is truncated or damaged "
-                f"({type(error).__name__}); remove it to train from the beginning"
-            ) from None
+        state = self._read()
         former = TrainingConfig.from_dict(state["settings"])
         self._compare(influential(former), influential(self.settings))
         self._compare(state["data"], self.data)
         try:
             for name, entry in self.stateful.items():
                 entry.load_state_dict(state[name])
-        except (RuntimeError, ValueError) as error:
+        except Exception as error:  # modules and optimisers raise what they come upon
+            said = isinstance(error, (RuntimeError, ValueError)) and str(error)
+            reason = (said or type(error).__name__).splitlines()[0]
             raise ValueError(
                 f"{self.path}: holds a training of a network or an optimiser built otherwise,"
-                f" perhaps by another version ({str(error).splitlines()[0]}); use another folder,"
+                f" perhaps by another version ({reason:.200}); use another folder,"
                 " or remove the file"
             ) from None
         for name in COUNTERS:
             setattr(self, name, state[name])
+
+    def _read(self) -> dict:
+        """Return what the checkpoint holds; ValueError where a part is missing or of another
+        kind.
+        """
+        again = "; remove it to train from the beginning"
+        try:
+            state = load_torch(self.path, self.path.stat().st_size)
+        except (OSError, ValueError):
+            raise ValueError(
+                f"{self.path}: expected the checkpoint of a training, it is truncated or damaged"
+                f"{again}"
+            ) from None
+        if not isinstance(state, dict):
+            state = {}
+        for name, kind in {**KINDS, **dict.fromkeys(self.stateful, dict)}.items():
+            value = state.get(name)
+            rows = value if kind is list and isinstance(value, list) else []
+            if not isinstance(value, kind) or not all(isinstance(row, dict) for row in rows):
+                raise ValueError(
+                    f"{self.path}: expected the checkpoint of a training, its {name} is of type"
+                    f" {type(value).__name__}{again}"
+                )
+        try:
+            TrainingConfig.from_dict(state["settings"])
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{self.path}: {error}{again}") from None
+        return state
 
     def _compare(self, kept: dict, wanted: dict) -> None:
         for key in kept | wanted:

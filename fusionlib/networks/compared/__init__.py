@@ -97,6 +97,7 @@ class Compared:
         folder: str | os.PathLike | None = None,
         cache: str | os.PathLike | None = None,
         device: str | torch.device = "cpu",
+        unverified: bool = False,
     ) -> nn.Module:
         """Return the network of a variant with official weights.
 
@@ -108,13 +109,25 @@ class Compared:
         variant : str, optional
             Its name; by default the first.
         folder, cache : path, optional
-            As :func:`fusionlib.networks.load_checkpoint` takes them; raises as that does.
+            As :func:`fusionlib.networks.load_checkpoint` takes them; raises as that does, and names
+            the variants whose weights are there instead.
         device : str or torch.device
+        unverified : bool
+            ``folder`` is a file or folder with weights of one's own, as
+            :func:`.weights.load_unverified` takes it.
         """
-        from ..weights import fill, load_checkpoint
+        from ..weights import fill, load_checkpoint, load_unverified
 
         variant = self.variant(variant)
-        checkpoint = load_checkpoint(self.variants[variant].checkpoint, folder, cache)
+        key = self.variants[variant].checkpoint
+        if unverified:
+            checkpoint = load_unverified(folder or "", key)
+        else:
+            try:
+                checkpoint = load_checkpoint(key, folder, cache)
+            except FileNotFoundError as error:
+                hint = self._variants_there(folder, cache)
+                raise FileNotFoundError(f"{error}{hint}") from None
         network = fill(self.build(variant), checkpoint).to(device)
         provenance: Any = {
             "method": self.name,
@@ -126,6 +139,21 @@ class Compared:
         }
         network.provenance = provenance
         return network
+
+    def _variants_there(
+        self, folder: str | os.PathLike | None, cache: str | os.PathLike | None
+    ) -> str:
+        """Return the variants whose weights are where others were looked for, as a part of a
+        sentence; "" for none.
+        """
+        from ..weights import found_in
+
+        there = [
+            f"{', '.join(files)} is of the variant {name}"
+            for name, variant in self.variants.items()
+            if (files := found_in(variant.checkpoint, folder, cache))
+        ]
+        return f"; there, {there[0]}" if there else ""
 
 
 def _densefuse() -> dict[str, Variant]:

@@ -50,25 +50,9 @@ def fill(network: nn.Module, checkpoint: Checkpoint) -> nn.Module:
     Raises
     ------
     ValueError
-        Names or shapes differ.
+        Names, shapes or kinds of numbers differ.
     """
-    expected = network.state_dict()
-    shared = expected.keys() & checkpoint.keys()
-    differences = {
-        "missing": expected.keys() - shared,
-        "unknown": checkpoint.keys() - shared,
-        "of another shape": {n for n in shared if expected[n].shape != checkpoint[n].shape},
-    }
-    if any(differences.values()):
-        counts = [
-            f"{len(names)} {kind} (such as {min(names)})"
-            for kind, names in differences.items()
-            if names
-        ]
-        raise ValueError(
-            f"{checkpoint.name}: expected the tensors of {type(network).__name__}, got"
-            f" {', '.join(counts)}"
-        )
+    check_fits(network, checkpoint)
     tensors = dict(checkpoint)
     for name, value in tensors.items():
         if value.is_floating_point():
@@ -76,6 +60,47 @@ def fill(network: nn.Module, checkpoint: Checkpoint) -> nn.Module:
             tensors[name] = value.masked_fill(subnormal, 0)
     network.load_state_dict(tensors)
     return network
+
+
+def check_fits(network: nn.Module, checkpoint: Checkpoint) -> None:
+    """Raise ValueError where a checkpoint's tensors are not those of a network, which may be on
+    "meta".
+    """
+    if differences := compare(network.state_dict(), checkpoint):
+        raise ValueError(
+            f"{checkpoint.name}: expected the tensors of {type(network).__name__}, got"
+            f" {in_words(differences)}"
+        )
+
+
+def compare(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> dict[str, set[str]]:
+    """Return the names of the tensors that differ, by how they do; only shapes and types count."""
+    shared = expected.keys() & got.keys()
+    differences = {
+        "missing": expected.keys() - shared,
+        "unknown": got.keys() - shared,
+        "of another shape": {n for n in shared if expected[n].shape != got[n].shape},
+        "of another kind of numbers": {  # a counter of batches may be either
+            n for n in shared if expected[n].is_floating_point() > got[n].is_floating_point()
+        },
+    }
+    return {how: names for how, names in differences.items() if names}
+
+
+def in_words(differences: Mapping[str, set[str]]) -> str:
+    """Return what :func:`compare` found as a part of a sentence."""
+    return ", ".join(
+        f"{len(names)} {how} (such as {min(names)!r:.80})" for how, names in differences.items()
+    )
+
+
+def check_finite(state: Mapping[str, Tensor], path: Path) -> None:
+    """Raise ValueError where a tensor of a file holds NaN or infinite numbers."""
+    broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise ValueError(
+            f"{path}: expected finite numbers, tensor {broken[0]} holds NaN or infinite ones"
+        )
 
 
 def sha256(path: Path) -> str:

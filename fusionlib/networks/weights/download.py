@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from ... import places
-from ...download import Wanted, address, fetch, working
+from ...download import Wanted, address, bring
 from .official import CHECKPOINTS, File, official
 from .search import find_file, mismatch
 
@@ -99,8 +99,6 @@ def download(
     if url:
         names = url if url.endswith("/") else ""
         files = [file._replace(address=names + file.path.name if names else url) for file in files]
-    if not all(file.there for file in files):
-        with working(folder) as work:
-            for file, error in fetch(files, work, progress=progress).items():
-                raise type(error)(f"{file.path.name}: {error} ({file.address})")
+    for file, error in bring(files, folder, progress=progress).items():
+        raise type(error)(f"{file.path.name}: {error} ({file.address})")
     return [file.path for file in files]

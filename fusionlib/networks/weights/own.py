@@ -12,15 +12,16 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ... import images
 from ..moe_names import current
-from .checkpoint import Checkpoint, sha256
+from .checkpoint import Checkpoint, check_finite, sha256
+from .readers import read_safetensors
 
 FORMAT = "fusionlib checkpoint 1"
+KINDS = {"sha256": str, "config_sha256": str, "config": dict, "tensors": dict}
 
 
 def save_checkpoint(
@@ -70,14 +71,14 @@ def save_checkpoint(
     return path
 
 
-# radon C: every field of the file is checked where it is read
 def read_own(path: Path) -> Checkpoint:
     """Read and check both files of the suite's own format.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        One of them is missing; damaged, changed or of another save.
+        One of them is missing; damaged, changed, of another save, or without tensors; NaN or
+        infinite numbers.
     """
     sidecar = path.with_suffix(".json")
     for file in (path, sidecar):
@@ -85,33 +86,46 @@ def read_own(path: Path) -> Checkpoint:
             raise FileNotFoundError(
                 f"{file}: expected a checkpoint's {file.suffix} file, found none there"
             )
-    try:
-        record = json.loads(sidecar.read_text(encoding="utf-8"))
-        if record["format"] != FORMAT:
-            raise ValueError(f"{sidecar}: expected format {FORMAT!r}, got {record['format']!r}")
-        config, expected, described = record["config"], record["sha256"], record["tensors"]
-        config_sum = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-        if config_sum != record["config_sha256"]:
-            raise ValueError(
-                f"{sidecar}: its configuration was changed after it was saved (checksum)"
-            )
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
-        raise ValueError(
-            f"{sidecar}: expected the JSON that belongs to a checkpoint, its content is not"
-        ) from None
+    record = _read_record(sidecar)
     digest = sha256(path)
-    if digest != expected:
+    if digest != record["sha256"]:
         raise ValueError(
-            f"{path}: expected sha256 {expected[:12]} as {sidecar.name} says, got {digest[:12]}:"
-            " damaged, or of another save"
+            f"{path}: expected sha256 {record['sha256'][:12]} as {sidecar.name} says, got"
+            f" {digest[:12]}: damaged, or of another save"
         )
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: not a readable safetensors file ({error})") from None
+    tensors = read_safetensors(path)
     shapes = {name: list(value.shape) for name, value in tensors.items()}
-    if shapes != {name: entry["shape"] for name, entry in described.items()}:
+    if shapes != {name: entry["shape"] for name, entry in record["tensors"].items()}:
         raise ValueError(f"{path}: its tensors are not those that {sidecar.name} lists")
+    if not tensors:
+        raise ValueError(f"{path}: expected the tensors of a network, got none")
+    check_finite(tensors, path)
     return Checkpoint(
-        current(tensors), str(path), {path.name: digest}, verified=True, config=config
+        current(tensors), str(path), {path.name: digest}, verified=True, config=record["config"]
     )
+
+
+# radon C: every field of the file is checked where it is read
+def _read_record(path: Path) -> dict:
+    """Return the JSON that belongs to a checkpoint; ValueError for one of another kind."""
+    foreign = f"{path}: expected the JSON that belongs to a checkpoint, its content is not"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError):
+        raise ValueError(foreign) from None
+    if not isinstance(record, dict) or "format" not in record:
+        raise ValueError(foreign)
+    if record["format"] != FORMAT:
+        raise ValueError(f"{path}: expected format {FORMAT!r}, got {record['format']!r:.80}")
+    for name, kind in KINDS.items():
+        if type(value := record.get(name)) is not kind:
+            raise ValueError(f"{path}: expected {name} to be a {kind.__name__}, got {value!r:.80}")
+    for name, entry in record["tensors"].items():
+        if not isinstance(entry, dict) or "shape" not in entry:
+            raise ValueError(f"{path}: expected the shape of tensor {name}, got {entry!r:.80}")
+    text = json.dumps(record["config"], sort_keys=True)
+    if hashlib.sha256(text.encode()).hexdigest() != record["config_sha256"]:
+        raise ValueError(f"{path}: its configuration was changed after it was saved (checksum)")
+    return record

@@ -7,19 +7,16 @@ numbers.
 
 from __future__ import annotations
 
-import importlib
+import contextlib
 import os
 from pathlib import Path
 
-import torch
-
-from ... import places
-from .checkpoint import Checkpoint, fingerprint, git_blob, sha256
+from ... import download, places
+from .checkpoint import Checkpoint, check_finite, fingerprint, git_blob, sha256
+from .conversion import converted
 from .official import CHECKPOINTS, File, Official, official
 from .own import read_own
-from .readers import read_raw
-
-MOST_SEARCHED = 2**26  # bytes; larger files are not searched for weights under another name
+from .readers import MOST, opens, read_raw
 
 
 # radon C: own file or official one, each in several places, and what to get otherwise
@@ -52,18 +49,12 @@ def load_checkpoint(
         return read_own(Path(folder or "", name))
     key, entry = official(name)
     if folder and str(folder) != places.NOWHERE and not Path(folder).is_dir():
-        raise FileNotFoundError(f"{folder}: expected a folder of weights, found none there")
-    if cache is None:
-        folders = places.folders("weights", folder)
-    else:
-        folders = [Path(parent) for parent in (folder, cache) if parent]
+        came = "a file, which only --unverified takes" if Path(folder).is_file() else "none there"
+        raise FileNotFoundError(f"{folder}: expected a folder of weights, got {came}")
+    folders = _folders(folder, cache)
     for parent in folders:
-        for files in (entry.files, *entry.copies):
-            paths = [path for file in files if (path := find_file(file, parent))]
-            if len(paths) == len(files):
-                return _read(key, entry, files, paths)
-        if entry.npz and (path := find_file(File(entry.npz), parent)):
-            return _read(key, entry, (File(entry.npz),), [path])
+        if found := _found(entry, parent):
+            return _read(key, entry, *found)
     files_of = " and ".join(f"{file.name} from {file.origin}" for file in entry.files)
     fetch = ""
     if all(file.url for file in entry.files):
@@ -72,6 +63,40 @@ def load_checkpoint(
         f"{entry.method}: no weights found; get {files_of} (licence: {entry.licence}) and put it "
         f"in {folders[0] if folders else 'a folder'}{fetch}"
     )
+
+
+def found_in(
+    name: str, folder: str | os.PathLike | None, cache: str | os.PathLike | None
+) -> list[str]:
+    """Return the files of a checkpoint that :func:`load_checkpoint` would find; [] for none.
+
+    Parameters
+    ----------
+    name, folder, cache
+        As it takes them.
+    """
+    for parent in _folders(folder, cache):
+        with contextlib.suppress(ValueError):  # another file of its name
+            if found := _found(official(name)[1], parent):
+                return [path.name for path in found[1]]
+    return []
+
+
+def _folders(folder: str | os.PathLike | None, cache: str | os.PathLike | None) -> list[Path]:
+    if cache is None:
+        return places.folders("weights", folder)
+    return [Path(parent) for parent in (folder, cache) if parent]
+
+
+def _found(entry: Official, parent: Path) -> tuple[tuple[File, ...], list[Path]] | None:
+    """Return the files of a checkpoint that lie in a folder, with their paths."""
+    for files in (entry.files, *entry.copies):
+        paths = [path for file in files if (path := find_file(file, parent))]
+        if len(paths) == len(files):
+            return files, paths
+    if entry.npz and (path := find_file(File(entry.npz), parent)):
+        return (File(entry.npz),), [path]
+    return None
 
 
 # radon C: by name first, then by content, in two levels of folders
@@ -90,7 +115,7 @@ def find_file(file: File, parent: Path) -> Path | None:
             return path
     if file.sha256 or file.blob:
         for path in candidates:
-            if path.stat().st_size <= MOST_SEARCHED and not mismatch(path, file):
+            if path.stat().st_size <= MOST and not mismatch(path, file):
                 return path
     if named:
         raise ValueError(f"{named[0]}: {mismatch(named[0], file)}")
@@ -99,15 +124,33 @@ def find_file(file: File, parent: Path) -> Path | None:
 
 def mismatch(path: Path, file: File) -> str:
     """Describe how ``path`` differs from what is known of ``file``; empty where nothing does."""
-    size = path.stat().st_size
-    if file.size is not None and size != file.size:
-        short = ", the file is truncated" if size < file.size else ""
-        return f"expected {file.size} bytes of {file.name}, got {size}{short}"
-    if file.sha256 and (digest := sha256(path)) != file.sha256:
-        hint = _identify(digest)
-        return f"expected sha256 {file.sha256[:12]} of {file.name}, got {digest[:12]}{hint}"
-    if file.blob and (digest := git_blob(path)) != file.blob:
-        return f"expected git id {file.blob[:12]} of {file.name}, got {digest[:12]}"
+    try:
+        with open(path, "rb") as opened:
+            kind = download.sent_instead(opened.read(200))
+        size = path.stat().st_size
+        if kind:
+            return f"expected {file.name}, got {kind} in its place"
+        if file.size is not None and size != file.size:
+            short = ", the file is truncated" if size < file.size else ""
+            return f"expected {file.size} bytes of {file.name}, got {size}{short}"
+        if size > MOST:
+            return f"expected at most {MOST / 1e6:.0f} MB of {file.name}, got {size / 1e6:.0f} MB"
+        return _other_content(path, file)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+
+
+def _other_content(path: Path, file: File) -> str:
+    if file.sha256:
+        digest = sha256(path)
+        if digest != file.sha256:
+            hint = _identify(digest)
+            return f"expected sha256 {file.sha256[:12]} of {file.name}, got {digest[:12]}{hint}"
+    elif file.blob:
+        if (digest := git_blob(path)) != file.blob:
+            return f"expected git id {file.blob[:12]} of {file.name}, got {digest[:12]}"
+    elif not opens(path, Path(file.name).suffix):
+        return f"expected {file.name}, got another or a damaged file under its name"
     return ""
 
 
@@ -120,7 +163,6 @@ def _identify(digest: str) -> str:
     return ", the file is damaged or another one"
 
 
-# radon C: the formats that official files have, in one place
 def _read(key: str, entry: Official, files: tuple[File, ...], paths: list[Path]) -> Checkpoint:
     """Read and check the files of a checkpoint; the tensors get our names.
 
@@ -131,21 +173,9 @@ def _read(key: str, entry: Official, files: tuple[File, ...], paths: list[Path])
     files, paths : sequences of equal length
         What is known of each file, and its path.
     """
-    states = read_raw(entry, paths)
-    module, function = entry.converter.split(":")
-    convert = getattr(importlib.import_module(f"...compared.{module}", __name__), function)
-    try:
-        state = {
-            name: value.contiguous().float() if value.is_floating_point() else value
-            for name, value in convert(*states).items()
-        }
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{paths[0]}: not the weights of {entry.method} ({error})") from None
-    broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
-    if broken:
-        raise ValueError(
-            f"{paths[0]}: expected finite numbers, tensor {broken[0]} holds NaN or infinite ones"
-        )
+    states = read_raw(entry, paths, lambda shapes: converted(key, [shapes], paths[0]))
+    state = converted(key, states, paths[0])
+    check_finite(state, paths[0])
     verified = all(file.sha256 or file.blob for file in files)
     if not verified and entry.fingerprint:
         if fingerprint(state) != entry.fingerprint:

@@ -11,9 +11,11 @@ optimiser left is passed over.
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,30 +30,68 @@ TYPES: dict[int, np.dtype] = {
 }
 
 
-def read_bundle(index: bytes, data: bytes) -> dict[str, np.ndarray]:
-    """Return the tensors of a bundle by name, in TensorFlow's layout, without the optimiser's.
+class Variable(NamedTuple):
+    """What the index says of a tensor."""
+
+    type: np.dtype
+    shape: tuple[int, ...]
+    offset: int  # in the data file, in bytes
+    size: int
+    checksum: int
+
+
+def read_index(index: bytes) -> dict[str, Variable]:
+    """Return what a bundle holds by name, without the optimiser's.
 
     Raises
     ------
     ValueError
-        Not an index, compressed or damaged, data too short, or a tensor whose checksum does not
-        hold.
+        Not an index, compressed or damaged, or a tensor whose size is not that of its shape.
     """
     try:
         if index[-8:] != MAGIC:
             raise ValueError("the index does not end like a TensorFlow checkpoint's")
         handle = _Reader(index[-FOOTER:])
         handle.varint(), handle.varint()  # the metaindex block is empty
-        tensors = {}
+        variables = {}
         for _, position in _entries(_block(index, handle.varint(), handle.varint())):
             block = _Reader(position)
             for key, message in _entries(_block(index, block.varint(), block.varint())):
                 name = key.decode()
                 if name and not OPTIMISER.fullmatch(name):  # the empty name holds the header
-                    tensors[name] = _tensor(_fields(message), data, name)
-        return tensors
-    except (IndexError, KeyError, struct.error, UnicodeDecodeError) as error:
+                    variables[name] = _variable(_fields(message), name)
+        return variables
+    except (IndexError, KeyError, TypeError, struct.error, UnicodeDecodeError) as error:
         raise ValueError(f"the index is damaged ({type(error).__name__})") from None
+
+
+def read_data(variables: dict[str, Variable], data: bytes) -> dict[str, np.ndarray]:
+    """Return the tensors of a bundle by name, in TensorFlow's layout.
+
+    Parameters
+    ----------
+    variables : dict
+        From :func:`read_index`.
+    data : bytes
+        The data file.
+
+    Raises
+    ------
+    ValueError
+        Data too short, or a tensor whose checksum does not hold.
+    """
+    tensors = {}
+    for name, variable in variables.items():
+        content = data[variable.offset : variable.offset + variable.size]
+        if len(content) < variable.size:
+            raise ValueError(
+                f"tensor {name}: expected {variable.size} bytes at {variable.offset}, the data end"
+                f" at {len(data)}"
+            )
+        if masked_crc32c(content) != variable.checksum:
+            raise ValueError(f"tensor {name}: its checksum does not hold")
+        tensors[name] = np.frombuffer(content, variable.type).reshape(variable.shape).copy()
+    return tensors
 
 
 class _Reader:
@@ -122,17 +162,9 @@ def _fields(message: bytes) -> dict[int, list]:
     return fields
 
 
-def _tensor(entry: dict[int, list], data: bytes, name: str) -> np.ndarray:
-    """Return a tensor of the data.
-
-    Parameters
-    ----------
-    entry : dict
-        Fields of its index entry: 1 type, 2 shape, 3 shard, 4 offset, 5 size, 6 checksum.
-    data : bytes
-        The data file.
-    name : str
-        For errors, which are ValueErrors.
+def _variable(entry: dict[int, list], name: str) -> Variable:
+    """Return what an index entry says; its fields are 1 type, 2 shape, 3 shard, 4 offset, 5 size,
+    6 checksum. ``name`` is for errors, which are ValueErrors.
     """
     kind, offset, size = entry[1][0], entry.get(4, [0])[0], entry[5][0]
     shard = entry.get(3, [0])[0]
@@ -141,14 +173,9 @@ def _tensor(entry: dict[int, list], data: bytes, name: str) -> np.ndarray:
             f"tensor {name}: expected one shard of numbers, got type {kind} in shard {shard}"
         )
     shape = [_fields(dimension).get(1, [0])[0] for dimension in _fields(entry[2][0]).get(2, [])]
-    content = data[offset : offset + size]
-    if len(content) < size or size != int(np.prod(shape)) * TYPES[kind].itemsize:
-        raise ValueError(
-            f"tensor {name}: expected {size} bytes at {offset}, the data end at {len(data)}"
-        )
-    if masked_crc32c(content) != entry[6][0]:
-        raise ValueError(f"tensor {name}: its checksum does not hold")
-    return np.frombuffer(content, TYPES[kind]).reshape(shape).copy()
+    if size != math.prod(shape) * TYPES[kind].itemsize:
+        raise ValueError(f"tensor {name}: expected the bytes of its shape {shape}, got {size}")
+    return Variable(TYPES[kind], tuple(shape), offset, size, entry[6][0])
 
 
 def _crc_table() -> list[int]:
