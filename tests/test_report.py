@@ -1,5 +1,6 @@
 """The report: what is there, what is missing and why, and the tables beside the printed ones."""
 
+import html
 import json
 import re
 import shutil
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from fusionlib import figures, published, report, results, runs
+from fusionlib import audit, figures, published, report, results, runs
 from fusionlib.report import layout
 from workflow import graph
 
@@ -236,6 +237,20 @@ def test_the_page_stands_alone_and_its_links_lead_somewhere(folder):
         assert (folder / link).is_file(), link
     assert "&lt;no&gt; gate" in page, "an error is text, not markup"
     assert page.count("data:image") == 4, "the figures of finished nodes"
+
+
+def test_the_audit_stands_on_the_page_claims_apart_from_conditions_of_ours(folder):
+    page = (folder / "index.html").read_text()
+    section = page[page.index('id="audit"') : page.index('id="runs"')]
+    claims = audit.audit()
+    for (paper, kind), row in audit.counts(claims).iterrows():
+        label = f"{layout.PAPERS[paper]}, {row.sum()} {audit.SPOKEN[kind]}"
+        line = f"{label}{''.join(f'{count}' for count in row)}".replace("&", "&amp;")
+        assert line in re.sub(r"<[^>]+>", "", section)
+    for claim in claims["claim"]:
+        assert html.escape(claim, quote=False) in section.replace("&#39;", "'").replace(
+            "&#34;", '"'
+        )
 
 
 def text_of(page):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from fusionlib import images, results, runs
+from fusionlib import audit, images, results, runs
 from fusionlib.report import layout
 from fusionlib.report.layout import PAPERS, TABLES, number, table
 
@@ -409,6 +409,7 @@ def write(folder: str | Path) -> Path:
     short = layout.in_short(verdicts)
     add_contributed(tables, runs.root() / "reports" / "contributed")
     finished = [node["run"] for node in every if node["status"] == "finished"]
+    claims = audit.audit()
     template = Environment(
         loader=PackageLoader("fusionlib.report", "."),
         autoescape=True,
@@ -433,6 +434,10 @@ def write(folder: str | Path) -> Path:
         without_weights=without_weights(every),
         verdicts=results.VERDICTS,
         signs=SIGNS,
+        claims=claims.to_dict("records"),
+        claim_counts=audit.counts(claims),
+        spoken=audit.SPOKEN,
+        papers=PAPERS,
         assumptions=assumptions(),
         number=number,
         environment=finished[-1]["environment"] if finished else runs.environment(),
