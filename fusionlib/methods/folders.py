@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from fusionlib.methods.method import Method
 
 KINDS = ("gray", "color")
 NO_STRETCH = {"stretch": "none", "levels": [None, None]}  # of a record that does not say
+MADE_FROM = "made_from.json"  # what images that a run may keep were made from
 UNFINISHED = ".fused.jsonl"  # what is being fused, then a line for each pair that is done
 
 
@@ -87,8 +89,9 @@ def _identity(method: Method, parameters: dict) -> dict:
 
 def import_fused_folder(
     name: str, source: str | Path, pairs: Iterable[str], folder: str | Path
-) -> None:
-    """Copy somebody's fused images as those of a method whose variant is "images".
+) -> list[str]:
+    """Copy somebody's fused images as those of a method whose variant is "images"; return the names
+    of the pairs that have none.
 
     Parameters
     ----------
@@ -99,30 +102,37 @@ def import_fused_folder(
     pairs : iterable of str
         The names of the pairs.
     folder : path
-        Gets ``gray/NAME.png``, ``color/NAME.png`` and ``run.json``.
+        Gets ``gray/NAME.png``, ``color/NAME.png`` and ``run.json``, and loses what it had of them.
 
     Raises
     ------
     ValueError
-        A name without image.
+        No name has an image, or the images lie in ``folder`` itself.
     """
     files, folder = images.list_images(source), Path(folder)
-    lacking = [pair for pair in pairs if images.composed(pair) not in files]
-    if lacking:
+    names = {pair: images.composed(pair) in files for pair in pairs}
+    present = [pair for pair, is_there in names.items() if is_there]
+    if not present:
         raise ValueError(
-            f"{source}: expected an image for each pair of {name}, missing: {', '.join(lacking)}"
+            f"{source}: expected images of {name} named as the pairs, such as {next(iter(names))},"
+            f" found none among its {len(files)} images"
         )
-    (folder / "run.json").unlink(missing_ok=True)
-    for pair in pairs:
+    check_outputs([folder / kind for kind in KINDS], [source])
+    for kind in KINDS:  # an image of an earlier call would be taken for one of this
+        shutil.rmtree(folder / kind, ignore_errors=True)
+    for record in ("run.json", MADE_FROM):
+        (folder / record).unlink(missing_ok=True)
+    for pair in present:
         fused = images.read(files[images.composed(pair)])
         _write(folder, pair, (images.luma(fused), fused, {}))
     record = {
         "method": name,
         "variant": "images",
         "source": str(source),
-        "images": dict.fromkeys(pairs, {}),
+        "images": dict.fromkeys(present, {}),
     }
     images.write_text(folder / "run.json", json.dumps(record, indent=1))
+    return [pair for pair, is_there in names.items() if not is_there]
 
 
 # ---- two folders of files ------------------------------------------------------------------------
