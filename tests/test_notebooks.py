@@ -188,4 +188,4 @@ def test_table_1_of_ones_own_folders_names_the_data_and_the_missing_and_keeps_no
 @each
 def test_no_notebook_calls_real_images_by_the_name_of_built_in_ones(path):
     """A default name would be recorded for whatever folder is given."""
-    assert runs.parameters_of(path).get("dataset", "") in ("", ["built-in"])
+    assert runs.parameters_of(path).get("dataset", "") in ("", [""])

@@ -181,14 +181,15 @@ def fuse_folders(
     OSError, RuntimeError
         ``out`` cannot be written, or another process fuses into it.
     """
-    out, files = Path(out), images.list_pairs(a, b)
+    out, problems = Path(out), []
+    files = _readable_pairs(a, b, problems)
     check_outputs([out, *(out / kind for kind in KINDS)], [a, b])
     outputs = [out / kind / f"{name}.png" for kind in KINDS for name in files]
     check_outputs(outputs, [path for paths in files.values() for path in paths])
     levels = [images.stretch_levels(folder, stretch) for folder in (a, b)]
     wanted = _identity(method, parameters) | {"stretch": stretch, "levels": levels}
     wanted = json.loads(json.dumps({**wanted, "pairs": list(files)}, default=float))
-    info, problems = {}, []
+    info, told = {}, False
     with runs.lock(out, f"the folder {out}"):
         images.sweep(*(out / kind for kind in KINDS))
         done = _make_room(out, wanted, overwrite)
@@ -202,9 +203,9 @@ def fuse_folders(
                         info[name] = done[name][1]
                         continue
                     try:
-                        fused = _fuse(
-                            method, *images.read_pair(paths[0], paths[1], levels), parameters
-                        )
+                        pair = images.read_pair(paths[0], paths[1], levels)
+                        told = told or images.say_swapped(*pair, name)  # once for the folder
+                        fused = _fuse(method, *pair, parameters)
                     except (ValueError, TypeError, OSError, RuntimeError) as error:
                         problems.append(f"{name}: {error}")
                         continue
@@ -221,6 +222,32 @@ def fuse_folders(
         )
         (out / UNFINISHED).unlink()
     return len(info), problems
+
+
+def _readable_pairs(
+    a: str | Path, b: str | Path, problems: list[str]
+) -> dict[str, tuple[Path, Path]]:
+    """Return the pairs of two folders; ``problems`` gets a sentence for each file that is left out.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        A folder is missing, or there is no pair at all.
+    """
+    errors: list[Exception] = []
+    first, second = images.by_stem(a, errors), images.by_stem(b, errors)
+    problems += map(str, errors)
+    for name in sorted(set(first) ^ set(second)):
+        folder = b if name in first else a
+        problems.append(
+            f"{name}: expected an image in both folders, found none to read in {folder}"
+        )
+    if not set(first) & set(second):
+        raise ValueError(
+            f"{a} and {b}: expected image pairs, found none{': ' if problems else ''}"
+            f"{'; '.join(problems[:3])}"
+        )
+    return {name: (first[name], second[name]) for name in first if name in second}
 
 
 def check_outputs(outputs: Sequence[str | Path], sources: Sequence[str | Path]) -> None:
@@ -251,6 +278,9 @@ def _make_room(out: Path, wanted: dict, overwrite: bool) -> dict[str, list]:
             f"{out}: expected a new folder or one that this command made, got one with"
             f" {len(images_there)} images and no record of what fused them; name another folder"
         )
+    if old is not None and done and set(done) <= set(wanted["pairs"]):
+        # files may have been mended meanwhile: pairs more or less, none of them fused yet
+        old["pairs"] = wanted["pairs"]
     if old is not None and old != wanted:
         if not overwrite:
             differs = ", ".join(key for key in wanted if old.get(key) != wanted[key])
@@ -264,8 +294,8 @@ def _make_room(out: Path, wanted: dict, overwrite: bool) -> dict[str, list]:
         (out / UNFINISHED).unlink(missing_ok=True)
         done = {}
     (out / "run.json").unlink(missing_ok=True)
-    if not (out / UNFINISHED).exists():
-        images.write_text(out / UNFINISHED, json.dumps(wanted))
+    lines = [wanted, *([name, *fact] for name, fact in done.items())]
+    images.write_text(out / UNFINISHED, "\n".join(map(json.dumps, lines)))
     return {
         name: fact
         for name, fact in done.items()
