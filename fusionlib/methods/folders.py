@@ -120,8 +120,8 @@ def import_fused_folder(
     check_outputs([folder / kind for kind in KINDS], [source])
     for kind in KINDS:  # an image of an earlier call would be taken for one of this
         shutil.rmtree(folder / kind, ignore_errors=True)
-    for record in ("run.json", MADE_FROM):
-        (folder / record).unlink(missing_ok=True)
+    for old in ("run.json", MADE_FROM):
+        (folder / old).unlink(missing_ok=True)
     for pair in present:
         fused = images.read(files[images.composed(pair)])
         _write(folder, pair, (images.luma(fused), fused, {}))
@@ -181,7 +181,8 @@ def fuse_folders(
     OSError, RuntimeError
         ``out`` cannot be written, or another process fuses into it.
     """
-    out, problems = Path(out), []
+    out = Path(out)
+    problems: list[str] = []
     files = _readable_pairs(a, b, problems)
     check_outputs([out, *(out / kind for kind in KINDS)], [a, b])
     outputs = [out / kind / f"{name}.png" for kind in KINDS for name in files]
