@@ -194,7 +194,9 @@ def fuse(
         library.folders.check_outputs([out], [a, b])
         images.check_suffix(out)
         levels = [images.stretch_levels(path, stretch) for path in (a, b)]
-        images.write(out, chosen.fuse(*images.read_pair(a, b, levels), **parameters))
+        pair = images.read_pair(a, b, levels)
+        images.say_swapped(*pair, str(a))
+        images.write(out, chosen.fuse(*pair, **parameters))
         typer.echo(f"{out}" + images.loss(out))
         return
     try:

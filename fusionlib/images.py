@@ -166,6 +166,18 @@ def is_colour(image: np.ndarray) -> bool:
     return image.ndim == 3 and not (image == image[..., :1]).all()
 
 
+def say_swapped(a: np.ndarray, b: np.ndarray, name: str) -> bool:
+    """Tell on stderr of a pair whose first image alone is coloured, as no infrared one is; return
+    whether it is.
+    """
+    if swapped := is_colour(a) and not is_colour(b):
+        print(
+            f"{name}: infrared first? the first image is coloured, the second is not",
+            file=sys.stderr,
+        )
+    return swapped
+
+
 def luma(image: np.ndarray) -> np.ndarray:
     """Return Y = 0.299 R + 0.587 G + 0.114 B rounded to 8 bits; gray images stay as they are."""
     if image.ndim == 2:

@@ -36,8 +36,9 @@ COLUMNS = (*SHARED_COLUMNS, "refuted_by", "printed")
 # A printed number is found by these; two rows that agree in all of them would be one number entered
 # twice.
 KEY = ("table", "dataset", "split", "method", "variant", "metric", "seed", "checkpoint")
-CLAIM_COLUMNS = ("id", "paper", "where", "claim", "kind", "check", "claimed", "note")
-KINDS = ("recomputable", "needs-run", "not-checkable")
+CLAIM_COLUMNS = ("id", "paper", "where", "claim", "kind", "settled_by", "check", "claimed", "note")
+KINDS = ("claim", "consistency")  # a sentence of the paper; a condition that we put to its tables
+SETTLED_BY = ("tables", "run", "nothing")  # what can say whether it holds
 
 _WHOLE = ("n_images", "rank", "seed")
 
@@ -92,25 +93,28 @@ def low_pass_weights(dataset: str) -> dict[str, float]:
 
 
 def claims(folder: str | Path = FOLDER) -> pd.DataFrame:
-    """Return what the papers claim, a row per claim, columns :data:`CLAIM_COLUMNS`, all text.
+    """Return what the papers claim and what their tables must keep to be consistent, a row each,
+    columns :data:`CLAIM_COLUMNS`, all text.
 
-    ``claimed`` holds the numbers or names of the claim (read it with :func:`claimed`), ``check``
-    the function of :mod:`fusionlib.audit` that recomputes it, ``note`` why no table can settle it
-    or what else to know.
+    ``kind`` tells the two apart, see :data:`KINDS`; ``claimed`` holds the numbers or names of the
+    claim (read it with :func:`claimed`), ``check`` the function of :mod:`fusionlib.audit` that
+    recomputes it, ``note`` why no table can settle it or what else to know.
 
     Raises
     ------
     ValueError
-        A repeated id, an unknown paper or kind, or a claim that has neither a check nor a note.
+        A repeated id, an unknown paper, kind or ``settled_by``, or a claim that has neither a check
+        nor a note.
     """
     path = Path(folder) / "claims.csv"
     frame = _read(path, CLAIM_COLUMNS)
     for row in frame.itertuples():
-        if row.paper not in PAPERS or row.kind not in KINDS:
-            raise ValueError(
-                f"{path.name}: claim {row.id!r} has the paper {row.paper!r} and the kind"
-                f" {row.kind!r}, expected one of {', '.join(PAPERS)} and one of {', '.join(KINDS)}"
-            )
+        for column, known in (("paper", PAPERS), ("kind", KINDS), ("settled_by", SETTLED_BY)):
+            if (value := getattr(row, column)) not in known:
+                raise ValueError(
+                    f"{path.name}: claim {row.id!r}, {column}: expected one of {', '.join(known)},"
+                    f" got {value!r}"
+                )
         if not row.id or not row.claim or not (row.check or row.note):
             raise ValueError(
                 f"{path.name}: claim {row.id!r} needs an id, a claim, and a check or a note"

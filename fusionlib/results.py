@@ -24,6 +24,7 @@ COLUMNS = [*SHARED_COLUMNS, "reference_kind"]
 # What the reference image of a row was, in ``reference_kind``: "exact", CONSTRUCTED, or "" without.
 CONSTRUCTED = "constructed"
 APPROXIMATE = "constructed reference"  # the same in the sentence of ``status``
+AT_PRINTED = "at the printed weight"  # variant of the few pairs that print says a weight of
 TRAINED = "trained here"  # how ``checkpoint`` begins where the network was trained by this suite
 TRAININGS = 3  # fewer have no prediction interval worth the name
 NUMBERS = ("value", "rank", "n_images", "seed")
@@ -365,7 +366,7 @@ def join_published(printed: pd.DataFrame, reproduced: pd.DataFrame) -> pd.DataFr
             partners = partners[partners["variant"] == row.variant]
         same = partners[_same_images(partners, row)]
         if partners.empty:
-            lines.append(_line(row, note="no row of this method was asked for", verdict="not run"))
+            lines.append(_line(row, note="no run has a row of this method", verdict="not run"))
         for partner in (partners if same.empty else same).itertuples(index=False):
             lines.append(_line(row, **_compare(row, partner, matches=len(same) > 0)))
     return pd.DataFrame(lines)
@@ -451,8 +452,9 @@ def select_for_table(frame: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame
     """Return means of ``frame`` to hold against a printed table.
 
     Rows whose ``printed_as`` names a data set of the table (checked by pixels where the rows were
-    made) stand for that data set; without any, all rows of the multi-focus paper are averaged, and
-    their data set says which images they are. The data sets of MoE-Fusion stay apart, as they do in
+    made) stand for that data set; without any, all rows of the multi-focus paper are averaged but
+    those of :data:`AT_PRINTED`, against exact references where there are any, and their data set
+    says which images they are. The data sets of MoE-Fusion stay apart, as they do in
     print; rows in another convention are left out.
     """
     if not len(frame):
@@ -469,6 +471,12 @@ def select_for_table(frame: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame
         printed_images = of_table[of_table["printed_as"].isin(set(printed["dataset"]))]
         if len(printed_images):
             return mean(printed_images.assign(dataset=printed_images["printed_as"]))
+    of_table = of_table[of_table["variant"] != AT_PRINTED]  # of other images than the other rows
+    constructed = of_table["reference_kind"] == CONSTRUCTED
+    has_exact = of_table["metric"].isin(
+        of_table.loc[of_table["reference_kind"] == "exact", "metric"]
+    )
+    of_table = of_table[~(constructed & has_exact)]
     of_table = _over_seeds(of_table, [name for name in of_table if name not in AVERAGED])
     return mean(of_table.assign(dataset=" + ".join(dict.fromkeys(of_table["dataset"]))))
 

@@ -230,8 +230,21 @@ def test_fused_images_of_somebody_are_imported_by_name(tmp_path):
     import_fused_folder("Theirs", tmp_path / "theirs", ["x"], tmp_path / "out")
     assert np.array_equal(images.read(tmp_path / "out" / "color" / "x.png"), colour)
     assert np.array_equal(images.read(tmp_path / "out" / "gray" / "x.png"), images.luma(colour))
-    with pytest.raises(ValueError, match="an image for each pair of Theirs, missing: y"):
-        import_fused_folder("Theirs", tmp_path / "theirs", ["x", "y"], tmp_path / "out")
+    lacking = import_fused_folder("Theirs", tmp_path / "theirs", ["w", "x", "y"], tmp_path / "out")
+    assert lacking == ["w", "y"], "the images that are there make the row"
+    with pytest.raises(ValueError, match="named as the pairs, such as y, found none among its 1"):
+        import_fused_folder("Theirs", tmp_path / "theirs", ["y"], tmp_path / "out")
+
+
+def test_imported_images_replace_those_of_an_earlier_call_but_never_their_own_source(tmp_path):
+    for folder, name in (("one", "x"), ("two", "y")):
+        images.write(tmp_path / folder / f"{name}.png", pair((8, 9))[0])
+        import_fused_folder("Theirs", tmp_path / folder, [name], tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out" / "gray").iterdir()] == ["y.png"]
+    assert [path.name for path in (tmp_path / "out" / "color").iterdir()] == ["y.png"]
+    with pytest.raises(ValueError, match="expected an output that is no source"):
+        import_fused_folder("Theirs", tmp_path / "out" / "gray", ["y"], tmp_path / "out")
+    assert (tmp_path / "out" / "gray" / "y.png").is_file()
 
 
 # ---- methods from outside the package ------------------------------------------------------------

@@ -9,9 +9,11 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
-from fusionlib import runs
+from fusionlib import images, runs
+from fusionlib.datasets.scenes import write_scenes
 from workflow import graph
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
@@ -147,3 +149,43 @@ def test_comparison_with_tolerance():
         {"data": {"text/plain": "x 1.0"}},
         {"text": "z"},
     ]
+
+
+def test_table_1_of_ones_own_folders_names_the_data_and_the_missing_and_keeps_nothing_old(tmp_path):
+    """Twice into one folder: a row that lacks an image, then other pairs."""
+    outputs = {}
+    for yard, count in (("yard", 3), ("field", 2)):
+        write_scenes(tmp_path / yard, range(len(yard), len(yard) + count), (48, 64))
+        files = sorted(images.list_images(tmp_path / yard / "ir").values())
+        for path in files[1:]:
+            images.write(tmp_path / f"mine of {yard}" / path.name, images.read(path))
+        parameters = {
+            "data": str(tmp_path / yard),
+            "methods": ["average", "maximum"],
+            "folders": {"Mine": str(tmp_path / f"mine of {yard}"), "No": str(tmp_path)},
+            "weights": "none",
+            "device": "cpu",
+        }
+        path = next(path for path in NOTEBOOKS if path.stem == "25-table-1")
+        runs.execute(path, tmp_path / "out", parameters)
+        rows = pd.read_csv(tmp_path / "out" / "results.csv")
+        assert set(rows["dataset"]) == {yard}
+        assert rows.groupby("method")["image"].nunique().to_dict() == {
+            "average": count,
+            "maximum": count,
+            "Mine": count - 1,
+        }
+        text = json.dumps([cell["outputs"] for cell in cells(tmp_path / "out" / "notebook.ipynb")])
+        assert f"Mine has no image of {files[0].stem}" in text
+        assert f"the tables are over the {count - 1} pairs that every row has" in text
+        assert "expected images of No named as the pairs" in text, "the whole reason"
+        outputs[yard] = {path.stem for path in (tmp_path / "out/fused/Mine/gray").iterdir()}
+        assert outputs[yard] == {path.stem for path in files[1:]}
+        record = json.loads((tmp_path / "out" / "run.json").read_text())
+        assert record["lacking"] == {"Mine": [files[0].stem]}
+
+
+@each
+def test_no_notebook_calls_real_images_by_the_name_of_built_in_ones(path):
+    """A default name would be recorded for whatever folder is given."""
+    assert runs.parameters_of(path).get("dataset", "") in ("", [""])

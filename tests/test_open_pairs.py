@@ -33,6 +33,17 @@ def test_generated_scenes_are_those_that_no_training_sees():
     assert open_pairs(limit=1, size=(32, 40))[0].infrared.shape == (32, 40)
 
 
+def test_a_real_folder_is_recorded_by_its_name_and_only_scenes_as_scenes(tmp_path, monkeypatch):
+    write_scenes(tmp_path / "yard", range(2), (32, 32))
+    assert open_pairs(tmp_path / "yard").record["dataset"] == "yard"
+    assert open_pairs(tmp_path / "yard", "Mine").record["dataset"] == "Mine"
+    monkeypatch.chdir(tmp_path / "yard")
+    assert open_pairs(".").record["dataset"] == "yard"
+    assert open_pairs(limit=1).record["dataset"] == "scenes"
+    with pytest.raises(ValueError, match="expected a folder in data, or .*, got no .* 'Mine'"):
+        open_pairs("", "Mine")
+
+
 @pytest.mark.parametrize("dataset", LAYOUTS)
 def test_published_layouts(dataset, tmp_path):
     copy(tmp_path, dataset)

@@ -139,6 +139,36 @@ def test_one_bad_pair_stops_no_other_and_is_named(home, monkeypatch, capsys):
     assert not list((home / "out").rglob(".fused*"))
 
 
+def test_a_file_without_partner_stops_no_pair_and_is_named(home, monkeypatch, capsys):
+    images.write(home / "ir/alone.png", np.zeros((32, 48), np.uint8))
+    (home / "vi/002.jpg").write_bytes(b"another of that stem")
+    (home / "vi/gone.png").symlink_to(home / "not fetched")
+    words = ("fuse", "--method", "average", home / "ir", home / "vi", home / "out")
+    code, said = call(monkeypatch, capsys, *words)
+    assert code == 1 and sorted(p.stem for p in (home / "out/gray").iterdir()) == ["000", "001"]
+    assert f"alone: expected an image in both folders, found none to read in {home / 'vi'}" in said
+    assert "002.jpg" in said and "gone.png: expected an image file, got a link" in said
+    for path in ("ir/alone.png", "vi/002.jpg", "vi/gone.png"):
+        (home / path).unlink()
+    assert call(monkeypatch, capsys, *words)[0] == 0
+    assert len(json.loads((home / "out/run.json").read_text())["images"]) == 3
+    (home / "empty").mkdir()
+    code, said = call(monkeypatch, capsys, *words[:3], home / "ir", home / "empty", home / "new")
+    assert code == 1 and "expected image pairs, found none: 000: expected" in said
+
+
+def test_sources_that_look_swapped_are_told_once_and_fused(home, monkeypatch, capsys):
+    for path in (home / "vi").iterdir():
+        images.write(path, np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8))
+    note = "infrared first? the first image is coloured, the second is not"
+    for first, second, count in (("vi", "ir", 1), ("ir", "vi", 0)):
+        for name in ("", "000.png"):
+            sources = home / first / name, home / second / name
+            out = home / f"out of {first}" if not name else home / f"out of {first}.png"
+            code, said = call(monkeypatch, capsys, "fuse", "--method", "average", *sources, out)
+            assert (code, said.count(note)) == (0, count)
+
+
 def test_two_at_once_into_one_folder(home):
     with (
         runs.lock(home / "out", "the folder"),

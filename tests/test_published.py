@@ -154,7 +154,8 @@ def test_precision_of_print(printed, places, half):
 def test_claims_are_complete():
     claims = published.claims()
     assert tuple(claims.columns) == published.CLAIM_COLUMNS
-    assert set(claims["kind"]) == set(published.KINDS) and set(claims["paper"]) == set(
+    assert set(claims["kind"]) == set(published.KINDS)
+    assert set(claims["settled_by"]) == set(published.SETTLED_BY) and set(claims["paper"]) == set(
         published.PAPERS
     )
     assert claims["id"].is_unique and len(claims) >= 70
@@ -231,10 +232,19 @@ def test_broken_file(folder, content):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("moe-marks,moe-fusion", "moe-marks,other", "has the paper 'other'"),
+        ("moe-marks,moe-fusion", "moe-marks,other", "'moe-marks', paper: expected .* got 'other'"),
         ("moe-marks,", "moe-spread,", "expected one row per id"),
-        (",recomputable,marks,", ",recomputable,,", "needs an id, a claim, and a check or a note"),
-        (",recomputable,marks,", ",certain,marks,", "the kind 'certain'"),
+        (",tables,marks,", ",tables,,", "needs an id, a claim, and a check or a note"),
+        (
+            ",claim,tables,marks,",
+            ",sure,tables,marks,",
+            "kind: expected one of claim, consistency, got",
+        ),
+        (
+            ",tables,marks,",
+            ",proof,marks,",
+            "settled_by: expected one of tables, run, nothing, got 'proof'",
+        ),
     ],
 )
 def test_broken_claims(folder, old, new, message):

@@ -1,5 +1,6 @@
 """The report: what is there, what is missing and why, and the tables beside the printed ones."""
 
+import html
 import json
 import re
 import shutil
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from fusionlib import figures, published, report, results, runs
+from fusionlib import audit, figures, published, report, results, runs
 from fusionlib.report import layout
 from workflow import graph
 
@@ -251,6 +252,20 @@ def test_the_page_stands_alone_and_its_links_lead_somewhere(folder):
     assert page.count("data:image") == 4, "the figures of finished nodes"
 
 
+def test_the_audit_stands_on_the_page_claims_apart_from_conditions_of_ours(folder):
+    page = (folder / "index.html").read_text()
+    section = page[page.index('id="audit"') : page.index('id="runs"')]
+    claims = audit.audit()
+    for (paper, kind), row in audit.counts(claims).iterrows():
+        label = f"{layout.PAPERS[paper]}, {row.sum()} {audit.SPOKEN[kind]}"
+        line = f"{label}{''.join(f'{count}' for count in row)}".replace("&", "&amp;")
+        assert line in re.sub(r"<[^>]+>", "", section)
+    for claim in claims["claim"]:
+        assert html.escape(claim, quote=False) in section.replace("&#39;", "'").replace(
+            "&#34;", '"'
+        )
+
+
 def text_of(page):
     return " ".join(re.sub(r"<[^>]+>", "", page).split())
 
@@ -439,6 +454,55 @@ def test_rows_of_another_table_or_convention_do_not_mix_in():
     assert set(layout.table("table-1", textbook)["joined"]["verdict"]) == {"not run"}
     mixed = layout.table("table-1", pd.concat([other, scores("scenes", METHODS)]))["joined"]
     assert set(mixed["ours"]) == {1.0}
+
+
+def multi_focus_rows():
+    """Scores of six built-in pairs, one with a constructed reference, and of one at the printed
+    weight.
+    """
+    lines = []
+    for number in range(6):
+        kind = results.CONSTRUCTED if number == 0 else "exact"
+        for metric, value in (("MI", 7.0), ("RMSE", 100.0 if number == 0 else 2.0)):
+            line = {"image": str(number), "metric": metric, "value": value, "variant": ""}
+            lines.append(line | {"reference_kind": kind if metric == "RMSE" else ""})
+    lines += [line | {"variant": results.AT_PRINTED, "value": 9.0} for line in lines[2:4]]
+    labels = {"paper": "multi-focus", "dataset": "built-in", "n_images": 1, "method": "LP+PSO"}
+    return results.rows(pd.DataFrame(lines), convention="multi-focus", seed=0, **labels)
+
+
+@pytest.mark.parametrize("key", ["table-A-1", "table-A-2", "table-A-3"])
+def test_rows_of_one_table_are_over_the_same_images_and_say_which(key, tmp_path):
+    entry = layout.table(key, multi_focus_rows())
+    ours = entry["joined"].dropna(subset=["ours"])
+    assert set(ours["variant"]) == {""}, "two pairs at the printed weight are no mean of a set"
+    values = ours.set_index("metric")[["ours", "n_images"]]
+    assert values.loc["RMSE"].tolist() == [2.0, 5], "exact references are not mixed with others"
+    assert values.loc["MI"].tolist() == [7.0, 6]
+    node(tmp_path, "multi", [key], multi_focus_rows())
+    text = text_of(report.write(tmp_path).read_text())
+    assert "Ours: means over other images (built-in), none of them this table's." in text
+    assert "LP+PSOn = 6" in text and "over 5" in text
+
+
+def test_a_row_that_was_asked_for_says_why_it_is_not_there(tmp_path):
+    run = runs.Run("t", tmp_path / "table", {})
+    status = {
+        "DenseFuse": "no weights: none at /home",
+        "IFCNN": "failed: OSError: x",
+        "average": "",
+    }
+    run.finish(scores("scenes", ["average"]), status=status)
+    plan = [{"name": "table", "notebook": "", "provides": ["table-1"], "wanted": True}]
+    (tmp_path / "nodes.json").write_text(json.dumps(plan))
+    report.write(tmp_path)
+    notes = pd.read_csv(tmp_path / "tables" / "table-1.csv").set_index("method")["note"]
+    for method, note in (
+        ("DenseFuse", "no weights"),
+        ("IFCNN", "failed"),
+        ("TarDAL", "no run has a row of this method"),
+    ):
+        assert set(notes[method]) == {note}
 
 
 def test_seeds_are_averaged_and_are_not_images():

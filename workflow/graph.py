@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -389,17 +390,28 @@ def data_folder(data: str, kind: str, item: str) -> str:
 
 # radon C: what runs, what that needs, and where its data is
 def check_data(nodes: Sequence[Node]) -> None:
-    """Raise ValueError where a data set of a node that will run is not there; what nobody asked for
-    need not be.
+    """Tell on stderr of each data set of nodes that will run that is not there: those nodes fail,
+    the others run. What nobody asked for need not be there.
+
+    Raises
+    ------
+    ValueError
+        None of the data sets is there.
     """
     running = {node.folder for node in nodes if node.wanted}
     for node in reversed(nodes):  # a node stands behind all that it needs
         running |= set(node.needs) if node.folder in running else set()
-    for node in (node for node in nodes if node.folder in running):
-        given = node.parameters.get("data", [])
-        for folder in filter(None, given if isinstance(given, list) else [given]):
-            if not Path(folder).is_dir():
-                raise ValueError(
-                    f"FUSION_DATA: expected the data set {Path(folder).name} at {folder}, found"
-                    f" nothing there; run: make data{get.make_option(folder)}, or use PROFILE=smoke"
-                )
+    given = [node.parameters.get("data", []) for node in nodes if node.folder in running]
+    folders = dict.fromkeys(
+        folder for data in given for folder in ([data] if isinstance(data, str) else data) if folder
+    )
+    missing = {
+        folder: f"FUSION_DATA: expected the data set {Path(folder).name} at {folder}, found nothing"
+        f" there; run: make data{get.make_option(folder)}"
+        for folder in folders
+        if not Path(folder).is_dir()
+    }
+    if missing and len(missing) == len(folders):
+        raise ValueError(f"{next(iter(missing.values()))}, or use PROFILE=smoke")
+    for sentence in missing.values():
+        print(f"{sentence}; what needs it fails, the rest runs", file=sys.stderr)

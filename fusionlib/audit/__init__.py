@@ -1,5 +1,8 @@
 """What the papers claim, recomputed from their own printed tables: ``audit() -> DataFrame``.
 
+Sentences of the papers (``kind`` "claim") and conditions that we put to their tables
+("consistency") are counted apart: a table that breaks a condition of ours refutes no sentence.
+
 A check is a function ``(rows, claims) -> (id, verdict, evidence), ...``: ``rows`` are all printed
 numbers of one paper, ``claims`` maps the ids of the claims it answers
 (``data/published/claims.csv``, column ``check``) to what they say. The checks of each paper are in
@@ -16,6 +19,8 @@ from fusionlib import published
 from fusionlib.audit import moe_fusion, multi_focus
 
 VERDICTS = ("true", "false", "partly", "not checkable")
+OPEN = {"run": "needs a run", "nothing": "cannot be settled"}  # where the tables say nothing
+SPOKEN = {"claim": "claims of the paper", "consistency": "conditions of consistency of ours"}
 CHECKS = {"moe-fusion": moe_fusion.CHECKS, "multi-focus": multi_focus.CHECKS}
 
 
@@ -25,7 +30,8 @@ def audit(folder: str | Path = published.FOLDER) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame with id, paper, where, claim, kind, verdict (one of :data:`VERDICTS`), evidence, note
+    DataFrame with id, paper, where, claim, kind, settled_by, verdict (of :data:`VERDICTS`),
+    evidence, note
         Evidence holds the computed numbers, or why there are none.
 
     Raises
@@ -52,11 +58,29 @@ def audit(folder: str | Path = published.FOLDER) -> pd.DataFrame:
                 f" {', '.join(claimed)}"
             )
         answers |= answered
-    frame = claims[["id", "paper", "where", "claim", "kind"]].copy()
+    frame = claims[["id", "paper", "where", "claim", "kind", "settled_by"]].copy()
     frame["verdict"] = [answers[id_][0] for id_ in frame["id"]]
     frame["evidence"] = [answers[id_][1] for id_ in frame["id"]]
     frame["note"] = claims["note"].where(claims["check"] != "", "")
     return frame
+
+
+def counts(claims: pd.DataFrame) -> pd.DataFrame:
+    """Count the rows of :func:`audit`: paper and kind x verdicts and :data:`OPEN`."""
+    settled = claims["settled_by"] == "tables"
+    verdict = claims["verdict"].where(settled, claims["settled_by"].map(OPEN))
+    counted = pd.crosstab([claims["paper"], claims["kind"]], verdict)
+    rows = pd.MultiIndex.from_product([published.PAPERS, published.KINDS], names=["paper", "kind"])
+    return counted.reindex(index=rows, columns=[*VERDICTS[:3], *OPEN.values()], fill_value=0)
+
+
+def in_words(claims: pd.DataFrame) -> list[str]:
+    """Return a phrase for each paper and kind of :func:`counts`; what none is of is left out."""
+    return [
+        f"{paper}, {row.sum()} {SPOKEN[kind]}: "
+        + ", ".join(f"{verdict} {count}" for verdict, count in row.items() if count)
+        for (paper, kind), row in counts(claims).iterrows()
+    ]
 
 
 def refutations(rows: pd.DataFrame) -> list[str]:

@@ -17,6 +17,7 @@ __all__ = ["HELD_OUT_SEED", "Pair", "Pairs", "open_pairs"]
 
 HELD_OUT_SEED = 1000  # generated scenes from this seed on are never trained on
 SCENES = 8  # generated where nobody says how many
+GENERATED = "scenes"  # how results call those
 
 
 # radon C: the three kinds of pairs, and one record for all
@@ -43,7 +44,8 @@ def open_pairs(
     dataset : str
         A name of the catalogue, or of the file ``dataset.yaml`` in ``data`` that describes a set of
         one's own (see :func:`.catalog.entries`), case ignored: its layouts and classes are known
-        then. Any other name, or "": ``data`` is ``{ir,vi}/NAME``.
+        then. Any other name, or "": ``data`` is ``{ir,vi}/NAME``, and "" is recorded as the name
+        of the folder, :data:`GENERATED` where there is none.
     split : str
         Of the data set, such as ``test``, or a subset that papers name, such as ``FLIR-1013`` (see
         :func:`.catalog.subset`); "" for all pairs.
@@ -76,8 +78,8 @@ def open_pairs(
     FileNotFoundError
         No such folder, none of the layouts in it, or a data set that is nowhere.
     ValueError
-        No pair at all, a split of generated scenes, an unknown split or class, a name without its
-        partner. One sentence each.
+        No pair at all, an unknown data set without a folder, a split of generated scenes, an
+        unknown split or class, a name without its partner. One sentence each.
     """
     pairs: Pairs
     data = data or _find(dataset)
@@ -91,7 +93,8 @@ def open_pairs(
     chosen = np.linspace(0, len(pairs), count, endpoint=False) if evenly else np.arange(count)
     names = [pairs.names[int(number)] for number in chosen]
     opened = pairs.only(names)
-    general = {"folder": str(data), "dataset": dataset, "layout": "ir, vi", "split": split}
+    name = dataset or (Path(data).resolve().name if str(data) else GENERATED)
+    general = {"folder": str(data), "dataset": name, "layout": "ir, vi", "split": split}
     general["group"] = opened.grouping.called if opened.grouping else ""
     checksum = hashlib.sha256("\n".join(names).encode()).hexdigest()
     opened.record = general | pairs.record | {"pairs": count, "names_sha256": checksum}
@@ -100,11 +103,18 @@ def open_pairs(
 
 def _find(dataset: str) -> Path | str:
     """Return the folder of a data set that has a name in the catalogue or in the table of
-    addresses, "" for any other name; FileNotFoundError where it is nowhere.
+    addresses, "" for generated scenes; ValueError for any other name, FileNotFoundError where it is
+    nowhere.
     """
     names = dict.fromkeys((dataset, catalog.known(dataset)))
-    if not catalog.known(dataset) and f"ivif/{dataset}" not in get.sets():
+    if dataset in ("", GENERATED):
         return ""
+    if not catalog.known(dataset) and f"ivif/{dataset}" not in get.sets():
+        raise ValueError(
+            "dataset: expected a folder in data, or one of"
+            f" {', '.join(catalog.names('infrared-visible'))}, got no folder and the name"
+            f" {dataset!r}"
+        )
     if found := [path for name in names if name and (path := places.find("data", f"ivif/{name}"))]:
         return found[0]
     raise FileNotFoundError(

@@ -96,6 +96,7 @@ class MultiFocus:
         references: dict[str, Path] | None = None,
     ):
         self.folder = Path(folder)
+        self.name = self.folder.resolve().name
         if files is not None:
             self._files, self._references = dict(sorted(files.items())), {"exact": references or {}}
         else:
@@ -212,7 +213,7 @@ class BuiltIn:
     ``brick`` and ``grass`` are blurred on either side of a border. Three of them are in colour.
     """
 
-    folder = None
+    folder, name = None, "built-in"
 
     def __init__(self, names: list[str] | None = None):
         self.names = list(_BUILT_IN) if names is None else list(names)

@@ -87,9 +87,8 @@ def fuse(
 
 def import_fused_folders(
     folders: Mapping[str, str | Path], sources: Sources, folder: str | Path
-) -> dict[str, str]:
-    """Take somebody's fused images, one named as each pair, as the rows ``{name: their folder}``;
-    status as :func:`fuse`.
+) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Take somebody's fused images, named as the pairs, as the rows ``{name: their folder}``.
 
     Parameters
     ----------
@@ -99,15 +98,29 @@ def import_fused_folders(
         The pairs as they are scored.
     folder : path
         Below it the images are taken in, ``NAME/gray``.
+
+    Returns
+    -------
+    dict, dict
+        Status as of :func:`fuse`, and the pairs that a row has no image of, where there are any.
     """
-    status = {}
+    status, lacking = {}, {}
     for name, source in folders.items():
         try:
-            methods.import_fused_folder(name, source, sources.names, Path(folder) / name)
+            home = Path(folder) / name
+            if missing := methods.import_fused_folder(name, source, sources.names, home):
+                lacking[name] = missing
             status[name] = ""
         except (OSError, ValueError) as error:
             status[name] = f"failed: {error}"
-    return status
+    return status, lacking
+
+
+def common_images(scores: pd.DataFrame) -> list[str]:
+    """Return the images that every method of :func:`score` was scored on, in their order."""
+    by_method = scores.groupby("method")["image"].agg(set)
+    shared = set.intersection(*by_method) if len(by_method) else set()
+    return [image for image in scores["image"].unique() if image in shared]
 
 
 def score(

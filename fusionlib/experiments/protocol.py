@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from fusionlib import images, metrics, scoring
 from fusionlib.datasets import Pair
 from fusionlib.methods import Method, fuse_pairs
+from fusionlib.methods.folders import MADE_FROM
 from fusionlib.published import decimals, half_unit
 
 # ASSUMPTION: MoE-Fusion does not say at which size images were fused and scored; its official
@@ -144,7 +145,7 @@ def fuse(
     """
     _check_resolution(resolution)
     folder, identity = Path(folder), _identity(method, sources, resolution)
-    record = folder / "made_from.json"
+    record = folder / MADE_FROM
     if not record.is_file() or record.read_text(encoding="utf-8") != identity:
         record.unlink(missing_ok=True)
         _empty(folder, "gray", "color")

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from fusionlib.methods.method import Method
 
 KINDS = ("gray", "color")
 NO_STRETCH = {"stretch": "none", "levels": [None, None]}  # of a record that does not say
+MADE_FROM = "made_from.json"  # what images that a run may keep were made from
 UNFINISHED = ".fused.jsonl"  # what is being fused, then a line for each pair that is done
 
 
@@ -87,8 +89,9 @@ def _identity(method: Method, parameters: dict) -> dict:
 
 def import_fused_folder(
     name: str, source: str | Path, pairs: Iterable[str], folder: str | Path
-) -> None:
-    """Copy somebody's fused images as those of a method whose variant is "images".
+) -> list[str]:
+    """Copy somebody's fused images as those of a method whose variant is "images"; return the names
+    of the pairs that have none.
 
     Parameters
     ----------
@@ -99,30 +102,37 @@ def import_fused_folder(
     pairs : iterable of str
         The names of the pairs.
     folder : path
-        Gets ``gray/NAME.png``, ``color/NAME.png`` and ``run.json``.
+        Gets ``gray/NAME.png``, ``color/NAME.png`` and ``run.json``, and loses what it had of them.
 
     Raises
     ------
     ValueError
-        A name without image.
+        No name has an image, or the images lie in ``folder`` itself.
     """
     files, folder = images.list_images(source), Path(folder)
-    lacking = [pair for pair in pairs if images.composed(pair) not in files]
-    if lacking:
+    names = {pair: images.composed(pair) in files for pair in pairs}
+    present = [pair for pair, is_there in names.items() if is_there]
+    if not present:
         raise ValueError(
-            f"{source}: expected an image for each pair of {name}, missing: {', '.join(lacking)}"
+            f"{source}: expected images of {name} named as the pairs, such as {next(iter(names))},"
+            f" found none among its {len(files)} images"
         )
-    (folder / "run.json").unlink(missing_ok=True)
-    for pair in pairs:
+    check_outputs([folder / kind for kind in KINDS], [source])
+    for kind in KINDS:  # an image of an earlier call would be taken for one of this
+        shutil.rmtree(folder / kind, ignore_errors=True)
+    for old in ("run.json", MADE_FROM):
+        (folder / old).unlink(missing_ok=True)
+    for pair in present:
         fused = images.read(files[images.composed(pair)])
         _write(folder, pair, (images.luma(fused), fused, {}))
     record = {
         "method": name,
         "variant": "images",
         "source": str(source),
-        "images": dict.fromkeys(pairs, {}),
+        "images": dict.fromkeys(present, {}),
     }
     images.write_text(folder / "run.json", json.dumps(record, indent=1))
+    return [pair for pair, is_there in names.items() if not is_there]
 
 
 # ---- two folders of files ------------------------------------------------------------------------
@@ -171,14 +181,16 @@ def fuse_folders(
     OSError, RuntimeError
         ``out`` cannot be written, or another process fuses into it.
     """
-    out, files = Path(out), images.list_pairs(a, b)
+    out = Path(out)
+    problems: list[str] = []
+    files = _readable_pairs(a, b, problems)
     check_outputs([out, *(out / kind for kind in KINDS)], [a, b])
     outputs = [out / kind / f"{name}.png" for kind in KINDS for name in files]
     check_outputs(outputs, [path for paths in files.values() for path in paths])
     levels = [images.stretch_levels(folder, stretch) for folder in (a, b)]
     wanted = _identity(method, parameters) | {"stretch": stretch, "levels": levels}
     wanted = json.loads(json.dumps({**wanted, "pairs": list(files)}, default=float))
-    info, problems = {}, []
+    info, told = {}, False
     with runs.lock(out, f"the folder {out}"):
         images.sweep(*(out / kind for kind in KINDS))
         done = _make_room(out, wanted, overwrite)
@@ -192,9 +204,9 @@ def fuse_folders(
                         info[name] = done[name][1]
                         continue
                     try:
-                        fused = _fuse(
-                            method, *images.read_pair(paths[0], paths[1], levels), parameters
-                        )
+                        pair = images.read_pair(paths[0], paths[1], levels)
+                        told = told or images.say_swapped(*pair, name)  # once for the folder
+                        fused = _fuse(method, *pair, parameters)
                     except (ValueError, TypeError, OSError, RuntimeError) as error:
                         problems.append(f"{name}: {error}")
                         continue
@@ -211,6 +223,32 @@ def fuse_folders(
         )
         (out / UNFINISHED).unlink()
     return len(info), problems
+
+
+def _readable_pairs(
+    a: str | Path, b: str | Path, problems: list[str]
+) -> dict[str, tuple[Path, Path]]:
+    """Return the pairs of two folders; ``problems`` gets a sentence for each file that is left out.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        A folder is missing, or there is no pair at all.
+    """
+    errors: list[Exception] = []
+    first, second = images.by_stem(a, errors), images.by_stem(b, errors)
+    problems += map(str, errors)
+    for name in sorted(set(first) ^ set(second)):
+        folder = b if name in first else a
+        problems.append(
+            f"{name}: expected an image in both folders, found none to read in {folder}"
+        )
+    if not set(first) & set(second):
+        raise ValueError(
+            f"{a} and {b}: expected image pairs, found none{': ' if problems else ''}"
+            f"{'; '.join(problems[:3])}"
+        )
+    return {name: (first[name], second[name]) for name in first if name in second}
 
 
 def check_outputs(outputs: Sequence[str | Path], sources: Sequence[str | Path]) -> None:
@@ -241,6 +279,9 @@ def _make_room(out: Path, wanted: dict, overwrite: bool) -> dict[str, list]:
             f"{out}: expected a new folder or one that this command made, got one with"
             f" {len(images_there)} images and no record of what fused them; name another folder"
         )
+    if old is not None and done and set(done) <= set(wanted["pairs"]):
+        # files may have been mended meanwhile: pairs more or less, none of them fused yet
+        old["pairs"] = wanted["pairs"]
     if old is not None and old != wanted:
         if not overwrite:
             differs = ", ".join(key for key in wanted if old.get(key) != wanted[key])
@@ -254,8 +295,8 @@ def _make_room(out: Path, wanted: dict, overwrite: bool) -> dict[str, list]:
         (out / UNFINISHED).unlink(missing_ok=True)
         done = {}
     (out / "run.json").unlink(missing_ok=True)
-    if not (out / UNFINISHED).exists():
-        images.write_text(out / UNFINISHED, json.dumps(wanted))
+    lines = [wanted, *([name, *fact] for name, fact in done.items())]
+    images.write_text(out / UNFINISHED, "\n".join(map(json.dumps, lines)))
     return {
         name: fact
         for name, fact in done.items()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from fusionlib import images, results, runs
+from fusionlib import audit, images, results, runs
 from fusionlib.report import layout
 from fusionlib.report.layout import PAPERS, TABLES, number, table
 
@@ -92,13 +92,18 @@ def left_out(run: dict) -> list[str]:
     return [*run.get("problems", []), *failed]
 
 
-def without_weights(every: list[dict]) -> list[str]:
-    """Return the methods that a finished run has no row of for want of weights."""
+def reasons(every: list[dict]) -> dict[str, str]:
+    """Return ``{method: why a finished run has no row of it}``, without the paths."""
     status: dict[str, str] = {}
     for node in every:
         told = node["run"].get("status", {})
         status |= told if isinstance(told, dict) else {}
-    return [name for name, reason in status.items() if reason.startswith("no weights")]
+    return {name: reason.split(":")[0] for name, reason in status.items() if reason}
+
+
+def without_weights(every: list[dict]) -> list[str]:
+    """Return the methods that a finished run has no row of for want of weights."""
+    return [name for name, reason in reasons(every).items() if reason == "no weights"]
 
 
 def subject(every: list[dict], compared: int) -> str:
@@ -271,7 +276,10 @@ def tables_of(folder: Path, every: list[dict]) -> list[dict]:
     """
     frame = results.load(folder)
     asked = {word for node in every for word in node["provides"]}
-    laid_out = [table(key, frame) for key in TABLES]
+    laid_out, why = [table(key, frame) for key in TABLES], reasons(every)
+    for joined in (entry["joined"] for entry in laid_out):
+        for line in joined[joined["verdict"] == "not run"].itertuples():
+            joined.loc[line.Index, "note"] = why.get(line.method, line.note)
     return [
         entry
         for entry in laid_out
@@ -405,6 +413,7 @@ def write(folder: str | Path) -> Path:
     short = layout.in_short(verdicts)
     add_contributed(tables, runs.root() / "reports" / "contributed")
     finished = [node["run"] for node in every if node["status"] == "finished"]
+    claims = audit.audit()
     template = Environment(
         loader=PackageLoader("fusionlib.report", "."),
         autoescape=True,
@@ -429,6 +438,10 @@ def write(folder: str | Path) -> Path:
         without_weights=without_weights(every),
         verdicts=results.VERDICTS,
         signs=SIGNS,
+        claims=claims.to_dict("records"),
+        claim_counts=audit.counts(claims),
+        spoken=audit.SPOKEN,
+        papers=PAPERS,
         assumptions=assumptions(),
         number=number,
         environment=finished[-1]["environment"] if finished else runs.environment(),

@@ -108,8 +108,9 @@ def table(key: str, frame: pd.DataFrame) -> dict:
     -------
     dict
         key, number, paper, title, caption; ``joined``, the long comparison of
-        :func:`fusionlib.results.join_published`; and either ``lines`` with ``metrics``
-        (multi-focus) or ``grids`` (MoE-Fusion).
+        :func:`fusionlib.results.join_published`; and either ``lines``, ``metrics`` and
+        ``others``, the images that ours are means over if not the paper's (multi-focus), or
+        ``grids`` (MoE-Fusion).
     """
     about = TABLES[key]
     printed = published.table(about.paper, about.number)
@@ -137,10 +138,13 @@ def table(key: str, frame: pd.DataFrame) -> dict:
             {
                 "method": method,
                 "variant": variant,
+                "images": part["n_images"].max(),
                 "cells": [cells.get(metric) for metric in metrics],
             }
         )
+    others = [name for name in ours["dataset"].unique() if name not in set(printed["dataset"])]
     return entry | {
+        "others": ", ".join(others),
         "metrics": [
             f"{metric} {ARROWS[ranking.larger_is_better(metric)]}".strip() for metric in metrics
         ],
