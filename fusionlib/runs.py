@@ -42,7 +42,7 @@ PACKAGES = (
 )
 
 # What a run record holds at least, and of which type; "status" and "problems" may be missing.
-RECORD = {
+RECORD: dict[str, type | tuple[type, ...]] = {
     **{"parameters": dict, "files": dict, "environment": dict, "seconds": (int, float)},
     **{"status": dict, "problems": list},
 }
@@ -229,7 +229,7 @@ def load(path: str | Path, expect: dict | None = None) -> dict:
         content = read_json(path)
     except ValueError:
         content = {}
-    defaults = {"status": {}, "problems": []}
+    defaults: dict = {"status": {}, "problems": []}
     is_record = all(isinstance((defaults | content).get(key), kind) for key, kind in RECORD.items())
     files = map(Path, content["files"]) if is_record else ()
     if not is_record or any(file.is_absolute() or ".." in file.parts for file in files):

@@ -9,6 +9,7 @@ import codecs
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -37,7 +38,7 @@ def read_json(path: str | os.PathLike) -> dict:
     return content
 
 
-def read_yaml(path: str | os.PathLike) -> object:
+def read_yaml(path: str | os.PathLike) -> Any:
     """Read a YAML file; ValueError with one sentence for anything else."""
     try:
         return yaml.safe_load(read_text(path))

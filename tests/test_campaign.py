@@ -9,7 +9,8 @@ from benchmarks.campaign import __main__ as campaign
 from benchmarks.campaign import case
 from fusionlib import images
 
-SHARE = {"images": 120, "labels": 60, "results": 8, "profiles": 6, "downloads": 12}
+SHARE = {"images": 120, "labels": 60, "checkpoints": 40}
+SHARE |= {"results": 8, "profiles": 8, "downloads": 12}
 
 
 @pytest.mark.parametrize("kind", SHARE)

@@ -19,11 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from . import case, labelled, pictures, profiles, records, served
+from . import case, labelled, pictures, profiles, records, served, weights
 
 KINDS: dict[str, tuple[int, Callable[[np.random.Generator, Path], case.Case]]] = {
     "images": (4000, pictures.case),
     "labels": (1000, labelled.case),
+    "checkpoints": (400, weights.case),
     "results": (300, records.case),
     "profiles": (150, profiles.case),
     "downloads": (100, served.case),

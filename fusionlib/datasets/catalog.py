@@ -28,16 +28,16 @@ from .multi_focus import MultiFocus
 
 OWN_FILE = "dataset.yaml"  # in the folder of a data set: its entry of the catalogue
 # What an entry may say, and each of its layouts.
-ENTRY: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("title", "kind", "family", "evaluation", "terms", "get", "difficult"), str),
-    **dict.fromkeys(("classes", "boxes", "splits", "drawn", "subsets", "clone", "group"), dict),
-    **dict.fromkeys(("layouts", "numbered", "size"), list),
-    **{"pairs": int, "labels_apart": bool},
+ENTRY: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("title", "kind", "family", "evaluation", "terms", "get", "difficult"), (str,)),
+    **dict.fromkeys(("classes", "boxes", "splits", "drawn", "subsets", "clone", "group"), (dict,)),
+    **dict.fromkeys(("layouts", "numbered", "size"), (list,)),
+    **{"pairs": (int,), "labels_apart": (bool,)},
 }
-LAYOUT: dict[str, type | tuple[type, ...]] = {
-    "called": str,
+LAYOUT: dict[str, tuple[type, ...]] = {
+    "called": (str,),
     **dict.fromkeys(("infrared", "visible", "a", "b", "reference", "labels", "coco"), (str, list)),
-    **{"lists": dict, "rest": dict, "strip": list},
+    **{"lists": (dict,), "rest": (dict,), "strip": (list,)},
 }
 
 
@@ -96,10 +96,9 @@ def _check_types(path: Path, name: str, facts: dict) -> None:
                     f"{path}: expected of {called} some of {', '.join(form)}, got {key!r:.60}"
                 )
             if not isinstance(value, form[key]):
-                kinds = form[key] if isinstance(form[key], tuple) else (form[key],)
+                kinds = " or ".join(kind.__name__ for kind in form[key])
                 raise ValueError(
-                    f"{path}: expected {key} of {called} to be"
-                    f" {' or '.join(kind.__name__ for kind in kinds)}, got {value!r:.60}"
+                    f"{path}: expected {key} of {called} to be {kinds}, got {value!r:.60}"
                 )
     known = list(facts.get("classes", CLASSES))
     unknown = [label for label in facts.get("numbered", ()) if label not in known]
