@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import sys
 import zlib
 from pathlib import Path
 
@@ -687,11 +688,20 @@ def test_bands_change_nothing(name, reach, shape, monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "reach"), [("DenseFuse", 8), ("DIDFuse", 6), ("IFCNN", 5)])
-def test_reach_is_what_a_network_sees(name, reach):
+def test_reach_is_what_a_network_sees(name, reach, monkeypatch):
     """A changed pixel changes the output ``reach`` pixels away at most, and that far where every
-    weight counts.
+    weight counts; the bands overlap by as much.
     """
     network = REGISTRY[name].build()
+    overlaps = []
+
+    def in_bands(network, a, b, reach):
+        overlaps.append(reach)
+        return network(a, b)
+
+    monkeypatch.setattr(sys.modules[type(network).__module__], "in_bands", in_bands)
+    network.fuse(*pair(41, 41))
+    assert overlaps == [reach]
     a, b = (plane(x).expand(-1, 3 if name == "IFCNN" else 1, -1, -1) for x in pair(41, 41))
     changed = a.clone()
     changed[..., 20, 20] += 1

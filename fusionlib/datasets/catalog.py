@@ -20,6 +20,7 @@ import yaml
 
 from ..text_files import read_yaml
 from . import grouping, layouts
+from .entry_form import ENTRY, check_form
 from .infrared_visible import InfraredVisible, Pairs
 from .labels import CLASSES, IGNORED, Annotation, LabelFile, read_coco
 from .layouts import DatasetFiles
@@ -27,18 +28,6 @@ from .matching import agreed, match
 from .multi_focus import MultiFocus
 
 OWN_FILE = "dataset.yaml"  # in the folder of a data set: its entry of the catalogue
-# What an entry may say, and each of its layouts.
-ENTRY: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("title", "kind", "family", "evaluation", "terms", "get", "difficult"), (str,)),
-    **dict.fromkeys(("classes", "boxes", "splits", "drawn", "subsets", "clone", "group"), (dict,)),
-    **dict.fromkeys(("layouts", "numbered", "size"), (list,)),
-    **{"pairs": (int,), "labels_apart": (bool,)},
-}
-LAYOUT: dict[str, tuple[type, ...]] = {
-    "called": (str,),
-    **dict.fromkeys(("infrared", "visible", "a", "b", "reference", "labels", "coco"), (str, list)),
-    **{"lists": (dict,), "rest": (dict,), "strip": (list,)},
-}
 
 
 @cache
@@ -63,10 +52,13 @@ def entries(directory: str | os.PathLike = "") -> dict[str, dict]:
     if not str(directory) or not path.is_file():
         return _entries()
     content = read_yaml(path)
-    if not isinstance(content, dict) or not all(isinstance(e, dict) for e in content.values()):
+    if not isinstance(content, dict):
         raise ValueError(f"{path}: expected NAME: {{pairs: ..., layouts: ...}}, got something else")
+    check_form(content, {"*": ENTRY}, OWN_FILE, path)
     for name, facts in content.items():
-        _check_types(path, name, facts)
+        known = list(facts.get("classes", CLASSES))
+        if unknown := [label for label in facts.get("numbered", ()) if label not in known]:
+            raise ValueError(f"{path}: expected numbered classes of {name}, got {unknown[0]!r:.60}")
     defaults = {"kind": "infrared-visible", "terms": "not stated", "get": f"see {path}"}
     described = {
         name: {"title": name, **defaults, **_entries().get(name, {}), **facts}
@@ -75,35 +67,16 @@ def entries(directory: str | os.PathLike = "") -> dict[str, dict]:
     for name, facts in described.items():
         roles = {"called", *layouts.SOURCES.get(facts["kind"], ())}
         complete = [roles <= set(layout) for layout in facts.get("layouts", [{}])]
+        if len(facts.get("size", (0, 0))) != 2:
+            raise ValueError(
+                f"{path}: expected size of {name} [height, width], got {facts['size']}"
+            )
         if len(roles) == 1 or "pairs" not in facts or not all(complete):
             raise ValueError(
                 f"{path}: expected of {name} a kind out of {', '.join(layouts.SOURCES)}, pairs, and"
-                f" layouts with {', '.join(sorted(roles))} each, got {facts}"
+                f" layouts with {', '.join(sorted(roles))} each, got {facts!r:.300}"
             )
     return _entries() | described
-
-
-def _check_types(path: Path, name: str, facts: dict) -> None:
-    """Raise ValueError where an entry of one's own says what no entry does, or in another type."""
-    parts = [(name, facts, ENTRY)]
-    layouts_of_it = facts.get("layouts", [])
-    for layout in layouts_of_it if isinstance(layouts_of_it, list) else ():
-        parts.append((f"a layout of {name}", layout, LAYOUT))
-    for called, part, form in parts:
-        for key, value in part.items() if isinstance(part, dict) else [(part, None)]:
-            if not isinstance(key, str) or key not in form:
-                raise ValueError(
-                    f"{path}: expected of {called} some of {', '.join(form)}, got {key!r:.60}"
-                )
-            if not isinstance(value, form[key]):
-                kinds = " or ".join(kind.__name__ for kind in form[key])
-                raise ValueError(
-                    f"{path}: expected {key} of {called} to be {kinds}, got {value!r:.60}"
-                )
-    known = list(facts.get("classes", CLASSES))
-    unknown = [label for label in facts.get("numbered", ()) if label not in known]
-    if unknown:
-        raise ValueError(f"{path}: expected numbered classes of {name}, got {unknown[0]!r:.60}")
 
 
 def names(kind: str | None = None, directory: str | os.PathLike = "") -> list[str]:
