@@ -137,10 +137,17 @@ def plan(folder: Path) -> list[dict] | None:
         nodes = json.loads((folder / "nodes.json").read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    is_list = isinstance(nodes, list) and all(isinstance(node, dict) for node in nodes)
-    if not is_list or not all(isinstance(node.get("name"), str) for node in nodes):
-        return None
-    return nodes
+    return nodes if isinstance(nodes, list) and all(map(_is_node, nodes)) else None
+
+
+def _is_node(entry: object) -> bool:
+    """Tell whether an entry of ``nodes.json`` has a name, and words where it lists any."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        return False
+    lists = [entry[key] for key in ("provides", "needs") if key in entry]
+    return all(isinstance(words, list) for words in lists) and all(
+        isinstance(word, str) for words in lists for word in words
+    )
 
 
 def _repeated(frames: dict[str, pd.DataFrame]) -> dict[str, str]:

@@ -710,6 +710,18 @@ def test_reach_is_what_a_network_sees(name, reach, monkeypatch):
     assert int(rows.min()) == 20 - reach and int(rows.max()) == 20 + reach
 
 
+@pytest.mark.parametrize("variant", REGISTRY["IFCNN"].variants)
+def test_ifcnn_cuts_each_channel_before_it_reads_gray(variant):
+    """A red above white and a green below black count as white and black, not beyond."""
+    network = REGISTRY["IFCNN"].build(variant)
+    with torch.no_grad():
+        network.conv4.weight.zero_()
+        network.conv4.bias.copy_(torch.tensor([10.0, -10.0, 0.0]))
+    blue = np.floor(255 * float(network.mean.flatten()[2]))
+    expected = np.floor(0.299 * 255 + 0.114 * blue + 0.5)
+    assert (network.fuse(*pair(9, 12)) == expected).all()
+
+
 @pytest.mark.parametrize("shape", [(14, 14), (14, 28), (15, 29), (1, 1), (13, 40)])
 def test_swinfuse_tiles_of_any_size(shape):
     network = REGISTRY["SwinFuse"].build()

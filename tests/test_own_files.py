@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import pandas as pd
 import psutil
 import pytest
 
-from fusionlib import decoding, images, methods, runs, scoring
+from fusionlib import decoding, images, methods, places, runs, scoring
 from fusionlib.__main__ import main
+from fusionlib.networks import load_checkpoint, save_checkpoint
 
 
 def folder_of(path, count=3, size=(32, 48)):
@@ -125,6 +127,43 @@ def test_an_output_of_something_else_is_replaced_whole_or_not_at_all(change, hom
     assert record["method"] == other.name and list(record["images"]) == record["pairs"]
     for kind in ("gray", "color"):
         assert list(content(out / kind).values()) == list(content(fresh / kind).values())
+
+
+def test_weights_that_changed_under_their_path_are_another_method(home):
+    folder, out = home / "training", home / "out"
+    shutil.copytree(runs.root() / methods.ARTEFACT, folder)
+    weights, call = folder / "model.safetensors", (home / "ir", home / "vi", out)
+    for attempt in ("first", "trained anew"):
+        method = methods.get("MoE-Fusion", checkpoint=folder, device="cpu")
+        if attempt == "trained anew":
+            with pytest.raises(ValueError, match="got another weights; name another folder, or"):
+                methods.fuse_folders(method, *call, progress=False)
+        methods.fuse_folders(method, *call, overwrite=True, progress=False)
+        tensors = load_checkpoint(weights)
+        changed = {name: value + 1e-3 for name, value in tensors.items()}
+        save_checkpoint(weights, changed, tensors.config)
+
+
+def test_weights_that_are_nowhere_are_one_sentence_and_touch_nothing(home, monkeypatch):
+    monkeypatch.setenv("FUSION_WEIGHTS", places.NOWHERE)
+    with pytest.raises(FileNotFoundError, match="YDTR: no weights found"):
+        methods.fuse_folders(methods.get("YDTR"), home / "ir", home / "vi", home / "out")
+    assert not (home / "out").exists()
+
+
+def test_a_method_of_ones_own_may_fail_in_any_way(home, monkeypatch, capsys):
+    plugin = home / "mine.py"
+    plugin.write_text(
+        "from fusionlib.methods import register\n"
+        "@register('mine of keys')\n"
+        "def mine(a, b):\n    '''Fails where the first is black.'''\n"
+        "    return {0: a}[int(not a.any())]\n"
+    )
+    images.write(home / "ir/001.png", np.zeros((32, 48), np.uint8))
+    words = ("--plugin", plugin, "--method", "mine of keys", home / "ir", home / "vi")
+    code, sentences = call(monkeypatch, capsys, "fuse", *words, home / "out")
+    assert code == 1 and "001: 1" in sentences
+    assert len(list((home / "out/gray").glob("*"))) == 2
 
 
 def test_one_bad_pair_stops_no_other_and_is_named(home, monkeypatch, capsys):

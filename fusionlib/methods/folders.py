@@ -19,6 +19,7 @@ from fusionlib import images, runs
 from fusionlib.methods.method import Method
 
 KINDS = ("gray", "color")
+FAILURES = (ValueError, TypeError, OSError, RuntimeError)  # of a pair, which stop no other
 NO_STRETCH = {"stretch": "none", "levels": [None, None]}  # of a record that does not say
 MADE_FROM = "made_from.json"  # what images that a run may keep were made from
 UNFINISHED = ".fused.jsonl"  # what is being fused, then a line for each pair that is done
@@ -82,6 +83,7 @@ def _identity(method: Method, parameters: dict) -> dict:
         "method": method.name,
         "variant": method.variant,
         "checkpoint": method.checkpoint,
+        "weights": getattr(method.function, "weights", ""),
         "plugin": method.plugin,
         "parameters": {**method.parameters, **parameters},
     }
@@ -191,6 +193,8 @@ def fuse_folders(
     wanted = _identity(method, parameters) | {"stretch": stretch, "levels": levels}
     wanted = json.loads(json.dumps({**wanted, "pairs": list(files)}, default=float))
     info, told = {}, False
+    # a method of one's own may fail in any way
+    failures = (Exception,) if method.plugin else FAILURES
     with runs.lock(out, f"the folder {out}"):
         images.sweep(*(out / kind for kind in KINDS))
         done = _make_room(out, wanted, overwrite)
@@ -207,8 +211,8 @@ def fuse_folders(
                         pair = images.read_pair(paths[0], paths[1], levels)
                         told = told or images.say_swapped(*pair, name)  # once for the folder
                         fused = _fuse(method, *pair, parameters)
-                    except (ValueError, TypeError, OSError, RuntimeError) as error:
-                        problems.append(f"{name}: {error}")
+                    except failures as error:
+                        problems.append(f"{name}: {error or type(error).__name__}")
                         continue
                     info[name] = _write(out, name, fused)
                     line = json.dumps([name, key, info[name]], default=float)
@@ -282,6 +286,8 @@ def _make_room(out: Path, wanted: dict, overwrite: bool) -> dict[str, list]:
     if old is not None and done and set(done) <= set(wanted["pairs"]):
         # files may have been mended meanwhile: pairs more or less, none of them fused yet
         old["pairs"] = wanted["pairs"]
+    if old is not None:
+        old.setdefault("weights", wanted["weights"])  # records from before that key
     if old is not None and old != wanted:
         if not overwrite:
             differs = ", ".join(key for key in wanted if old.get(key) != wanted[key])

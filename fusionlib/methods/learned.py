@@ -16,6 +16,7 @@ import numpy as np
 from fusionlib import runs
 from fusionlib.methods.registry import MOE_FUSION as MOE_FUSION
 from fusionlib.networks import COMPARED
+from fusionlib.networks.weights.checkpoint import fingerprint
 
 if TYPE_CHECKING:
     from fusionlib.training.model import Model
@@ -66,6 +67,11 @@ class ComparedNetwork:
             self.variant, self.folder, device=device, unverified=self.unverified
         )
 
+    @cached_property
+    def weights(self) -> str:
+        """SHA-256 of the tensors, whatever the file is called."""
+        return fingerprint(self.network.state_dict())
+
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return self.network.fuse(a, b)
 
@@ -97,6 +103,11 @@ class MoEFusionMethod:
         from fusionlib.training.model import load
 
         return load(self.folder, self.device)
+
+    @cached_property
+    def weights(self) -> str:
+        """SHA-256 of the tensors, of the detectors too: a training may go on in its folder."""
+        return fingerprint(self.network.state_dict())
 
     def __call__(self, a: np.ndarray, b: np.ndarray, memory: float | None = None) -> np.ndarray:
         return self.network.fuse(a, b, memory=memory)
