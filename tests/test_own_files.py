@@ -222,6 +222,7 @@ def start(*words):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # a group of its own
     )
 
 
@@ -257,8 +258,13 @@ def test_an_interrupted_fusion_goes_on(how, tmp_path):
     assert hidden <= {".lock", ".lock-holder"}
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_score_leaves_no_worker_and_keeps_what_is_done(how, tmp_path):
+@pytest.mark.parametrize(
+    ("how", "send"),
+    [(how, os.kill) for how in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)]
+    # a terminal and a scheduler send it to the workers too
+    + [(how, os.killpg) for how in (signal.SIGINT, signal.SIGTERM)],
+)
+def test_an_interrupted_score_leaves_no_worker_and_keeps_what_is_done(how, send, tmp_path):
     for side in ("f", "ir", "vi"):
         (first,) = folder_of(tmp_path / side, 1, (900, 1200)).iterdir()
         for number in range(1, 60):
@@ -270,7 +276,7 @@ def test_an_interrupted_score_leaves_no_worker_and_keeps_what_is_done(how, tmp_p
     # more than it takes to start: it is at work
     wait_until(lambda: any(child.cpu_times().user > 5 for child in parent.children(recursive=True)))
     workers = parent.children(recursive=True)
-    process.send_signal(how)
+    send(process.pid, how)
     _, sentences = process.communicate(timeout=20)
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert not alive
