@@ -228,8 +228,10 @@ def score(
     """
     from fusionlib import scoring
 
-    if csv is not None and csv.suffix.lower() != ".csv" and (csv.is_file() or not csv.exists()):
-        raise ValueError(f"--csv: expected a name that ends in .csv, got {csv}")
+    is_stream = csv is not None and csv.exists() and not csv.is_file() and not csv.is_dir()
+    if csv is not None and not is_stream and (csv.suffix.lower() != ".csv" or csv.is_dir()):
+        kind = "the folder " if csv.is_dir() else ""
+        raise ValueError(f"--csv: expected the name of a file that ends in .csv, got {kind}{csv}")
     chosen, interrupted = convention or ["moe-fusion"], ""
     try:
         frame, problems = scoring.score_folder(

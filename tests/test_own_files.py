@@ -301,11 +301,12 @@ def test_a_device_or_a_pipe_is_written_to(home, tmp_path, monkeypatch, capsys):
 
 
 def test_a_table_goes_under_csv_only(home, monkeypatch, capsys):
+    (home / "folder.csv").mkdir()
     before = content(home)
-    for name in (home / "ir/000.png", home / "new.txt"):
+    for name in (home / "ir/000.png", home / "new.txt", home / "folder.csv"):
         words = ("score", home / "ir", home / "ir", home / "vi", "--csv", name)
         code, sentence = call(monkeypatch, capsys, *words)
-        assert code == 1 and "--csv: expected a name that ends in .csv" in sentence
+        assert code == 1 and "--csv: expected the name of a file that ends in .csv" in sentence
     assert content(home) == before
 
 
