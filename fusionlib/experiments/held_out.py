@@ -161,7 +161,7 @@ def attention(model: Model, pairs: Iterable[Pair]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        image, map ("infrared", "visible": those of the detectors; "Att": what the network makes of
+        image, group, map ("infrared", "visible": those of the detectors; "Att": what the network makes of
         them), inside, outside; without the pairs that have no box.
     """
     rows = []
@@ -174,8 +174,9 @@ def attention(model: Model, pairs: Iterable[Pair]) -> pd.DataFrame:
         shown |= {} if fusion.attention is None else {"Att": fusion.attention[0, 0]}
         for name, values in shown.items():
             values = values.cpu().numpy()
-            rows.append((pair.name, name, float(values[mask].mean()), float(values[~mask].mean())))
-    return pd.DataFrame(rows, columns=["image", "map", "inside", "outside"])
+            means = float(values[mask].mean()), float(values[~mask].mean())
+            rows.append((pair.name, pair.group, name, *means))
+    return pd.DataFrame(rows, columns=["image", "group", "map", "inside", "outside"])
 
 
 def _tensor(image: np.ndarray) -> torch.Tensor:
