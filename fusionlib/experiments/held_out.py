@@ -161,8 +161,8 @@ def attention(model: Model, pairs: Iterable[Pair]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        image, group, map ("infrared", "visible": those of the detectors; "Att": what the network makes of
-        them), inside, outside; without the pairs that have no box.
+        image, group, map ("infrared", "visible": those of the detectors; "Att": what the network
+        makes of them), inside, outside; without the pairs that have no box.
     """
     rows = []
     for pair in pairs:
