@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from fusionlib import audit, figures, published, report, results, runs
-from fusionlib.report import layout
+from fusionlib.report import contribution, layout
 from workflow import graph
 
 PRINTED = published.table("moe-fusion", 1)
@@ -111,6 +111,15 @@ def state(folder):
     return {
         entry["word"]: entry for entry in report.artefacts(every, report.tables_of(folder, every))
     }
+
+
+def test_the_page_of_an_archive_says_that_it_keeps_no_pictures(folder, tmp_path):
+    contribution.archive(folder, tmp_path / "archive")
+    every = report.nodes(tmp_path / "archive")
+    listed = report.artefacts(every, report.tables_of(tmp_path / "archive", every))
+    (figure,) = [entry for entry in listed if entry["word"] == "figure-1"]
+    assert figure["status"] == "not run"
+    assert figure["reason"] == "gallery finished; an archive keeps no pictures"
 
 
 def test_metrics_that_no_row_has_or_that_are_undefined_everywhere_keep_their_column(tmp_path):

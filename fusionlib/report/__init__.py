@@ -256,6 +256,8 @@ def _why_not_run(providers: list[dict], every: list[dict]) -> str:
     if not providers:
         return "no notebook of this profile provides it"
     first = providers[0]
+    if "figures" in first["run"]:
+        return f"{first['name']} finished; an archive keeps no pictures"
     if any(node["status"] == "finished" for node in providers):
         return f"{first['name']} finished without it; its notebook says why"
     if not any(node["wanted"] for node in providers):
