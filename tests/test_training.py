@@ -41,6 +41,7 @@ from fusionlib.training import (
     train,
 )
 from fusionlib.training import __main__ as command_line
+from fusionlib.training.model import Model
 
 TINY = TrainingConfig.from_dict(
     {
@@ -243,6 +244,42 @@ def test_learning_rates():
     assert rates[:5] == sorted(rates[:5]) and rates[5:] == sorted(rates[5:], reverse=True)
     assert rates[0] == pytest.approx(0.4) and rates[-1] < 0.11
     assert course(half, "detectors", 1)[-1] < 0.15
+
+
+RATES = {"lr": 1.0, "gate_lr": 2.0, "attention_fusion_lr": 3.0, "detector_lr": 4.0}
+RATES |= {"detector_attention_lr": 5.0}
+ROOMS = ("fusion", "gates", "Att", "detectors", "attention")
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        (RATES, [1, 2, 3, 4, 5]),
+        ({"lr": 1.0}, [1, 1, 1, 1, 1]),
+        ({"lr": 1.0, "detector_lr": 4.0}, [1, 1, 1, 4, 4]),
+        ({"lr": 1.0, "detector_attention_lr": 5.0}, [1, 1, 1, 1, 5]),
+        ({"lr": 1.0, "gate_lr": 2.0}, [1, 2, 1, 1, 1]),
+        ({"lr": 1.0, "attention_fusion_lr": 3.0}, [1, 1, 3, 1, 1]),
+    ],
+)
+def test_each_room_of_the_model_has_its_rate_or_the_one_it_falls_back_to(stated, expected):
+    settings = vary(TINY, **(dict.fromkeys(RATES) | stated))
+    model = Model(settings, "joint")
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = optimization.parameter_groups(model, settings.optimization)
+    rates = {}
+    for group in groups:
+        for parameter in group["params"]:
+            rates[names[id(parameter)]] = group["lr"]
+    assert rates.keys() == set(names.values())
+    of_room = dict(zip(ROOMS, expected, strict=True))
+    for name, rate in rates.items():
+        if name.startswith("detectors."):
+            room = "attention" if ".attention." in name else "detectors"
+        else:
+            room = "gates" if ".gate." in name else "fusion"
+            room = "Att" if "attention_fusion" in name else room
+        assert rate == of_room[room], name
 
 
 def test_without_detectors_the_rates_start_with_the_fusion_network(pairs, tmp_path):
