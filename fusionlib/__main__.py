@@ -178,6 +178,9 @@ def fuse(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="replace what another method left in OUT")
     ] = False,
+    keep_both_colours: Annotated[
+        bool, typer.Option("--keep-both-colours", help="of two coloured images, as multi-focus")
+    ] = False,
 ) -> None:
     """Fuse two files into a file, or two folders into OUT/gray and OUT/color. Infrared first,
     visible second. Interrupted, the same command goes on.
@@ -195,13 +198,21 @@ def fuse(
         images.check_suffix(out)
         levels = [images.stretch_levels(path, stretch) for path in (a, b)]
         pair = images.read_pair(a, b, levels)
-        images.say_swapped(*pair, str(a))
+        if not keep_both_colours:
+            pair = images.as_infrared_visible(*pair, str(a))[:2]
         images.write(out, chosen.fuse(*pair, **parameters))
         typer.echo(f"{out}" + images.loss(out))
         return
     try:
         count, problems = library.fuse_folders(
-            chosen, a, b, out, overwrite, stretch=stretch, **parameters
+            chosen,
+            a,
+            b,
+            out,
+            overwrite,
+            stretch=stretch,
+            both_colours=keep_both_colours,
+            **parameters,
         )
     except KeyboardInterrupt as error:
         raise Stopped(str(error)) from None

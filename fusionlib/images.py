@@ -166,16 +166,35 @@ def is_colour(image: np.ndarray) -> bool:
     return image.ndim == 3 and not (image == image[..., :1]).all()
 
 
-def say_swapped(a: np.ndarray, b: np.ndarray, name: str) -> bool:
-    """Tell on stderr of a pair whose first image alone is coloured, as no infrared one is; return
-    whether it is.
+def as_infrared_visible(
+    a: np.ndarray, b: np.ndarray, name: str, told: bool = False
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Return a pair as an infrared and a visible image, and whether its colours were told of.
+
+    Of two coloured images the first becomes its Y, as infrared images are read everywhere here.
+    ASSUMPTION: a coloured infrared file is gray in three channels (JPEG) or a palette, whose Y is
+    no temperature, but nothing else is there.
+
+    Parameters
+    ----------
+    a, b : (H, W) or (H, W, 3) uint8
+    name : str
+        Of the pair, in the note on stderr.
+    told : bool
+        Nothing more is told.
     """
-    if swapped := is_colour(a) and not is_colour(b):
-        print(
-            f"{name}: infrared first? the first image is coloured, the second is not",
-            file=sys.stderr,
+    note = ""
+    if is_colour(a) and not is_colour(b):
+        note = "infrared first? the first image is coloured, the second is not"
+    elif is_colour(a):
+        a = luma(a)
+        note = (
+            "both images are coloured: of the first, infrared, only its Y is fused (that of a"
+            " palette is no temperature); --keep-both-colours keeps both, for multi-focus"
         )
-    return swapped
+    if note and not told:
+        print(f"{name}: {note}", file=sys.stderr)
+    return a, b, told or bool(note)
 
 
 def luma(image: np.ndarray) -> np.ndarray:

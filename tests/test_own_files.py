@@ -208,6 +208,25 @@ def test_sources_that_look_swapped_are_told_once_and_fused(home, monkeypatch, ca
             assert (code, said.count(note)) == (0, count)
 
 
+def test_a_coloured_infrared_image_is_its_y_as_in_the_notebooks(home, monkeypatch, capsys):
+    for number, side in enumerate(("ir", "vi")):
+        for path in (home / side).iterdir():
+            image = np.random.default_rng(number).integers(0, 256, (32, 48, 3), np.uint8)
+            images.write(path, image)
+    pair = images.read(home / "ir/000.png"), images.read(home / "vi/000.png")
+    as_y, both = images.luma(pair[0]), methods.get("average").fuse(*pair)
+    as_notebooks = methods.get("average").fuse(as_y, pair[1])
+    assert not np.array_equal(as_notebooks, both)
+    for option, expected in (((), as_notebooks), (("--keep-both-colours",), both)):
+        for name in ("", "000.png"):
+            out = home / f"out {len(option)}" / name
+            words = "--method", "average", *option, home / "ir" / name, home / "vi" / name, out
+            code, said = call(monkeypatch, capsys, "fuse", *words, *(["--overwrite"] * (not name)))
+            assert (code, said.count("both images are coloured")) == (0, 0 if option else 1)
+            fused = images.read(out if name else out / "color/000.png")
+            assert np.array_equal(fused, expected)
+
+
 def test_two_at_once_into_one_folder(home):
     with (
         runs.lock(home / "out", "the folder"),

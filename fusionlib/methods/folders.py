@@ -149,6 +149,7 @@ def fuse_folders(
     overwrite: bool = False,
     progress: bool = True,
     stretch: str = "none",
+    both_colours: bool = True,
     **parameters,
 ) -> tuple[int, list[str]]:
     """Fuse the pairs of two folders, matched by name, into ``out`` as :func:`fuse_pairs` does.
@@ -166,6 +167,9 @@ def fuse_folders(
         Show a bar.
     stretch : str
         How the gray levels of ``a`` and of ``b`` are spread, see :func:`images.stretch_levels`.
+    both_colours : bool
+        Keep the colours of both where both are coloured (multi-focus); False: see
+        :func:`images.as_infrared_visible`.
     **parameters
         Of the method.
 
@@ -191,6 +195,7 @@ def fuse_folders(
     check_outputs(outputs, [path for paths in files.values() for path in paths])
     levels = [images.stretch_levels(folder, stretch) for folder in (a, b)]
     wanted = _identity(method, parameters) | {"stretch": stretch, "levels": levels}
+    wanted["both_colours"] = both_colours
     wanted = json.loads(json.dumps({**wanted, "pairs": list(files)}, default=float))
     info, told = {}, False
     # a method of one's own may fail in any way
@@ -209,7 +214,9 @@ def fuse_folders(
                         continue
                     try:
                         pair = images.read_pair(paths[0], paths[1], levels)
-                        told = told or images.say_swapped(*pair, name)  # once for the folder
+                        if not both_colours:
+                            *both, told = images.as_infrared_visible(*pair, name, told)
+                            pair = both[0], both[1]
                         fused = _fuse(method, *pair, parameters)
                     except failures as error:
                         problems.append(f"{name}: {error or type(error).__name__}")
@@ -287,7 +294,8 @@ def _make_room(out: Path, wanted: dict, overwrite: bool) -> dict[str, list]:
         # files may have been mended meanwhile: pairs more or less, none of them fused yet
         old["pairs"] = wanted["pairs"]
     if old is not None:
-        old.setdefault("weights", wanted["weights"])  # records from before that key
+        for key in ("weights", "both_colours"):  # records from before these keys
+            old.setdefault(key, wanted[key])
     if old is not None and old != wanted:
         if not overwrite:
             differs = ", ".join(key for key in wanted if old.get(key) != wanted[key])
