@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import shutil
 import sys
 import tempfile
 import time
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,10 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", "
 SUFFIXES |= {".jfif"}
 # pictures that are not read, and told rather than left out
 UNREAD = {".jp2", ".j2k", ".jpx", ".jxl", ".avif", ".heic", ".heif"}
+# How names of one scene end in folders of several modalities: FLIR_00001_PreviewData, 07-rgb.
+ENDING = re.compile(
+    r"[-_. ](ir|inf|infrared|thermal|previewdata|vi|vis|visible|rgb|fused)$", re.IGNORECASE
+)
 LOSSY = {".jpg", ".jpeg", ".jfif", ".gif"}  # suffixes of files that do not keep every gray level
 # percentiles of the gray levels of a folder that become 0 and 255
 STRETCHES = {"none": None, "minmax": (0.0, 100.0), "percentile": (0.5, 99.5)}
@@ -479,6 +485,29 @@ def by_stem(folder: str | os.PathLike, problems: list[Exception]) -> dict[str, P
             names = " and ".join(path.name for path in paths)
             problems.append(ValueError(f"{folder}: expected one file per name, got {names}"))
     return {name: paths[0] for name, paths in sorted(stems.items()) if len(paths) == 1}
+
+
+def without_endings(folders: Sequence[Mapping[str, Path]]) -> list[dict[str, Path]]:
+    """Return the files of several folders by the names that they share: of a name that not all
+    folders have, an ending for the modality (:data:`ENDING`) is left out where the rest is then in
+    all of them, so that x_ir and x_vi are x.
+
+    Parameters
+    ----------
+    folders : sequence of mapping of str to path
+        As :func:`by_stem` gives them.
+    """
+    shared = set.intersection(*map(set, folders))
+    shortened = []
+    for files in folders:
+        bases = {name: name if name in shared else ENDING.sub("", name) for name in files}
+        counts = Counter(bases.values())
+        shortened.append({name: base for name, base in bases.items() if counts[base] == 1})
+    in_all = set.intersection(*(set(bases.values()) for bases in shortened))
+    return [
+        {bases[name] if bases.get(name) in in_all else name: path for name, path in files.items()}
+        for files, bases in zip(folders, shortened, strict=True)
+    ]
 
 
 def composed(name: str) -> str:

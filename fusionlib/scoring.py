@@ -241,7 +241,8 @@ def _match(folders: dict[str, Path]) -> tuple[dict[str, list[Path]], list[str]]:
     lacks a partner.
     """
     left_out: list[Exception] = []
-    by_stem = {name: images.by_stem(folder, left_out) for name, folder in folders.items()}
+    listed = [images.by_stem(folder, left_out) for folder in folders.values()]
+    by_stem = dict(zip(folders, images.without_endings(listed), strict=True))
     problems = [str(problem) for problem in left_out]
     files = {}
     for stem in sorted(set().union(*by_stem.values())):

@@ -227,6 +227,42 @@ def test_a_coloured_infrared_image_is_its_y_as_in_the_notebooks(home, monkeypatc
             assert np.array_equal(fused, expected)
 
 
+@pytest.mark.parametrize(
+    ("infrared", "visible", "names"),
+    [
+        ("{}_ir", "{}_vi", {"000", "001", "002"}),
+        ("FLIR_{}_PreviewData", "FLIR_{}_RGB", {"FLIR_000", "FLIR_001", "FLIR_002"}),
+        ("{}", "{}-Visible", {"000", "001", "002"}),
+        ("{}_ir", "{}_ir", {"000_ir", "001_ir", "002_ir"}),
+        ("{}_red", "{}_blue", set()),
+    ],
+)
+def test_names_that_end_in_the_modality(infrared, visible, names, home, monkeypatch, capsys):
+    for side, form in (("ir", infrared), ("vi", visible)):
+        for path in sorted((home / side).iterdir()):
+            path.rename(path.with_stem(form.format(path.stem)))
+    words = "--method", "average", home / "ir", home / "vi", home / "out"
+    code, said = call(monkeypatch, capsys, "fuse", *words)
+    assert (code, "expected image pairs" in said) == ((0, False) if names else (1, True))
+    assert {path.stem for path in (home / "out/gray").glob("*")} == names
+    if names:
+        folders = home / "out/gray", home / "ir", home / "vi"
+        frame, problems = scoring.score_folder(*folders)
+        assert set(frame["image"]) == names and not problems
+
+
+def test_one_odd_pair_among_others_is_matched_and_ambiguous_names_are_not(home):
+    for side, stem in (("ir", "x_ir"), ("vi", "x_vi"), ("vi", "x-rgb"), ("vi", "y_vi")):
+        shutil.copy(home / "ir/000.png", home / side / f"{stem}.png")
+    shutil.copy(home / "ir/000.png", home / "ir/y.png")
+    out = home / "out"
+    count, problems = methods.fuse_folders(
+        methods.get("average"), home / "ir", home / "vi", out, progress=False
+    )
+    assert count == 4 and (out / "gray/y.png").is_file()
+    assert [problem.split(":")[0] for problem in problems] == ["x-rgb", "x_ir", "x_vi"]
+
+
 def test_two_at_once_into_one_folder(home):
     with (
         runs.lock(home / "out", "the folder"),

@@ -247,7 +247,8 @@ def _readable_pairs(
         A folder is missing, or there is no pair at all.
     """
     errors: list[Exception] = []
-    first, second = images.by_stem(a, errors), images.by_stem(b, errors)
+    folders = [images.by_stem(folder, errors) for folder in (a, b)]
+    first, second = images.without_endings(folders)
     problems += map(str, errors)
     for name in sorted(set(first) ^ set(second)):
         folder = b if name in first else a
