@@ -31,6 +31,7 @@ from fusionlib.methods import folders
 
 PAIRS, SIZE = 200, (240, 320)
 STEP = 0.05  # seconds between two looks
+LATE, EARLY = 2.0, 12.0  # longest wait before a kill, in seconds
 END = 5.0  # seconds after which no process of a killed command may be there
 UNTIMED = {"seconds"}  # metrics that no two runs have in common
 TIMES = ["seconds", "data_seconds", "step_seconds", "images_per_second"]
@@ -97,7 +98,7 @@ def half_files(out: Path) -> list[str]:
 
 
 def kill_until_done(work: Work, out: Path, kills: int, chance: random.Random) -> dict[str, list]:
-    """Kill a command so often, each time after something more was done, and end it.
+    """Kill a command so often, after its first result, and let it end.
 
     Returns
     -------
@@ -108,10 +109,12 @@ def kill_until_done(work: Work, out: Path, kills: int, chance: random.Random) ->
     while True:
         before = work.done(out)
         process = work.start(out)
-        wanted = len(before) + 1
+        # every second one at any moment, also while it starts; the others leave it to go on
+        is_early = len(before) > 0 and len(report["kills"]) % 2 == 1
+        wanted = len(before) + (0 if is_early else 1)
         while process.poll() is None and len(report["kills"]) < kills:
             if len(work.done(out)) >= wanted:
-                time.sleep(chance.uniform(0, 2))
+                time.sleep(chance.uniform(0, EARLY if is_early else LATE))
                 process.send_signal(signal.SIGKILL)
                 break
             time.sleep(STEP)
