@@ -9,8 +9,8 @@ from benchmarks.campaign import __main__ as campaign
 from benchmarks.campaign import case
 from fusionlib import images
 
-SHARE = {"images": 120, "labels": 60, "checkpoints": 40}
-SHARE |= {"results": 8, "profiles": 8, "downloads": 12}
+SHARE = {"images": 80, "labels": 40, "checkpoints": 30}
+SHARE |= {"results": 4, "profiles": 8, "downloads": 10}
 
 
 @pytest.mark.parametrize("kind", SHARE)
