@@ -10,7 +10,7 @@ from benchmarks.campaign import case
 from fusionlib import images
 
 SHARE = {"images": 80, "labels": 40, "checkpoints": 30}
-SHARE |= {"results": 4, "profiles": 8, "downloads": 10}
+SHARE |= {"results": 4, "profiles": 24, "downloads": 10}
 
 
 @pytest.mark.parametrize("kind", SHARE)

@@ -58,6 +58,7 @@ def run(
     dict of str to Counter
         Cases by outcome, of each kind.
     """
+    served.server()  # before the first process is split off
     outcomes: dict[str, Counter] = {kind: Counter() for kind in counts}
     for kind, count in counts.items():
         for number in range(count):
@@ -88,8 +89,8 @@ def main() -> int:
     parser.add_argument("--refused", action="store_true", help="tell what is valid and refused")
     parser.add_argument("--case", default="", help="KIND:NUMBER, this one alone, told whole")
     options = parser.parse_args()
-    served.server()  # before the first process is split off
     if options.case:
+        served.server()
         kind, _, number = options.case.partition(":")
         print(*judge(kind, options.seed, int(number)), sep="\n")
         return 0
