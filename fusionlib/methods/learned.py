@@ -16,7 +16,6 @@ import numpy as np
 from fusionlib import runs
 from fusionlib.methods.registry import MOE_FUSION as MOE_FUSION
 from fusionlib.networks import COMPARED
-from fusionlib.networks.weights.checkpoint import fingerprint
 
 if TYPE_CHECKING:
     from fusionlib.training.model import Model
@@ -70,6 +69,8 @@ class ComparedNetwork:
     @cached_property
     def weights(self) -> str:
         """SHA-256 of the tensors, whatever the file is called."""
+        from fusionlib.networks.weights.checkpoint import fingerprint
+
         return fingerprint(self.network.state_dict())
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -107,6 +108,8 @@ class MoEFusionMethod:
     @cached_property
     def weights(self) -> str:
         """SHA-256 of the tensors, of the detectors too: a training may go on in its folder."""
+        from fusionlib.networks.weights.checkpoint import fingerprint
+
         return fingerprint(self.network.state_dict())
 
     def __call__(self, a: np.ndarray, b: np.ndarray, memory: float | None = None) -> np.ndarray:
