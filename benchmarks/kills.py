@@ -29,7 +29,7 @@ import pandas as pd
 from fusionlib import images
 from fusionlib.methods import folders
 
-PAIRS, SIZE = 200, (240, 320)
+PAIRS, SIZE = 600, (240, 320)
 STEP = 0.05  # seconds between two looks
 LATE, EARLY = 2.0, 12.0  # longest wait before a kill, in seconds
 END = 5.0  # seconds after which no process of a killed command may be there
