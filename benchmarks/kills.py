@@ -28,6 +28,8 @@ import pandas as pd
 
 from fusionlib import images
 from fusionlib.methods import folders
+from fusionlib.networks import load_checkpoint
+from fusionlib.networks.weights.checkpoint import fingerprint
 
 PAIRS, SIZE = 600, (240, 320)
 STEP = 0.05  # seconds between two looks
@@ -167,7 +169,8 @@ def training(folder: Path) -> Work:
         [*command, "--output", "{out}", "--device", "cpu"],
         lambda out: dict.fromkeys(lines(out / "log.csv")),
         lambda out: {
-            "weights": checksum(out / "model.safetensors"),
+            # the file itself also holds the revision of the code
+            "weights": fingerprint(load_checkpoint(out / "model.safetensors")),
             "log": pd.read_csv(out / "log.csv").drop(columns=TIMES).to_csv(),
         },
     )
