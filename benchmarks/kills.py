@@ -10,7 +10,6 @@ was left behind (half files, processes). Exit code 1 where there is any.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import random
@@ -29,7 +28,7 @@ import pandas as pd
 from fusionlib import images
 from fusionlib.methods import folders
 from fusionlib.networks import load_checkpoint
-from fusionlib.networks.weights.checkpoint import fingerprint
+from fusionlib.networks.weights.checkpoint import fingerprint, sha256
 
 PAIRS, SIZE = 600, (240, 320)
 STEP = 0.05  # seconds between two looks
@@ -69,11 +68,6 @@ class Work:
         words = [word.format(out=out) for word in self.command]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         return subprocess.Popen(words, start_new_session=True, **quiet)
-
-
-def checksum(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def stamps(paths: Sequence[Path], below: Path) -> dict[str, object]:
@@ -148,7 +142,7 @@ def fuse(folder: Path) -> Work:
     return Work(
         command,
         lambda out: stamps(recorded(out), out),
-        lambda out: {path.name: checksum(path) for path in sorted(out.glob("*/[!.]*.png"))},
+        lambda out: {path.name: sha256(path) for path in sorted(out.glob("*/[!.]*.png"))},
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +25,20 @@ OWN_LUMA = "-own-luma"
 ARTEFACT = "reports/reference/smoke/training"
 
 
-class ComparedNetwork:
+class Learned:
+    """A method with a ``network``."""
+
+    network: Any
+
+    @cached_property
+    def weights(self) -> str:
+        """SHA-256 of the tensors, whatever their file is called: a training may go on in it."""
+        from fusionlib.networks.weights.checkpoint import fingerprint
+
+        return fingerprint(self.network.state_dict())
+
+
+class ComparedNetwork(Learned):
     """A compared network with the authors' weights, loaded at the first use.
 
     Parameters
@@ -66,18 +79,11 @@ class ComparedNetwork:
             self.variant, self.folder, device=device, unverified=self.unverified
         )
 
-    @cached_property
-    def weights(self) -> str:
-        """SHA-256 of the tensors, whatever the file is called."""
-        from fusionlib.networks.weights.checkpoint import fingerprint
-
-        return fingerprint(self.network.state_dict())
-
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return self.network.fuse(a, b)
 
 
-class MoEFusionMethod:
+class MoEFusionMethod(Learned):
     """MoE-Fusion with weights of :func:`fusionlib.training.train`, loaded at the first use; its
     authors published none.
 
@@ -104,13 +110,6 @@ class MoEFusionMethod:
         from fusionlib.training.model import load
 
         return load(self.folder, self.device)
-
-    @cached_property
-    def weights(self) -> str:
-        """SHA-256 of the tensors, of the detectors too: a training may go on in its folder."""
-        from fusionlib.networks.weights.checkpoint import fingerprint
-
-        return fingerprint(self.network.state_dict())
 
     def __call__(self, a: np.ndarray, b: np.ndarray, memory: float | None = None) -> np.ndarray:
         return self.network.fuse(a, b, memory=memory)
