@@ -21,16 +21,20 @@ ALPHA = 10.0  # of equation (5), section 4.1
 # image terms; the weights of the official code are used, one for each gate.
 GATE_WEIGHTS = {"foreground": 0.01, "background": 0.01, "global": 0.02}
 READINGS = ("paper", "official")
+GRADIENTS = ("magnitude", "signed")
 
 
 class FusionLoss(NamedTuple):
-    """The terms of equation (5), with the gates' weights but without alpha, and their total."""
+    """The terms of equation (5), with the gates' weights but without alpha, what is ours beside
+    them, and the total.
+    """
 
     total: Tensor
     pixel: Tensor
     gradient: Tensor
     load: Tensor
     importance: Tensor
+    range: Tensor
 
 
 def pixel_loss(
@@ -97,24 +101,55 @@ def box_mask(boxes: Sequence[Tensor] | None, images: Tensor) -> Tensor:
 
 
 def gradient_loss(
-    fused: Tensor, infrared: Tensor, visible: Tensor, reading: str = "paper"
+    fused: Tensor,
+    infrared: Tensor,
+    visible: Tensor,
+    reading: str = "paper",
+    gradient: str = "magnitude",
 ) -> Tensor:
-    """Return mean | |grad F| - max(|grad I|, |grad V|) |, without alpha.
+    """Return the distance of the fused gradients to the steeper ones of the sources, without alpha.
 
     Parameters
     ----------
     fused, infrared, visible : (B, 1, H, W)
     reading : "paper" or "official"
-        See :func:`sobel`; raises as :func:`pixel_loss`.
+        See :func:`directional_sobel`; raises as :func:`pixel_loss`.
+    gradient : "magnitude" or "signed"
+        The paper's mean | |grad F| - max(|grad I|, |grad V|) |; or ours: in either direction the
+        distance to the gradient of the source that is steeper there, with its sign.
     """
     _check(fused, infrared, visible, reading)
-    steeper = torch.maximum(sobel(infrared, reading), sobel(visible, reading))
-    # Cao (5), L_grad, "more texture details from different modalities".
-    return (sobel(fused, reading) - steeper).abs().mean()
+    if gradient not in GRADIENTS:
+        raise ValueError(f"gradient: expected one of {GRADIENTS}, got {gradient!r}")
+    if gradient == "magnitude":
+        steeper = torch.maximum(sobel(infrared, reading), sobel(visible, reading))
+        # Cao (5), L_grad, "more texture details from different modalities".
+        return (sobel(fused, reading) - steeper).abs().mean()
+    # Ours, not the paper's: a magnitude is the same for a negative, and its slope is the same for
+    # glare as for shade; a gradient with its sign is not.
+    distance = torch.zeros_like(fused)
+    for f, i, v in zip(*(directional_sobel(x, reading) for x in (fused, infrared, visible))):
+        distance = distance + (f - torch.where(i.abs() > v.abs(), i, v)).abs()
+    return distance.mean()
+
+
+def range_loss(fused: Tensor) -> Tensor:
+    """Return the mean of what lies outside [0, 1], of images of any shape.
+
+    Ours, not the paper's: nothing in equation (5) keeps the fused image where a file can hold it,
+    and what is cut off afterwards is lost.
+    """
+    return (fused - fused.clamp(0, 1)).abs().mean()
 
 
 def sobel(image: Tensor, reading: str = "paper") -> Tensor:
-    """Return |Sobel_x| + |Sobel_y| of (B, 1, H, W).
+    """Return |Sobel_x| + |Sobel_y| of (B, 1, H, W), as :func:`directional_sobel` gives them."""
+    horizontal, vertical = directional_sobel(image, reading)
+    return horizontal.abs() + vertical.abs()
+
+
+def directional_sobel(image: Tensor, reading: str = "paper") -> tuple[Tensor, Tensor]:
+    """Return Sobel_x and Sobel_y of (B, 1, H, W).
 
     ASSUMPTION: the paper does not say which gradient L_grad takes nor what happens at the border;
     it is the Sobel operator of the official code, with the border mirrored in the paper's reading,
@@ -123,7 +158,7 @@ def sobel(image: Tensor, reading: str = "paper") -> Tensor:
     p = F.pad(image.float(), (1, 1, 1, 1), mode="reflect" if reading == "paper" else "constant")
     rows = p[:, :, :-2] + 2 * p[:, :, 1:-1] + p[:, :, 2:]
     columns = p[..., :-2] + 2 * p[..., 1:-1] + p[..., 2:]
-    return (rows[..., 2:] - rows[..., :-2]).abs() + (columns[:, :, 2:] - columns[:, :, :-2]).abs()
+    return rows[..., 2:] - rows[..., :-2], columns[:, :, 2:] - columns[:, :, :-2]
 
 
 def load_loss(loads: Mapping[str, Tensor], weights: Mapping[str, float] = GATE_WEIGHTS) -> Tensor:
@@ -193,6 +228,8 @@ def fusion_loss(
     weights: Mapping[str, float] = GATE_WEIGHTS,
     pixel_reading: str | None = None,
     balance_importance: bool | None = None,
+    gradient: str = "magnitude",
+    range_weight: float = 0.0,
 ) -> FusionLoss:
     """Return L_fusion and its terms.
 
@@ -213,6 +250,10 @@ def fusion_loss(
     balance_importance : bool, optional
         Add the importance term to the total, of which the paper says nothing; by default the
         official reading does.
+    gradient : "magnitude" or "signed"
+        See :func:`gradient_loss`.
+    range_weight : float
+        Weight of :func:`range_loss`, of which the paper has none.
 
     Raises
     ------
@@ -220,16 +261,19 @@ def fusion_loss(
         As the terms do.
     """
     pixel = pixel_loss(fused, infrared, visible, boxes, pixel_reading or reading)
-    gradient = gradient_loss(fused, infrared, visible, reading)
+    steepness = gradient_loss(fused, infrared, visible, reading, gradient)
     load = load_loss(loads, weights) if loads else fused.new_zeros(())
     importance = importance_loss(importances, weights) if importances else fused.new_zeros(())
     # Cao (5): L_fusion = L_pixel + alpha L_grad + L_load.
-    total = pixel + alpha * gradient + load
+    total = pixel + alpha * steepness + load
     if balance_importance is None:
         balance_importance = reading == "official"
     if balance_importance:
         total = total + importance
-    return FusionLoss(total, pixel, gradient, load, importance)
+    outside = range_loss(fused)
+    if range_weight:
+        total = total + range_weight * outside
+    return FusionLoss(total, pixel, steepness, load, importance, outside)
 
 
 def _check(fused: Tensor, infrared: Tensor, visible: Tensor, reading: str) -> None:

@@ -301,13 +301,13 @@ def test_without_detectors_the_rates_start_with_the_fusion_network(pairs, tmp_pa
     epoch=st.integers(0, 9),
 )
 def test_every_pair_has_its_turn(count, batch, repeat, seed, epoch):
-    batches = samples.batch_schedule(count, batch, repeat, seed, epoch)
+    batches = samples.batch_schedule(range(count), batch, repeat, seed, epoch)
     assert all(len(one) == batch for one in batches) and len(batches) == -(-count * repeat // batch)
     counts = np.bincount([number for one in batches for number, _ in one], minlength=count)
     assert counts.min() >= repeat and counts.sum() - count * repeat < batch
     keys = [key for one in batches for _, key in one]
     assert len(set(keys)) == len(keys) and batches == samples.batch_schedule(
-        count, batch, repeat, seed, epoch
+        range(count), batch, repeat, seed, epoch
     )
 
 
@@ -340,7 +340,8 @@ def test_boxes_follow_their_pixels(x, y, w, h, key):
     assert (sample["planes"][-2:] == 0.25).all()
     rows, columns = np.nonzero(sample["planes"][0].numpy())
     boxes = sample["target"]["boxes"]
-    assert len(boxes) == len(sample["target"]["labels"]) == (len(rows) >= 0.4 * w * h)
+    # in whole numbers: 0.4 w h is not always what it should be
+    assert len(boxes) == len(sample["target"]["labels"]) == (5 * len(rows) >= 2 * w * h)
     if len(boxes):
         assert boxes[0].tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
         assert sample["target"]["labels"].tolist() == [3]

@@ -78,6 +78,9 @@ class MoEFusionConfig:
         Channels of the visible image that enter its encoder.
     image_size : (int, int), optional
         Height and width for ``gate_grid="full"``.
+    knee : float in (0, 1), optional
+        Bend the fused image above this value towards 1, :func:`.output.soft_knee`; ours, not the
+        paper's.
     start : "average" or "random", optional
         Untrained, fuse to about the average of both images, or to nothing in particular; by default
         the paper's reading starts from the average, the official one at random.
@@ -119,6 +122,7 @@ class MoEFusionConfig:
     image_size: tuple[int, int] | None = None
     start: str | None = None
     seed: int = 0
+    knee: float | None = None
 
     def __post_init__(self):
         for name, allowed in CHOICES.items():
@@ -126,6 +130,9 @@ class MoEFusionConfig:
                 raise ValueError(f"{name}: expected one of {allowed}, got {getattr(self, name)!r}")
         self._check_counts()
         self._grids()
+        knee = self.knee
+        if knee is not None and not (isinstance(knee, float) and 0 < knee < 1):
+            raise ValueError(f"knee: expected None or a number between 0 and 1, got {knee!r}")
 
     @property
     def local_grid(self) -> tuple[int, int]:

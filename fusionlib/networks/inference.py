@@ -21,6 +21,7 @@ from .configuration import READINGS, check_batch
 from .convolution import Conv3x3
 from .mixture import Expert, MixtureOfExperts, safe_log
 from .moe_fusion import MoEFusion, MoEFusionOutput
+from .output import soft_knee
 from .tiles import Area, tiles
 
 DEFAULT_MEMORY = 2.0  # GB
@@ -252,6 +253,8 @@ class _Pair:
         for area in tiles(self.size, self.tile):
             around = area.grown(4, self.size)
             fused = self.run("global", self.features(around), around, area)
+            if config.knee is not None:
+                fused = soft_knee(fused, config.knee)
             area.of(self.out.fused).copy_(fused)
         return self.out
 

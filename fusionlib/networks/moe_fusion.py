@@ -24,7 +24,7 @@ from . import initialization, moe_names
 from .configuration import READINGS, MoEFusionConfig, check_batch, widened
 from .encoder import AttentionFusion, DenseEncoder
 from .mixture import Expert, MixtureOfExperts, Noise, NoisyTopKGate
-from .output import ForwardPass, MoEFusionOutput
+from .output import ForwardPass, MoEFusionOutput, soft_knee
 
 
 class MoEFusion(nn.Module):
@@ -165,10 +165,14 @@ class MoEFusion(nn.Module):
 
     def decode(self, x_f: Tensor, run: ForwardPass) -> Tensor:
         """Return the fused image (B, 1, H, W) of x_f (B, 10C, H, W): equation (4)."""
-        # ASSUMPTION: the fused image is the plain sum of equation (4), not clipped nor squashed.
-        if not isinstance(self.decoder, MixtureOfExperts):
-            return self.decoder(x_f)
-        return self._mix("global", self.decoder, [x_f], run)
+        if isinstance(self.decoder, MixtureOfExperts):
+            fused = self._mix("global", self.decoder, [x_f], run)
+        else:
+            fused = self.decoder(x_f)
+        # ASSUMPTION: the fused image is the plain sum of equation (4), not clipped nor squashed;
+        # a knee is ours.
+        knee = self.config.knee
+        return fused if knee is None else soft_knee(fused, knee)
 
     def _mix(
         self, name: str, mixture: MixtureOfExperts, inputs: list[Tensor], run: ForwardPass

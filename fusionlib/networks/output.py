@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from .mixture import Noise
@@ -57,3 +58,19 @@ class ForwardPass(NamedTuple):
     out: MoEFusionOutput
     generator: Noise
     details: bool
+
+
+def soft_knee(fused: Tensor, start: float) -> Tensor:
+    """Return a fused image bent towards 1 above ``start``: identity below, never more than 1.
+
+    Ours, not the paper's: where both sources are bright their sum leaves the range of a file; the
+    bend keeps what is cut off otherwise. The lower end stays, since a bend there lifts blacks.
+
+    Parameters
+    ----------
+    fused : tensor of any shape
+    start : float in (0, 1)
+    """
+    room = 1 - start
+    bent = start + room * torch.tanh((fused - start) / room)  # slope and bend go on at start
+    return torch.where(fused > start, bent, fused)

@@ -19,6 +19,7 @@ from fusionlib import datasets, losses
 from fusionlib.datasets import HELD_OUT_SEED, Pair, catalog
 from fusionlib.detectors import KINDS
 from fusionlib.networks.configuration import MoEFusionConfig
+from fusionlib.training.sources import JoinedPairs, SourceConfig, as_sources, select
 
 # ---- checks --------------------------------------------------------------------------------------
 
@@ -26,6 +27,7 @@ Natural = int
 Count = int
 NonNegative = float
 Positive = float
+Share = float
 Counts = tuple[int, int]
 Size = tuple[int, int]  # height, width
 Names = tuple[str, ...]
@@ -56,6 +58,7 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "Count": ("a whole number of at least 1", lambda v: is_whole(v, 1)),
     "NonNegative": ("a number of at least 0", is_number),
     "Positive": ("a number above 0", lambda v: is_number(v) and v > 0),
+    "Share": ("a number from 0 to 1", lambda v: is_number(v) and v <= 1),
     "Counts": ("two whole numbers of at least 0", lambda v: is_tuple(v, is_whole, 2)),
     # a single line of pixels cannot be mirrored
     "Size": (
@@ -119,6 +122,8 @@ class DataConfig:
     # its name in the catalogue, whose layouts are then known; None: {ir,vi}/NAME with COCO boxes
     dataset: str | None = None
     split: str | None = "train"
+    # several folders in place of the one, each with its share; objects as SourceConfig has them
+    sources: tuple[SourceConfig, ...] = ()
     held_out: str | None = "val"  # split that the box AP is measured on
     annotations: str = "annotations.json"
     scenes: Counts = (64, 16)  # generated ones to train on, and to hold out
@@ -131,6 +136,21 @@ class DataConfig:
 
     def __post_init__(self):
         check(self, "data")
+        object.__setattr__(self, "sources", as_sources(self.sources))
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """Augmentation, see :mod:`.augmentation`; ours, not the paper's, and off by default."""
+
+    gamma: NonNegative = 0.0  # standard deviation of the logarithm of the exponent
+    contrast: NonNegative = 0.0  # that of the logarithm of a factor about mid-gray
+    offset: NonNegative = 0.0  # standard deviation, images in [0, 1]
+    inverted: Share = 0.0  # share of the samples with an inverted infrared image
+    reduced: Share = 0.0  # share of the samples at half their size, where the crop allows it
+
+    def __post_init__(self):
+        check(self, "augmentation")
 
 
 @dataclass(frozen=True)
@@ -180,6 +200,9 @@ class OptimizationConfig:
     alpha: NonNegative = losses.ALPHA
     pixel_loss: str | None = choice(None, *losses.READINGS)  # None: the network's reading
     importance_loss: bool | None = None  # None: as in the network's reading
+    # ours, not the paper's: gradients with their sign, and a weight of what lies outside [0, 1]
+    gradient: str = choice(*losses.GRADIENTS)
+    range_loss: NonNegative = 0.0
 
     def __post_init__(self):
         check(self, "optimization")
@@ -216,6 +239,7 @@ class TrainingConfig:
     detectors: DetectorConfig = field(default_factory=DetectorConfig)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
 
     def __post_init__(self):
         for name, kind in GROUPS.items():
@@ -270,6 +294,7 @@ GROUPS: dict[str, type] = {
     "detectors": DetectorConfig,
     "optimization": OptimizationConfig,
     "run": RunConfig,
+    "augmentation": AugmentationConfig,
 }
 NAMES = [f"{group}.{entry.name}" for group, kind in GROUPS.items() for entry in fields(kind)]
 NAMES.remove("network.seed")
@@ -354,6 +379,8 @@ def open_pairs(settings: TrainingConfig, held_out: bool = False, **options) -> S
     """
     data = settings.data
     options = {"classes": data.classes, "size": data.size} | options
+    if data.sources:
+        return _open_sources(data, held_out, options)
     if data.folder:
         split = data.held_out if held_out else data.split
         options |= {"dataset": data.dataset or "", "split": split or ""}
@@ -364,3 +391,20 @@ def open_pairs(settings: TrainingConfig, held_out: bool = False, **options) -> S
         options |= {"seed": HELD_OUT_SEED if held_out else 0, "limit": count}
         none = count == 0
     return [] if none else datasets.open_pairs(data.folder or "", **options)
+
+
+def _open_sources(data: DataConfig, held_out: bool, options: dict) -> Sequence[Pair]:
+    """Return the pairs of all sources, by their patterns and shares; held out, the whole split of
+    each folder once.
+    """
+    if not held_out:
+        parts = [
+            select(datasets.open_pairs(part.folder, part.dataset, part.split, **options), part.names)
+            for part in data.sources
+        ]
+        return JoinedPairs(parts, [part.share for part in data.sources])
+    if not data.held_out:
+        return []
+    folders = dict.fromkeys((part.folder, part.dataset) for part in data.sources)
+    parts = [datasets.open_pairs(*folder, data.held_out, **options) for folder in folders]
+    return JoinedPairs(parts, [1.0] * len(parts))

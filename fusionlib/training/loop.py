@@ -256,13 +256,14 @@ class Trainer:
             colour=self.settings.network.visible_channels == 3,
             crop=None if phase.name == "detectors" else self.settings.data.crop,
             maps=maps if phase.name == "frozen" else None,
+            augmented=self.settings.augmentation,
         )
         schedule: list[list] = []  # of the epoch; one loader, so its workers stay for all epochs
         loader = samples.make_loader(dataset, schedule, self.settings.run.workers, self.device)
         recipe, progress = self.settings.optimization, self.progress
         for epoch in range(progress.epoch, phase.end):
             batches = samples.batch_schedule(
-                len(pairs), recipe.batch, recipe.repeat, self.settings.run.seed, epoch
+                pairs, recipe.batch, recipe.repeat, self.settings.run.seed, epoch
             )
             share = recipe.batch // self.world
             mine = slice(self.rank * share, (self.rank + 1) * share)
@@ -462,6 +463,8 @@ def step_loss(
         total = total + loss.total
         logged |= {"fusion": loss.total, **loss._asdict(), **gate_use(out)}
         del logged["total"]
+        if not settings.optimization.range_loss:
+            del logged["range"]
     logged = {"loss": total} | logged
     # one transfer for all
     numbers = torch.stack([value.detach().double() for value in logged.values()]).tolist()
@@ -498,6 +501,8 @@ def fusion_loss(
         alpha=recipe.alpha,
         pixel_reading=recipe.pixel_loss,
         balance_importance=recipe.importance_loss,
+        gradient=recipe.gradient,
+        range_weight=recipe.range_loss,
     )
 
 

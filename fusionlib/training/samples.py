@@ -16,9 +16,12 @@ from torch import Tensor
 from fusionlib import images
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.detectors import Boxes, to_frame
+from fusionlib.training import augmentation
+from fusionlib.training.config import AugmentationConfig
+from fusionlib.training.sources import JoinedPairs, draw
 
 Key = tuple[int, ...]
-ORDER, CROP, NOISE = 1, 2, 3  # purposes that never share random numbers
+ORDER, CROP, NOISE, AUGMENT = 1, 2, 3, 4  # purposes that never share random numbers
 MIN_VISIBLE_SHARE = 0.4  # of a box that a crop cuts
 
 
@@ -35,21 +38,26 @@ def noise(key: Key) -> torch.Generator:
 
 
 def batch_schedule(
-    count: int, batch: int, repeat: int, seed: int, epoch: int
+    pairs: Sequence[Pair], batch: int, repeat: int, seed: int, epoch: int
 ) -> list[list[tuple[int, Key]]]:
     """Return the batches of an epoch: of each sample the number of its pair and its key.
 
     Parameters
     ----------
-    count, batch : int
-        Pairs there are, and samples in a batch.
+    pairs : sequence of Pair
+        Those of several sources, :class:`.sources.JoinedPairs`, come by their shares.
+    batch : int
+        Samples in a batch.
     repeat : int
         Times that every pair comes; the last batch is filled up from the beginning.
     seed, epoch : int
         What the order is drawn from.
     """
     rng = keyed_rng(ORDER, seed, epoch)
-    numbers = np.concatenate([rng.permutation(count) for _ in range(repeat)])
+    if isinstance(pairs, JoinedPairs):
+        numbers = draw(pairs.counts, pairs.shares, len(pairs) * repeat, rng)
+    else:
+        numbers = np.concatenate([rng.permutation(len(pairs)) for _ in range(repeat)])
     rows = np.resize(numbers, (-(-len(numbers) // batch), batch)).tolist()
     return [
         [(number, (seed, epoch, step, position)) for position, number in enumerate(row)]
@@ -117,6 +125,8 @@ class Samples(torch.utils.data.Dataset):
         Mirror every second sample, left to right.
     maps : sequence of (2, h, w), optional
         Attention maps of each pair at a quarter of its size, to go with the images.
+    augmented : AugmentationConfig, optional
+        What is changed about the images; nothing by default.
     """
 
     def __init__(
@@ -128,9 +138,11 @@ class Samples(torch.utils.data.Dataset):
         crop: tuple[int, int] | None = None,
         flip: bool = False,
         maps: Sequence[Tensor] | None = None,
+        augmented: AugmentationConfig | None = None,
     ):
         self.pairs, self.classes, self.annotated, self.colour = pairs, classes, annotated, colour
         self.crop, self.flip, self.maps = crop, flip, maps
+        self.augmented = AugmentationConfig() if augmented is None else augmented
 
     def __getitem__(self, item: tuple[int, Key]) -> dict:
         """Return name, key, target and planes (C, H, W) in [0, 1]: infrared, Y, if asked for R, G,
@@ -150,8 +162,11 @@ class Samples(torch.utils.data.Dataset):
         if self.colour:
             planes += list(np.moveaxis(visible, -1, 0)) if visible.ndim == 3 else [visible] * 3
         sample = torch.from_numpy(np.stack(planes)).float() / 255
+        chance = keyed_rng(AUGMENT, *key)
         if self.maps is not None:
             sample = torch.cat([sample, to_frame(self.maps[number][None], sample.shape[1:])[0]])
+        if chance.random() < self.augmented.reduced:
+            sample, goal = augmentation.reduce(sample, goal, self.crop or (0, 0))
         if self.crop:
             sample, goal = random_crop(sample, goal, self.crop, rng, pair.name)
         if self.flip and rng.random() < 0.5:
@@ -159,6 +174,8 @@ class Samples(torch.utils.data.Dataset):
             width = sample.shape[-1]
             sample = sample.flip(-1)
             goal["boxes"] = torch.stack([width - x1, y0, width - x0, y1], dim=1)
+        if self.augmented != AugmentationConfig():
+            sample = augmentation.change_exposure(sample, self.augmented, chance, len(planes))
         return {"name": pair.name, "key": key, "planes": sample, "target": goal}
 
 
