@@ -495,3 +495,23 @@ def test_means_say_over_how_many_images(tmp_path):
     assert any("undefined for 1 of 2 images (flat" in sentence for sentence in sentences)
     only_flat, _ = scoring.summarize(frame[frame["image"] == "flat"])
     assert list(only_flat) == list(table), "a metric undefined everywhere keeps its column"
+
+
+def test_a_finished_folder_is_not_fused_again(home, monkeypatch, capsys):
+    """As after a kill between the last image and the end of the command; what has changed is."""
+    words = ("fuse", "--method", "average", home / "ir", home / "vi", home / "out")
+
+    def written():
+        return {path.stem: path.stat().st_mtime_ns for path in (home / "out/gray").iterdir()}
+
+    assert call(monkeypatch, capsys, *words)[0] == 0
+    first, record = written(), (home / "out/run.json").read_bytes()
+    assert call(monkeypatch, capsys, *words)[0] == 0
+    assert written() == first and (home / "out/run.json").read_bytes() == record
+    images.write(home / "ir/001.png", np.full((32, 48), 7, np.uint8))
+    (home / "out/gray/002.png").unlink()
+    assert call(monkeypatch, capsys, *words)[0] == 0
+    second = written()
+    assert {name for name in first if second[name] != first[name]} == {"001", "002"}
+    assert call(monkeypatch, capsys, *words, "--overwrite")[0] == 0
+    assert all(written()[name] != second[name] for name in second)

@@ -154,15 +154,15 @@ def fuse_folders(
 ) -> tuple[int, list[str]]:
     """Fuse the pairs of two folders, matched by name, into ``out`` as :func:`fuse_pairs` does.
 
-    After an interruption the same call fuses only the pairs that are not done. A pair that fails
-    stops no other.
+    The same call again, after an interruption or not, fuses only the pairs that are not done or
+    whose files have changed. A pair that fails stops no other.
 
     Parameters
     ----------
     method : Method
     a, b, out : path
     overwrite : bool
-        Replace what another method, other parameters or other pairs left in ``out``.
+        Fuse all anew, in place of what is in ``out``, by whatever method it was made.
     progress : bool
         Show a bar.
     stretch : str
@@ -203,12 +203,14 @@ def fuse_folders(
     with runs.lock(out, f"the folder {out}"):
         images.sweep(*(out / kind for kind in KINDS))
         done = _make_room(out, wanted, overwrite)
+        sources = {}
         with open(out / UNFINISHED, "a", encoding="utf-8") as stream:
             try:
                 for name, paths in tqdm(
                     files.items(), method.name, disable=not progress, mininterval=2
                 ):
                     key = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+                    sources[name] = key
                     if name in done and done[name][0] == key:
                         info[name] = done[name][1]
                         continue
@@ -229,9 +231,8 @@ def fuse_folders(
                 raise KeyboardInterrupt(f"{done_by_now}; the same command goes on") from None
         if problems:
             return len(info), problems
-        images.write_text(
-            out / "run.json", json.dumps({**wanted, "images": info}, indent=1, default=float)
-        )
+        record = {**wanted, "images": info, "sources": sources}
+        images.write_text(out / "run.json", json.dumps(record, indent=1, default=float))
         (out / UNFINISHED).unlink()
     return len(info), problems
 
@@ -291,7 +292,8 @@ def _make_room(out: Path, wanted: dict, overwrite: bool) -> dict[str, list]:
             f"{out}: expected a new folder or one that this command made, got one with"
             f" {len(images_there)} images and no record of what fused them; name another folder"
         )
-    if old is not None and done and set(done) <= set(wanted["pairs"]):
+    unfinished = (out / UNFINISHED).is_file()
+    if old is not None and unfinished and done and set(done) <= set(wanted["pairs"]):
         # files may have been mended meanwhile: pairs more or less, none of them fused yet
         old["pairs"] = wanted["pairs"]
     if old is not None:
@@ -308,10 +310,12 @@ def _make_room(out: Path, wanted: dict, overwrite: bool) -> dict[str, list]:
             for pair in old["pairs"]:
                 (out / kind / f"{pair}.png").unlink(missing_ok=True)
         (out / UNFINISHED).unlink(missing_ok=True)
+    if overwrite:
         done = {}
-    (out / "run.json").unlink(missing_ok=True)
     lines = [wanted, *([name, *fact] for name, fact in done.items())]
+    # first the one, then the other: killed in between, the folder still knows what it is
     images.write_text(out / UNFINISHED, "\n".join(map(json.dumps, lines)))
+    (out / "run.json").unlink(missing_ok=True)
     return {
         name: fact
         for name, fact in done.items()
@@ -320,8 +324,8 @@ def _make_room(out: Path, wanted: dict, overwrite: bool) -> dict[str, list]:
 
 
 def _recorded(out: Path) -> tuple[dict | None, dict[str, list]]:
-    """Return what a folder was fused by, None where nothing says so, and its finished pairs if the
-    call that fused them was interrupted.
+    """Return what a folder was fused by, None where nothing says so, and of its finished pairs the
+    SHA-256 of their files and their facts.
     """
     try:
         if (out / UNFINISHED).is_file():
@@ -331,9 +335,9 @@ def _recorded(out: Path) -> tuple[dict | None, dict[str, list]]:
                 entry[0]: entry[1:] for entry in entries if entry
             }
         record = json.loads((out / "run.json").read_text(encoding="utf-8"))
-        record.setdefault("pairs", sorted(record["images"]))
-        del record["images"]
-        return NO_STRETCH | record, {}
+        facts, sources = record.pop("images"), record.pop("sources", {})
+        record.setdefault("pairs", sorted(facts))
+        return NO_STRETCH | record, {name: [sources[name], facts[name]] for name in sources}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None, {}
 
