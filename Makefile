@@ -1,6 +1,7 @@
 # make reproduce   regenerate tables and figures       PROFILE=smoke|sample|sample-gpu|flir|flir-gpu|paper   ONLY="table-1 figure-6"   CLUSTER=slurm
 # make data        images for PROFILE=sample and weights   SETS="general FLIR-aligned"   YES=1   MIRROR=http://...
 # make test        library tests, then every notebook  make lint · bench · lab · notebooks · report · lock
+# make train-general   the weights of method MoE-Fusion, an hour on one core   SEED=0   OUT=folder
 # make campaign    thousands of odd and damaged files drawn by SEED=n, each held against what it means   FACTOR=0.1
 PROFILE ?= smoke
 ONLY ?=
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 # One thread a process: two tests or notebooks share two cores, and sums do not depend on the machine.
 ONE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: install data reproduce dry-run test unit notebooks refresh lint bench campaign lab report lock clean
+.PHONY: install data reproduce dry-run test unit notebooks refresh lint bench campaign train-general lab report lock clean
 
 install: $(VENV)/installed
 
@@ -61,6 +62,11 @@ lint: install
 bench: install
 	@for script in $(if $(ONLY),$(addprefix benchmarks/,$(addsuffix .py,$(subst -,_,$(ONLY)))),$(wildcard benchmarks/*.py)); do \
 		$(ONE) $(BIN)/python $$script || exit 1; done
+
+# The general model again: resumes where it was; OUT, SEED and PRESET=general-paper as wanted.
+train-general: install
+	$(ONE) $(BIN)/python -m fusionlib.training --preset $(or $(PRESET),general) --seed $(or $(SEED),0) \
+		--output $(or $(OUT),reports/local/$(or $(PRESET),general)-$(or $(SEED),0))
 
 campaign: install
 	$(ONE) $(BIN)/python -m benchmarks.campaign $(or $(SEED),0) --factor $(or $(FACTOR),1)

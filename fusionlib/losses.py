@@ -128,7 +128,8 @@ def gradient_loss(
     # Ours, not the paper's: a magnitude is the same for a negative, and its slope is the same for
     # glare as for shade; a gradient with its sign is not.
     distance = torch.zeros_like(fused)
-    for f, i, v in zip(*(directional_sobel(x, reading) for x in (fused, infrared, visible))):
+    both = [directional_sobel(x, reading) for x in (fused, infrared, visible)]
+    for f, i, v in zip(*both, strict=True):
         distance = distance + (f - torch.where(i.abs() > v.abs(), i, v)).abs()
     return distance.mean()
 

@@ -12,8 +12,9 @@ from fusionlib.datasets.scenes import CONDITIONS, scene, write_scenes
 from fusionlib.experiments import expert_use, held_out
 from fusionlib.figures import experts as figures_experts
 from fusionlib.networks import save_checkpoint
-from fusionlib.training.config import SMOKE, TrainingConfig, open_pairs
+from fusionlib.training.config import TrainingConfig, open_pairs
 from fusionlib.training.model import Model, load
+from fusionlib.training.presets import SMOKE
 
 TINY = TrainingConfig.from_dict(
     {

@@ -14,8 +14,9 @@ from fusionlib.methods.learned import MOE_FUSION
 from fusionlib.networks import COMPARED
 from fusionlib.runs import root
 from fusionlib.training import train
-from fusionlib.training.config import SMOKE, TrainingConfig
+from fusionlib.training.config import TrainingConfig
 from fusionlib.training.model import load
+from fusionlib.training.presets import SMOKE
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 VARIANTS = [

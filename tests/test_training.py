@@ -29,8 +29,6 @@ from fusionlib.experiments import held_out
 from fusionlib.methods.learned import ARTEFACT
 from fusionlib.networks import MoEFusion, load_checkpoint, mixture, save_checkpoint
 from fusionlib.training import (
-    OFFICIAL,
-    SMOKE,
     TrainingConfig,
     attention_maps,
     load,
@@ -42,6 +40,7 @@ from fusionlib.training import (
 )
 from fusionlib.training import __main__ as command_line
 from fusionlib.training.model import Model
+from fusionlib.training.presets import OFFICIAL, PRESETS, SMOKE
 
 TINY = TrainingConfig.from_dict(
     {
@@ -107,7 +106,7 @@ def test_defaults_are_the_papers_recipe():
     assert (official.clip, official.repeat) == (35, 3)
 
 
-@pytest.mark.parametrize("settings", [TrainingConfig(), OFFICIAL, SMOKE, TINY])
+@pytest.mark.parametrize("settings", [*PRESETS.values(), TINY])
 def test_settings_survive_json_and_are_keys(settings):
     again = TrainingConfig.from_dict(json.loads(json.dumps(settings.to_dict())))
     assert again == settings and len({again, settings}) == 1

@@ -18,7 +18,6 @@ from fusionlib.methods.learned import MOE_FUSION, ComparedNetwork, MoEFusionMeth
 from fusionlib.networks import COMPARED
 
 TRIVIAL = ("infrared", "visible", "average", "maximum")
-GENERATED = "generated scenes"
 
 
 def split_of(dataset: str, split: str) -> str:
@@ -229,8 +228,7 @@ def trained_on(method: methods.Method) -> str:
         MoE-Fusion without weights: what it was trained on is written beside them.
     """
     if isinstance(method.function, MoEFusionMethod):
-        data = method.function.network.settings.data
-        return f"{Path(data.folder).name} ({data.split or 'all'})" if data.folder else GENERATED
+        return method.function.network.settings.data.title
     if isinstance(method.function, ComparedNetwork):
         return "" if method.function.unverified else COMPARED[method.name].trained_on
     return "nothing"

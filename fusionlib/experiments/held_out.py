@@ -53,7 +53,7 @@ def pairs(
     trained = settings.data
     if data and (not trained.folder or Path(data).resolve() != Path(trained.folder).resolve()):
         return open_pairs(data, dataset, limit=limit, evenly=True)
-    size = trained.size if trained.folder else scene_size or trained.size
+    size = scene_size or trained.size if trained.generated else trained.size
     pairs = training_pairs(settings, held_out=True, limit=limit, evenly=True, size=size)
     if not len(pairs):
         raise ValueError("data: the training held out no pairs; name a folder of others")

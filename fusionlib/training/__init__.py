@@ -10,15 +10,16 @@ A run that is killed and resumed, or shared out among processes, computes the sa
 (:mod:`fusionlib.training.samples`)::
 
     torchrun --nproc-per-node 2 -m fusionlib.training --config settings.json --output FOLDER
+    python -m fusionlib.training --preset general --seed 1 --output FOLDER
 """
 
-from fusionlib.training.config import OFFICIAL, SMOKE, TrainingConfig, catalogued, open_pairs
+from fusionlib.training.config import TrainingConfig, catalogued, open_pairs
 from fusionlib.training.loop import train
 from fusionlib.training.model import Model, attention_maps, load
+from fusionlib.training.presets import PRESETS
 
 __all__ = [
-    "OFFICIAL",
-    "SMOKE",
+    "PRESETS",
     "Model",
     "TrainingConfig",
     "attention_maps",

@@ -1,4 +1,4 @@
-"""Training configuration: typed groups of settings, checked where they are written, and presets.
+"""Training configuration: typed groups of settings, checked where they are written.
 
 A configuration is read from the nested form, ``{"network": {"width": 8}}``, from dotted keys,
 ``{"network.width": 8}``, and from the flat names of earlier versions, which old checkpoints hold.
@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from fusionlib import datasets, losses
@@ -137,6 +138,21 @@ class DataConfig:
     def __post_init__(self):
         check(self, "data")
         object.__setattr__(self, "sources", as_sources(self.sources))
+
+    @property
+    def generated(self) -> bool:
+        """Whether the pairs are generated scenes."""
+        return not (self.folder or self.sources)
+
+    @property
+    def title(self) -> str:
+        """What is trained on, in words: data sets with their splits, or generated scenes."""
+        if self.generated:
+            return "generated scenes"
+        parts = [(part.dataset, part.folder, part.split) for part in self.sources]
+        parts = parts or [("", self.folder or "", self.split or "")]
+        words = [f"{name or Path(path).name} ({part or 'all'})" for name, path, part in parts]
+        return ", ".join(dict.fromkeys(words))
 
 
 @dataclass(frozen=True)
@@ -326,34 +342,6 @@ def dotted(values: Mapping) -> Iterator[tuple[str, Any]]:
             )
 
 
-# ---- presets -------------------------------------------------------------------------------------
-
-# What the official code does beyond the paper.
-OFFICIAL = TrainingConfig(
-    network=MoEFusionConfig("official"),
-    optimization=OptimizationConfig(weight_decay=1e-4, lr_steps=(16, 22), clip=35.0, repeat=3),
-)
-# Two processor cores, a minute: a small network, detectors first and then kept, parts of images,
-# larger steps. The detectors' attention learns faster than the rest of them: f (1 + a) gives it so
-# little gradient that it would stay where it started. The convolutions behind Att learn slowly: no
-# term of the loss tells foreground from background, so larger steps may well exchange the two.
-SMOKE = TrainingConfig(
-    DataConfig(scenes=(48, 16), size=None, crop=(40, 40)),
-    MoEFusionConfig(width=8, gate_grid=((8, 10), (8, 10))),
-    DetectorConfig(size="small", attention="frozen"),
-    OptimizationConfig(
-        detector_epochs=16,
-        epochs=60,
-        lr=1e-3,
-        detector_lr=2e-3,
-        detector_attention_lr=2e-2,
-        attention_fusion_lr=1e-4,
-        warm_up=10,
-        decay="cosine",
-    ),
-)
-
-
 # ---- pairs ---------------------------------------------------------------------------------------
 
 
@@ -399,7 +387,9 @@ def _open_sources(data: DataConfig, held_out: bool, options: dict) -> Sequence[P
     """
     if not held_out:
         parts = [
-            select(datasets.open_pairs(part.folder, part.dataset, part.split, **options), part.names)
+            select(
+                datasets.open_pairs(part.folder, part.dataset, part.split, **options), part.names
+            )
             for part in data.sources
         ]
         return JoinedPairs(parts, [part.share for part in data.sources])

@@ -152,7 +152,7 @@ def attention_source(settings: TrainingConfig, pairs: Sequence[Pair]) -> tuple[s
     wanted, earlier = settings.detectors.attention, settings.detectors.checkpoint
     if wanted == "uniform" or pairs[0].boxes is not None:
         return wanted, ""
-    lack = f"{settings.data.folder or 'pairs'}: no boxes"
+    lack = f"{'pairs' if settings.data.generated else settings.data.title}: no boxes"
     if earlier:
         kept = f"{lack}, so the detectors of {earlier} are used as they are"
         return "frozen", kept if wanted == "joint" else ""

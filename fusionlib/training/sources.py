@@ -44,9 +44,7 @@ class SourceConfig:
             if type(value := getattr(self, name)) is not str:
                 raise ValueError(f"data.sources: {name}: expected a text, got {value!r}")
         if type(self.share) not in (int, float) or not 0 < self.share < np.inf:
-            raise ValueError(
-                f"data.sources: share: expected a number above 0, got {self.share!r}"
-            )
+            raise ValueError(f"data.sources: share: expected a number above 0, got {self.share!r}")
         if not self.folder and not self.dataset:
             raise ValueError("data.sources: expected a folder or a dataset, got neither")
 
