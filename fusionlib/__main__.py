@@ -186,10 +186,13 @@ def fuse(
     visible second. Interrupted, the same command goes on.
     """
     from fusionlib import methods as library
+    from fusionlib.metrics import exposure
 
     library.load_plugins(plugin or [])
     named = str(checkpoint) if checkpoint else None
     chosen = library.get(method, variant, named, device, unverified)
+    if (chosen.name, chosen.variant) == (library.MOE_FUSION, "scenes"):
+        typer.echo(f"{chosen.name}: {library.SCENES}", err=True)
     parameters = _parameters(set or [])
     if a.is_dir() != b.is_dir():
         raise ValueError(f"{a} and {b}: expected two files or two folders, got one of each")
@@ -200,8 +203,10 @@ def fuse(
         pair = images.read_pair(a, b, levels)
         if not keep_both_colours:
             pair = images.as_infrared_visible(*pair, str(a))[:2]
-        images.write(out, chosen.fuse(*pair, **parameters))
+        gray, shown, _ = chosen.fuse_both(*pair, **parameters)
+        images.write(out, shown)
         typer.echo(f"{out}" + images.loss(out))
+        typer.echo(exposure.in_words(exposure.shares(gray, *map(images.luma, pair))))
         return
     try:
         count, problems = library.fuse_folders(
@@ -217,6 +222,8 @@ def fuse(
     except KeyboardInterrupt as error:
         raise Stopped(str(error)) from None
     typer.echo(f"{count} pairs fused into {out}/gray and {out}/color")
+    if lost := library.folders.lost_pixels(out):
+        typer.echo(lost)
     _end(problems)
 
 

@@ -17,7 +17,8 @@ from fusionlib.experiments import model_quality
 from fusionlib.metrics import exposure
 from fusionlib.networks import MoEFusion, inference
 from fusionlib.networks.output import soft_knee
-from fusionlib.training import TrainingConfig, augmentation, samples, train
+from fusionlib.networks.weights.checkpoint import fingerprint
+from fusionlib.training import TrainingConfig, augmentation, loop, samples, train
 from fusionlib.training.config import AugmentationConfig, open_pairs
 from fusionlib.training.sources import draw
 
@@ -149,6 +150,19 @@ def test_each_modality_gets_one_rising_curve(channels):
     assert torch.allclose(inverted[1:], ramp[1:], atol=1e-6)
 
 
+def test_flat_images_are_of_one_level():
+    kept = []
+    for seed in range(200):
+        changed = augmentation.change_exposure(
+            torch.rand(4, 6, 7), AugmentationConfig(flat=0.5), np.random.default_rng(seed), 2
+        )
+        kept.append([bool(plane.std() > 0) for plane in changed])
+    shares = np.mean(kept, axis=0)
+    assert (abs(shares[:2] - 0.5) < 0.1).all() and (shares[2:] == 1).all(), "maps stay"
+    both = np.array(kept)[:, :2]
+    assert {tuple(pair) for pair in both.tolist()} == {(a, b) for a in (0, 1) for b in (0, 1)}
+
+
 def test_reduced_frames_keep_their_boxes_and_small_frames_their_size():
     settings = AugmentationConfig(reduced=1.0)
     half = planes(settings, crop=None)
@@ -276,3 +290,40 @@ def test_responses_and_dents():
     assert curves.loc[100].tolist() == [100, 100, 100] and (model_quality.dents(curves) == 0).all()
     dented = model_quality.responses(lambda a, b: np.where(a > 120, a - 60, a), [0, 105, 125])
     assert model_quality.dents(dented)["f(i, 0)"] == 40
+
+
+def test_an_interrupted_training_on_several_folders_ends_as_one_left_alone(two_folders):
+    source = {"folder": str(two_folders / "one"), "split": "train"}
+    config = TrainingConfig.from_dict(
+        {
+            "data": {
+                "sources": [{**source, "names": "a*", "share": 2}, {**source, "names": "b*"}],
+                "size": None,
+                "crop": [10, 12],
+                "flip": True,
+                "held_out": None,
+            },
+            "network": {"width": 2, "gate_grid": [[2, 2], [2, 2]], "knee": 0.8},
+            "detectors.attention": "uniform",
+            "optimization": {"epochs": 4, "batch": 2, "gradient": "signed", "range_loss": 5},
+            "augmentation": {"gamma": 0.4, "contrast": 0.2, "offset": 0.1, "inverted": 0.3},
+            "run": {"save_every": 1},
+        }
+    )
+    whole = train(config, two_folders / "whole", device="cpu", progress=False)
+    steps = 0
+
+    def stop_in_the_third(*arguments):
+        nonlocal steps
+        steps += 1
+        if steps == 4:
+            raise KeyboardInterrupt
+        return step_loss(*arguments)
+
+    step_loss = loop.step_loss
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "step_loss", stop_in_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, two_folders / "killed", device="cpu", progress=False)
+    resumed = train(config, two_folders / "killed", device="cpu", progress=False)
+    assert fingerprint(resumed.state_dict()) == fingerprint(whole.state_dict())

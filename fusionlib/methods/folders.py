@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from fusionlib import images, runs
 from fusionlib.methods.method import Method
+from fusionlib.metrics import exposure
 
 KINDS = ("gray", "color")
 FAILURES = (ValueError, TypeError, OSError, RuntimeError)  # of a pair, which stop no other
@@ -45,7 +46,8 @@ def fuse_pairs(
     Returns
     -------
     dict
-        ``{name: info}``: what the method found out about each pair, with ``seconds``.
+        ``{name: info}``: what the method found out about each pair, with ``seconds`` and the
+        shares of clipped and black pixels.
 
     Raises
     ------
@@ -68,7 +70,9 @@ def fuse_pairs(
 def _fuse(method: Method, a: np.ndarray, b: np.ndarray, parameters: dict) -> tuple:
     started = time.perf_counter()
     gray, shown, facts = method.fuse_both(a, b, **parameters)
-    return gray, shown, {**facts, "seconds": time.perf_counter() - started}
+    seconds = time.perf_counter() - started
+    shares = exposure.shares(gray, images.luma(a), images.luma(b))
+    return gray, shown, {**facts, "seconds": seconds, **shares}
 
 
 def _write(folder: Path, name: str, fused: tuple) -> dict:
@@ -235,6 +239,20 @@ def fuse_folders(
         images.write_text(out / "run.json", json.dumps(record, indent=1, default=float))
         (out / UNFINISHED).unlink()
     return len(info), problems
+
+
+def lost_pixels(out: Path) -> str:
+    """Return the mean shares of clipped and black pixels in a folder of fused images, and the image
+    with the most, in words; "" where they are not recorded.
+    """
+    facts = {name: entry[1] for name, entry in _recorded(out)[1].items()}
+    known = {name: fact for name, fact in facts.items() if "black %" in fact}
+    if not known:
+        return ""
+    keys = ("clipped %", "black %")
+    mean = {key: float(np.mean([fact[key] for fact in known.values()])) for key in keys}
+    worst = max(known, key=lambda name: sum(known[name][key] for key in keys))
+    return f"{exposure.in_words(mean)}; most: {worst}, {exposure.in_words(known[worst])}"
 
 
 def _readable_pairs(

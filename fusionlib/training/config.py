@@ -163,6 +163,7 @@ class AugmentationConfig:
     contrast: NonNegative = 0.0  # that of the logarithm of a factor about mid-gray
     offset: NonNegative = 0.0  # standard deviation, images in [0, 1]
     inverted: Share = 0.0  # share of the samples with an inverted infrared image
+    flat: Share = 0.0  # share of the images of either kind that become one level of gray
     reduced: Share = 0.0  # share of the samples at half their size, where the crop allows it
 
     def __post_init__(self):
