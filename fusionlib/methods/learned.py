@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from fusionlib.training.model import Model
 
 OWN_LUMA = "-own-luma"
-# below the repository: a small model trained on generated scenes
-ARTEFACT = "reports/reference/smoke/training"
+# below the folder of the package: a small model trained on generated scenes
+ARTEFACT = "fusionlib/included/models/training"
 
 
 class Learned:
