@@ -29,7 +29,8 @@ import pandas as pd
 from fusionlib import images
 from fusionlib.methods import folders
 from fusionlib.networks import load_checkpoint
-from fusionlib.networks.weights.checkpoint import fingerprint, sha256
+from fusionlib.networks.weights.checkpoint import fingerprint
+from fusionlib.networks.weights.files import sha256
 
 PAIRS, SIZE = 600, (240, 320)
 STEP = 0.05  # seconds between two looks

@@ -13,63 +13,80 @@ from typing import Annotated
 
 import typer
 
-from fusionlib import decoding, images
+from fusionlib import __version__, extras
 
+# Typer's coloured pages and tracebacks take longer to import than most commands take to run.
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Reproduce two image-fusion papers, fuse your own images, score your own method.",
+    rich_markup_mode=None,
 )
 
 
-# radon C: a line for each thing that may be lacking
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{extras.DISTRIBUTION} {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="the release")
+    ] = False,
+) -> None:
+    """Reproduce two image-fusion papers, fuse your own images, score your own method."""
+
+
 @app.command()
 def doctor() -> None:
     """Check this installation and say what is missing."""
-    from fusionlib import runs
+    from fusionlib import places, runs
 
-    problems = []
-    facts = runs.environment()
-    lock = runs.root() / "requirements.lock"
-    if lock.is_file():
-        pinned = {
-            name: version
-            for name, _, version in (
-                line.split(";")[0].strip().partition("==")
-                for line in lock.read_text().splitlines()
-                if "==" in line
-            )
-        }
-        for name, version in facts["packages"].items():
-            # numpy and scipy are pinned per Python version: any of the pins will do.
-            if f"{name}=={version}" not in lock.read_text():
-                problems.append(
-                    f"{name}: requirements.lock pins {pinned.get(name)}, installed is {version}"
-                )
-    else:
-        problems.append(
-            "fusionlib: expected an editable install (pip install -e .), it is imported from"
-            f" {runs.root()}"
-        )
-    missing = [name for name in runs.PACKAGES if name not in facts["packages"]]
-    problems += [f"{name}: not installed" for name in missing]
-    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
-        problems.append(f"Python: expected 3.11 to 3.13, running {facts['python']}")
+    facts, missing = runs.environment(), extras.missing()
+    repository = places.checkout()
+    origin = f"revision {facts['git'][:10]}" if repository else f"installed in {runs.root()}"
     typer.echo(
-        f"Python {facts['python']} on {facts['system']}, {facts['cores']} cores, revision"
-        f" {facts['git'][:10]}"
+        f"{extras.DISTRIBUTION} {__version__}, {origin}; Python {facts['python']} on"
+        f" {facts['system']}, {facts['cores']} cores"
     )
     typer.echo(", ".join(f"{name} {version}" for name, version in facts["packages"].items()))
     if "torch" not in missing:
         typer.echo(f"device: {runs.device_name()}")
-    if not missing:
         _say_places()
+    lacking = [
+        f"extra {extra}: {', '.join(modules)} not installed; {extras.command(extra)}"
+        for extra, modules in missing.items()
+    ]
+    problems = _unlike_lock(repository / "requirements.lock", facts) if repository else []
+    # a wheel is whole with its core; the checkout's commands need everything
+    problems += lacking if repository else []
+    for sentence in [] if repository else lacking:
+        typer.echo(sentence)
+    if not (3, 11) <= sys.version_info[:2] <= (3, 14):
+        problems.append(f"Python: expected 3.11 to 3.14, running {facts['python']}")
     for problem in problems:
         typer.echo(f"problem: {problem}")
     if problems:
         raise typer.Exit(1)
     typer.echo("all is well")
+
+
+def _unlike_lock(lock: Path, facts: dict) -> list[str]:
+    """Return a sentence for each installed package of another version than the lock file has."""
+    pinned: dict[str, list[str]] = {}
+    for line in lock.read_text(encoding="utf-8").splitlines():
+        name, equals, version = line.partition(";")[0].rstrip(" \\").partition("==")
+        if equals:
+            pinned.setdefault(name.strip(), []).append(version.strip())
+    # numpy and scipy are pinned for each version of Python: any of the pins will do
+    return [
+        f"{name}: requirements.lock pins {' or '.join(pinned.get(name, ['nothing']))}, installed is"
+        f" {version}"
+        for name, version in facts["packages"].items()
+        if version not in pinned.get(name, [])
+    ]
 
 
 # radon C: each place, with what lies there and what gets the rest
@@ -145,6 +162,8 @@ def _parameters(pairs: list[str]) -> dict:
 def _limit_pixels(value: int | None) -> int | None:
     """Let larger images be read here and in worker processes."""
     if value is not None:
+        from fusionlib import decoding
+
         os.environ[decoding.LIMIT] = str(value)
     return value
 
@@ -185,6 +204,7 @@ def fuse(
     """Fuse two files into a file, or two folders into OUT/gray and OUT/color. Infrared first,
     visible second. Interrupted, the same command goes on.
     """
+    from fusionlib import images
     from fusionlib import methods as library
     from fusionlib.metrics import exposure
 
@@ -244,7 +264,7 @@ def score(
     """Score a folder of fused images against its sources; names match by stem. Infrared first,
     visible second.
     """
-    from fusionlib import scoring
+    from fusionlib import images, scoring
 
     is_stream = csv is not None and csv.exists() and not csv.is_file() and not csv.is_dir()
     if csv is not None and not is_stream and (csv.suffix.lower() != ".csv" or csv.is_dir()):
@@ -471,7 +491,7 @@ def main() -> None:
         sys.exit(app(standalone_mode=False) or 0)
     except (KeyboardInterrupt, Stopped) as error:
         sys.exit(_say(str(error) or "stopped by the user", 130))
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
+    except (ValueError, TypeError, OSError, RuntimeError, extras.Missing) as error:
         sys.exit(_say(str(error)))
     except Exception as error:
         # typer's own, such as an unknown option; anything else is a bug

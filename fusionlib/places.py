@@ -1,5 +1,9 @@
-"""The one rule where images and weights of others are looked for: a folder that is named, then the
-one of the environment (``FUSION_DATA``, ``FUSION_WEIGHTS``), the checkout's, the user's cache.
+"""The one rule where files are looked for.
+
+Images and weights of others: a folder that is named, then the one of the environment
+(``FUSION_DATA``, ``FUSION_WEIGHTS``), the checkout's, the user's cache. What comes with the
+package, as a wheel or a checkout: :data:`INCLUDED`. What runs write: ``reports`` of the checkout, or
+of the working folder where there is none.
 
 Command line, make, workflow, notebooks and Python all ask here. :data:`NOWHERE` in place of a
 folder, named or in the environment, looks at none: results then do not depend on what lies on a
@@ -12,9 +16,20 @@ import os
 from pathlib import Path
 
 NOWHERE = "none"
-CHECKOUT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent
+INCLUDED = PACKAGE / "included"  # printed numbers and two small models
 # kind: variable of the environment, folder of the checkout (ignored by git)
 KINDS = {"data": ("FUSION_DATA", "data/downloaded"), "weights": ("FUSION_WEIGHTS", "data/weights")}
+
+
+def checkout() -> Path | None:
+    """Return the folder of the repository that this package runs from, None for a wheel."""
+    return PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").is_file() else None
+
+
+def reports() -> Path:
+    """Return the folder below which runs write."""
+    return (checkout() or Path.cwd()) / "reports"
 
 
 def folders(kind: str, named: str | os.PathLike | None = None) -> list[Path]:
@@ -35,8 +50,8 @@ def folders(kind: str, named: str | os.PathLike | None = None) -> list[Path]:
         if path == NOWHERE:
             return looked
         looked += [Path(path).expanduser().resolve()] if path else []
-    if (CHECKOUT / "pyproject.toml").is_file():  # not where the package was installed alone
-        looked.append(CHECKOUT / below)
+    if repository := checkout():
+        looked.append(repository / below)
     return [*looked, Path(pooch.os_cache("fusionlib")) / kind]
 
 

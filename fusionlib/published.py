@@ -2,7 +2,7 @@
 
 A row is a printed number. ``value`` is the number, ``printed`` the characters as they stand in the
 paper, so that a comparison knows to how many decimals it can be made. The files and their columns
-are described in ``data/published/README.md``.
+are described in ``README.md`` beside them, ``data/published`` of the repository.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
-FOLDER = Path(__file__).resolve().parents[1] / "data" / "published"
+from fusionlib import places
+
+FOLDER = places.INCLUDED / "published"
 PAPERS = ("moe-fusion", "multi-focus")
 # One schema: what a printed and a reproduced number both have.
 SHARED_COLUMNS = (
@@ -196,10 +198,7 @@ def _problem(row: dict[str, str], paper: str) -> str:
 def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read a CSV as text, with exactly these columns in this order."""
     if not path.is_file():
-        raise FileNotFoundError(
-            f"published numbers: expected the file {path}, got none; is the package installed "
-            "editable from its repository?"
-        )
+        raise FileNotFoundError(f"published numbers: expected the file {path}, got none")
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:

@@ -26,7 +26,7 @@ from typing import TextIO
 
 import filelock
 
-from fusionlib import images
+from fusionlib import __version__, images, places
 from fusionlib.text_files import read_json
 from fusionlib.workers import end_with_parent as end_with_parent
 
@@ -49,14 +49,16 @@ RECORD: dict[str, type | tuple[type, ...]] = {
 
 
 def root() -> Path:
-    """Return the top folder of the checkout that this package was installed from (editable)."""
-    return Path(__file__).resolve().parent.parent
+    """Return the folder that holds the package: the top of the checkout, or site-packages."""
+    return places.PACKAGE.parent
 
 
 def git_revision() -> str:
     """Return the commit of the checkout, "+" appended where files differ from it; "unknown" outside
-    git.
+    git, and for a wheel, whatever repository its environment lies in.
     """
+    if places.checkout() is None:
+        return "unknown"
 
     def git(*words: str) -> str:
         return subprocess.run(
@@ -67,7 +69,7 @@ def git_revision() -> str:
         # Generated outputs are ignored and notebooks are re-executed in place; only library and
         # workflow count.
         dirty = git(
-            "status", "--porcelain", "--untracked-files=no", "fusionlib", "workflow", "data"
+            "status", "--porcelain", "--untracked-files=no", "fusionlib", "workflow"
         ).strip()
         return git("rev-parse", "HEAD").strip() + ("+" if dirty else "")
     except (OSError, subprocess.CalledProcessError):
@@ -104,6 +106,7 @@ def environment() -> dict:
     torch = sys.modules.get("torch")  # a notebook without it runs on the processor
     has_gpu = torch is not None and torch.cuda.is_available()
     return {
+        "fusionlib": __version__,
         "python": platform.python_version(),
         "packages": versions,
         "git": git_revision(),
@@ -123,7 +126,8 @@ class Run:
     Parameters
     ----------
     name : str
-        The notebook's name; without ``output`` the folder is ``reports/local/NAME``.
+        The notebook's name; without ``output`` the folder is ``local/NAME`` of
+        :func:`fusionlib.places.reports`.
     output : path or ""
     parameters : dict
         The notebook's parameters as they are; written to ``run.json``.
@@ -131,7 +135,7 @@ class Run:
 
     def __init__(self, name: str, output: str | Path, parameters: dict):
         self.name, self.parameters = name, parameters
-        self.folder = Path(output) if str(output) else root() / "reports" / "local" / name
+        self.folder = Path(output) if str(output) else places.reports() / "local" / name
         self.started = time.monotonic()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -192,15 +196,29 @@ def start(notebook: str, namespace: Mapping) -> Run:
 
     Raises
     ------
+    FileNotFoundError
+        The notebook is neither in a checkout nor in the working folder.
     ValueError
         A parameter has the type of something else, such as a module imported under its name; or
         papermill, which only warns of it, was given a name that is nearly a parameter's.
     """
-    path = root() / "notebooks" / f"{notebook}.ipynb"
+    path = _notebook(f"{notebook}.ipynb")
     values = {name: namespace[name] for name in parameters_of(path)}
     check_parameters(path, values | _misspelt(path, namespace))
     output = values.pop("output")
     return Run(notebook, output, values)
+
+
+def _notebook(name: str) -> Path:
+    """Return a notebook's file: the checkout's, else the one in the working folder."""
+    home = places.checkout() or Path.cwd()
+    for path in (home / "notebooks" / name, Path(name)):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        f"{name}: expected the notebook in the working folder {Path.cwd()}, found none; notebooks"
+        " are in the repository, not in the package"
+    )
 
 
 def load(path: str | Path, expect: dict | None = None) -> dict:

@@ -23,7 +23,7 @@ from fusionlib import methods
 from fusionlib.experiments import comparison
 from fusionlib.networks import REGISTRY, download, load_checkpoint, save_checkpoint
 from fusionlib.networks.compared import ydtr
-from fusionlib.networks.weights import CHECKPOINTS, own
+from fusionlib.networks.weights import CHECKPOINTS, files, own
 from fusionlib.networks.weights import checkpoint as checkpoints
 from fusionlib.networks.weights import tensorflow_bundle as bundle
 from fusionlib.networks.weights.official import File
@@ -251,15 +251,15 @@ def test_renamed_file_is_known_by_its_content(made_up, tmp_path):
 
 def test_known_by_its_git_id(made_up, tmp_path, monkeypatch):
     assert (
-        checkpoints.git_blob(made_up)
+        files.git_blob(made_up)
         == hashlib.sha1(
             f"blob {made_up.stat().st_size}\0".encode() + made_up.read_bytes()
         ).hexdigest()
     )
     (tmp_path / "hello").write_bytes(b"hello\n")
     as_git_says = "ce013625030ba8dba906f756967f9e9ca394464a"  # git hash-object hello
-    assert checkpoints.git_blob(tmp_path / "hello") == as_git_says
-    file = File("model_10.pth", blob=checkpoints.git_blob(made_up))
+    assert files.git_blob(tmp_path / "hello") == as_git_says
+    file = File("model_10.pth", blob=files.git_blob(made_up))
     monkeypatch.setitem(CHECKPOINTS, "ydtr", CHECKPOINTS["ydtr"]._replace(files=(file,)))
     assert load_checkpoint("YDTR", tmp_path / "weights").verified
     change_one_byte(made_up)

@@ -567,7 +567,7 @@ def test_names(tiny):
 
 def test_the_rule_where_things_are_looked_for(tmp_path, monkeypatch):
     checkout, cache = tmp_path / "checkout", tmp_path / "cache"
-    monkeypatch.setattr(places, "CHECKOUT", checkout)
+    monkeypatch.setattr(places, "PACKAGE", checkout / "fusionlib")
     monkeypatch.setattr("pooch.os_cache", lambda name: cache / name)
     monkeypatch.delenv("FUSION_DATA")
     assert places.folders("data") == [cache / "fusionlib/data"], "installed without a checkout"

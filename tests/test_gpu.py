@@ -46,7 +46,7 @@ def test_methods_fuse_to_the_same_gray_values(name, variant, request):
 def test_attention_agrees():
     infrared, visible = gray()
     maps = [
-        load(root() / methods.ARTEFACT, device)
+        load(methods.ARTEFACT, device)
         .predict_pair(infrared, visible, details=False)[1]
         .cpu()
         for device in ("cpu", "cuda")

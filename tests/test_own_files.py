@@ -131,7 +131,7 @@ def test_an_output_of_something_else_is_replaced_whole_or_not_at_all(change, hom
 
 def test_weights_that_changed_under_their_path_are_another_method(home):
     folder, out = home / "training", home / "out"
-    shutil.copytree(runs.root() / methods.ARTEFACT, folder)
+    shutil.copytree(methods.ARTEFACT, folder)
     weights, call = folder / "model.safetensors", (home / "ir", home / "vi", out)
     for attempt in ("first", "trained anew"):
         method = methods.get("MoE-Fusion", checkpoint=folder, device="cpu")

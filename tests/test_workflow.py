@@ -424,7 +424,7 @@ ODD = 'it\'s {n} #1: a "b" $HOME'
 
 def test_paths_and_values_reach_the_notebook_as_they_are(tiny, tmp_path):
     checkout = tmp_path / ODD
-    for name in ("fusionlib", "workflow", "data/published"):
+    for name in ("fusionlib", "workflow"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(runs.root() / name, checkout / name, ignore=ignored)
     (tmp_path / "link").symlink_to(checkout)  # PYTHONPATH cannot hold a colon

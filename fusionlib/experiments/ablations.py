@@ -111,7 +111,7 @@ def prepare_shared(
     FileNotFoundError, ValueError
         No finished training there, or a damaged one.
     """
-    folder = Path(checkpoint or runs.root() / ARTEFACT)
+    folder = Path(checkpoint or ARTEFACT)
     folder = folder / "model" if (folder / "model").is_dir() else folder
     model = load(folder, device)
     checksum = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from fusionlib.training.model import Model
 
 OWN_LUMA = "-own-luma"
-# below the repository: a small model trained on generated scenes
-ARTEFACT = "reports/reference/smoke/training"
+MODELS = Path(__file__).parents[1] / "included/models"
+ARTEFACT = MODELS / "training"  # a small model trained on generated scenes
 # Variants of MoE-Fusion: weights trained here, since its authors published none; default first.
 OWN_WEIGHTS = {
-    "general": Path(__file__).parents[1] / "weights/general",
-    "general-paper": Path(__file__).parents[1] / "weights/general-paper",
-    "scenes": runs.root() / ARTEFACT,
+    "general": MODELS / "general",
+    "general-paper": MODELS / "general-paper",
+    "scenes": ARTEFACT,
 }
 SCENES = (
     "the weights 'scenes' were trained for a minute on generated scenes, to show that everything"

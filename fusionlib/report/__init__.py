@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from fusionlib import audit, images, results, runs
+from fusionlib import audit, images, places, results, runs
 from fusionlib.report import layout
 from fusionlib.report.layout import PAPERS, TABLES, number, table
 
@@ -413,7 +413,7 @@ def write(folder: str | Path) -> Path:
         images.write_text(folder / "tables" / f"{entry['key']}.tex", layout.latex(entry))
     verdicts = layout.counts(tables)
     short = layout.in_short(verdicts)
-    add_contributed(tables, runs.root() / "reports" / "contributed")
+    add_contributed(tables, places.reports() / "contributed")
     finished = [node["run"] for node in every if node["status"] == "finished"]
     claims = audit.audit()
     template = Environment(

@@ -1,13 +1,33 @@
-"""Weights on disk: our own format and official files, found, read, checked and fetched."""
+"""Weights on disk: our own format and official files, found, read, checked and fetched.
 
-from .checkpoint import Checkpoint, check_fits, fill
+Names are imported when they are asked for: listing and fetching files needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from .download import download
 from .official import CHECKPOINTS
-from .own import save_checkpoint
-from .readers import load_torch
-from .search import found_in, load_checkpoint
-from .unverified import load_unverified
 
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint, check_fits, fill
+    from .own import save_checkpoint
+    from .readers import load_torch
+    from .search import found_in, load_checkpoint
+    from .unverified import load_unverified
+
+_HOMES = {
+    "Checkpoint": "checkpoint",
+    "check_fits": "checkpoint",
+    "fill": "checkpoint",
+    "found_in": "search",
+    "load_checkpoint": "search",
+    "load_torch": "readers",
+    "load_unverified": "unverified",
+    "save_checkpoint": "own",
+}
 __all__ = [
     "CHECKPOINTS",
     "Checkpoint",
@@ -20,3 +40,9 @@ __all__ = [
     "load_unverified",
     "save_checkpoint",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

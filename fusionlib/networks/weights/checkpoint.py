@@ -103,18 +103,6 @@ def check_finite(state: Mapping[str, Tensor], path: Path) -> None:
         )
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with open(path, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def git_blob(path: Path) -> str:
-    """Return the id that git gives the content of a file, as ``git hash-object`` does."""
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-
-
 def fingerprint(state: Mapping[str, Tensor]) -> str:
     """Return a SHA-256 over names, shapes and values of tensors, the same for any file format."""
     total = hashlib.sha256()

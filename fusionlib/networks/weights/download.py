@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ... import places
 from ...download import Wanted, address, bring
+from .files import find_file, mismatch
 from .official import CHECKPOINTS, File, official
-from .search import find_file, mismatch
 
 
 def wanted(

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from ... import images
 from ..moe_names import current
-from .checkpoint import Checkpoint, check_finite, sha256
+from .checkpoint import Checkpoint, check_finite
+from .files import sha256
 from .readers import read_safetensors
 
 FORMAT = "fusionlib checkpoint 1"

@@ -20,14 +20,13 @@ import torch
 from torch import Tensor
 
 from ... import download
+from .files import MOST, PARTS
 from .official import Official
 from .tensorflow_bundle import read_data, read_index
 
 State = Mapping[str, Tensor]
 Look = Callable[[State], object]  # raises ValueError for tensors without numbers, on "meta"
 
-MOST = 2**26  # bytes of a file and of what is in it; the largest network has 30 MB
-PARTS = (".index", ".data-00000-of-00001")  # of a bundle
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "params", "weight")
 PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
 NPY_HEADERS = {
@@ -101,16 +100,6 @@ def check_kind(path: Path) -> None:
     if kind := download.sent_instead(start):
         raise ValueError(f"{path}: expected weights, got {kind} in their place")
     _check_size(path, size)
-
-
-def opens(path: Path, suffix: str) -> bool:
-    """Return whether a file whose content nobody knows opens as one of that suffix does."""
-    if suffix == PARTS[0]:
-        try:
-            return bool(read_index(path.read_bytes()))
-        except (OSError, ValueError):
-            return False
-    return suffix != ".npz" or zipfile.is_zipfile(path)
 
 
 def _check_size(path: Path, size: int, most: int = MOST) -> None:

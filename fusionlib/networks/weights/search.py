@@ -11,12 +11,13 @@ import contextlib
 import os
 from pathlib import Path
 
-from ... import download, places
-from .checkpoint import Checkpoint, check_finite, fingerprint, git_blob, sha256
+from ... import places
+from .checkpoint import Checkpoint, check_finite, fingerprint
 from .conversion import converted
-from .official import CHECKPOINTS, File, Official, official
+from .files import find_file, sha256
+from .official import File, Official, official
 from .own import read_own
-from .readers import MOST, opens, read_raw
+from .readers import read_raw
 
 
 # radon C: own file or official one, each in several places, and what to get otherwise
@@ -97,70 +98,6 @@ def _found(entry: Official, parent: Path) -> tuple[tuple[File, ...], list[Path]]
     if entry.npz and (path := find_file(File(entry.npz), parent)):
         return (File(entry.npz),), [path]
     return None
-
-
-# radon C: by name first, then by content, in two levels of folders
-def find_file(file: File, parent: Path) -> Path | None:
-    """Return the path of ``file`` in ``parent`` or one folder below, known by name or content."""
-    if not parent.is_dir():
-        return None
-    entries = sorted(path for path in parent.iterdir() if not path.name.startswith("."))
-    candidates = [path for path in entries if path.is_file()]
-    for folder in entries:
-        if folder.is_dir():
-            candidates += sorted(path for path in folder.iterdir() if path.is_file())
-    named = [path for path in candidates if path.name == file.name]
-    for path in named:
-        if not mismatch(path, file):
-            return path
-    if file.sha256 or file.blob:
-        for path in candidates:
-            if path.stat().st_size <= MOST and not mismatch(path, file):
-                return path
-    if named:
-        raise ValueError(f"{named[0]}: {mismatch(named[0], file)}")
-    return None
-
-
-def mismatch(path: Path, file: File) -> str:
-    """Describe how ``path`` differs from what is known of ``file``; empty where nothing does."""
-    try:
-        with open(path, "rb") as opened:
-            kind = download.sent_instead(opened.read(200))
-        size = path.stat().st_size
-        if kind:
-            return f"expected {file.name}, got {kind} in its place"
-        if file.size is not None and size != file.size:
-            short = ", the file is truncated" if size < file.size else ""
-            return f"expected {file.size} bytes of {file.name}, got {size}{short}"
-        if size > MOST:
-            return f"expected at most {MOST / 1e6:.0f} MB of {file.name}, got {size / 1e6:.0f} MB"
-        return _other_content(path, file)
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-
-
-def _other_content(path: Path, file: File) -> str:
-    if file.sha256:
-        digest = sha256(path)
-        if digest != file.sha256:
-            hint = _identify(digest)
-            return f"expected sha256 {file.sha256[:12]} of {file.name}, got {digest[:12]}{hint}"
-    elif file.blob:
-        if (digest := git_blob(path)) != file.blob:
-            return f"expected git id {file.blob[:12]} of {file.name}, got {digest[:12]}"
-    elif not opens(path, Path(file.name).suffix):
-        return f"expected {file.name}, got another or a damaged file under its name"
-    return ""
-
-
-def _identify(digest: str) -> str:
-    """Name the official file with this SHA-256, if there is one, for an error sentence."""
-    for key, entry in CHECKPOINTS.items():
-        for file in entry.files:
-            if file.sha256 == digest:
-                return f", which is {file.name} of {key}"
-    return ", the file is damaged or another one"
 
 
 def _read(key: str, entry: Official, files: tuple[File, ...], paths: list[Path]) -> Checkpoint:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .checkpoint import Checkpoint, check_finite, compare, in_words, sha256
+from .checkpoint import Checkpoint, check_finite, compare, in_words
 from .conversion import converted, plain, tensors_of
+from .files import PARTS, sha256
 from .official import CHECKPOINTS
-from .readers import PARTS, WRAPPERS, State, read_any
+from .readers import WRAPPERS, State, read_any
 
 
 def load_unverified(path: str | os.PathLike, key: str) -> Checkpoint:
