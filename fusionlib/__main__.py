@@ -201,7 +201,7 @@ def fuse(
         if not keep_both_colours:
             pair = images.as_infrared_visible(*pair, str(a))[:2]
         images.write(out, chosen.fuse(*pair, **parameters))
-        typer.echo(f"{out}" + images.loss(out))
+        typer.echo(f"{out}{images.loss(out)}", err=images.is_stdout(out))
         return
     try:
         count, problems = library.fuse_folders(
@@ -239,10 +239,10 @@ def score(
     """
     from fusionlib import scoring
 
-    is_stream = csv is not None and csv.exists() and not csv.is_file() and not csv.is_dir()
-    if csv is not None and not is_stream and (csv.suffix.lower() != ".csv" or csv.is_dir()):
-        kind = "the folder " if csv.is_dir() else ""
-        raise ValueError(f"--csv: expected the name of a file that ends in .csv, got {kind}{csv}")
+    if csv is not None and not images.is_stream(csv):
+        if csv.is_dir() or csv.suffix.lower() != ".csv":
+            got = f"the folder {csv}" if csv.is_dir() else csv
+            raise ValueError(f"--csv: expected the name of a file that ends in .csv, got {got}")
     chosen, interrupted = convention or ["moe-fusion"], ""
     try:
         frame, problems = scoring.score_folder(
@@ -252,13 +252,15 @@ def score(
         (frame, problems), interrupted = error.scores, str(error)
     if csv is not None:
         images.write_text(csv, frame.to_csv(index=False))
+    aside = csv is not None and images.is_stdout(csv)  # a table is read by programs
     if len(frame):
         table, sentences = scoring.summarize(frame)
-        typer.echo(table.to_string(float_format=lambda value: f"{value:.4f}", na_rep="-"))
-        typer.echo("\n".join(sentences), nl=bool(sentences))
+        text = table.to_string(float_format=lambda value: f"{value:.4f}", na_rep="-")
+        typer.echo("\n".join([text, *sentences]), err=aside)
     if interrupted:
         raise Stopped(interrupted + (f", in {csv}" if csv else ""))
-    typer.echo(f"{frame['image'].nunique()} images scored" if len(frame) else "no image scored")
+    count = f"{frame['image'].nunique()} images" if len(frame) else "no image"
+    typer.echo(f"{count} scored", err=aside)
     for problem in problems:
         typer.echo(f"skipped: {problem}", err=True)
     if problems or not len(frame):

@@ -1,7 +1,9 @@
 """Nobody's files are overwritten, and what was done before an interruption stays."""
 
+import io
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -353,6 +355,24 @@ def test_a_device_or_a_pipe_is_written_to(home, tmp_path, monkeypatch, capsys):
     assert reader.communicate(timeout=60)[0].startswith("image,metric") and pipe.is_fifo()
     images.write_text("/dev/null", "nothing")
     assert not os.path.isfile("/dev/null")
+
+
+@pytest.mark.parametrize(("name", "number"), [("/dev/stdout", 1), ("/dev/fd/7", 7)])
+def test_an_open_file_is_written_to_where_it_stands(name, number, home):
+    table, link = home / "table.txt", home / "link.csv"
+    table.write_text("kept\n"), link.symlink_to(name)
+    command = f"exec {shlex.join([sys.executable, '-m', 'fusionlib'])} \"$@\" {number}>> {table}"
+    score = ["score", home / "ir", home / "ir", home / "vi", "--csv", link]
+    done = subprocess.run(["sh", "-c", command, "sh", *score], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    kept, rows = table.read_text().split("\n", 1)
+    assert kept == "kept"
+    assert set(pd.read_csv(io.StringIO(rows))["image"]) == {0, 1, 2}, "the means stand elsewhere"
+    picture = home / "picture"
+    fuse = ["fuse", "--method", "average", home / "ir/000.png", home / "vi/000.png", name]
+    command = command.replace(f">> {table}", f"> {picture}")
+    assert not subprocess.run(["sh", "-c", command, "sh", *fuse]).returncode
+    assert images.read(picture).shape == (32, 48) and os.path.islink("/dev/stdout")
 
 
 def test_a_table_goes_under_csv_only(home, monkeypatch, capsys):
