@@ -292,6 +292,7 @@ def data(
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="files at a time")] = 4,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """List data sets (data), say how to get one (data NAME), verify it (--check DIR), fetch some
     (data get NAME...); the same for weights.

@@ -480,12 +480,19 @@ def test_fused_images_are_found_in_either_form_of_unicode(form, home):
     assert images.read(home / f"out/gray/{name}.png").shape == (32, 48)
 
 
-@pytest.mark.parametrize("command", ["fuse", "score"])
+@pytest.mark.parametrize("command", ["fuse", "score", "data"])
 def test_the_limit_of_pixels_is_an_option(command, home, monkeypatch, capsys):
     monkeypatch.setenv(decoding.LIMIT, "")
-    folders = [home / "ir", home / "vi"]
-    folders = [*folders, home / "out"] if command == "fuse" else [home / "ir", *folders]
-    words = (command, *folders, *(("--method", "average") if command == "fuse" else ()))
+    layout = {"called": "plain", "infrared": "ir/{name}.*", "visible": "vi/{name}.*"}
+    (home / "dataset.yaml").write_text(json.dumps({"Yard": {"pairs": 3, "layouts": [layout]}}))
+    words = (
+        command,
+        *{
+            "fuse": ("--method", "average", home / "ir", home / "vi", home / "out"),
+            "score": (home / "ir", home / "ir", home / "vi"),
+            "data": ("yard", "--check", home, "--processes", 2),
+        }[command],
+    )
     code, sentences = call(monkeypatch, capsys, *words, "--max-pixels", "1535")
     assert code == 1 and "at most 1535 pixels, got 32x48 = 1536" in sentences
     monkeypatch.setenv(decoding.LIMIT, "")

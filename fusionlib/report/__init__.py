@@ -320,10 +320,8 @@ def embed(every: list[dict], folder: Path, budget: int = EMBEDDED) -> None:
         picture["source"] = picture["path"].relative_to(folder).as_posix()
         try:
             source = embedded(picture["path"])
-        except OSError as error:
-            picture["caption"] = (
-                f"{picture['path'].name} cannot be read ({error}). {picture['caption']}"
-            )
+        except (ValueError, OSError) as error:
+            picture["caption"] = f"{error}. {picture['caption']}"
             continue
         budget -= len(source)
         if budget >= 0:
@@ -335,7 +333,7 @@ def embedded(path: Path) -> str:
     (photographs).
     """
     encoded = io.BytesIO()
-    Image.open(path).convert("RGB").save(encoded, "JPEG", quality=85, optimize=True)
+    Image.fromarray(images.read(path)).save(encoded, "JPEG", quality=85, optimize=True)
     kind, data = min(
         ("png", path.read_bytes()), ("jpeg", encoded.getvalue()), key=lambda item: len(item[1])
     )
