@@ -323,8 +323,8 @@ def stretch_levels(source: str | os.PathLike, stretch: str) -> tuple[float, floa
 def write(path: str | os.PathLike, image: np.ndarray) -> Path:
     """Write a uint8 image, whole or not at all.
 
-    The format follows the suffix (PNG is the project's own, and what a stream gets). Raises what :func:`check` raises, and
-    OSError with one sentence where the folder cannot be written.
+    The format follows the suffix (PNG is the project's own, and what a stream gets). Raises what
+    :func:`check` raises, and OSError with one sentence where the folder cannot be written.
     """
     path = check_suffix(path)
     image = check(image, str(path))

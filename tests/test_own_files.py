@@ -361,7 +361,7 @@ def test_a_device_or_a_pipe_is_written_to(home, tmp_path, monkeypatch, capsys):
 def test_an_open_file_is_written_to_where_it_stands(name, number, home):
     table, link = home / "table.txt", home / "link.csv"
     table.write_text("kept\n"), link.symlink_to(name)
-    command = f"exec {shlex.join([sys.executable, '-m', 'fusionlib'])} \"$@\" {number}>> {table}"
+    command = f'exec {shlex.join([sys.executable, "-m", "fusionlib"])} "$@" {number}>> {table}'
     score = ["score", home / "ir", home / "ir", home / "vi", "--csv", link]
     done = subprocess.run(["sh", "-c", command, "sh", *score], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
