@@ -334,8 +334,7 @@ def mean_intervals(frame: pd.DataFrame) -> pd.DataFrame:
     """
     labels, rows = grouped.of(frame), []
     for (metric, method), part in frame.groupby(["metric", "method"], sort=False):
-        of_images = None if labels is None else labels.loc[part["image"]]
-        low, high = interval(part["value"], groups=of_images)
+        low, high = interval(part["value"], groups=grouped.at(labels, part["image"]))
         rows.append((metric, method, part["value"].mean(), low, high))
     return pd.DataFrame(rows, columns=["metric", "method", "value", "low", "high"])
 

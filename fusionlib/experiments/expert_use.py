@@ -221,8 +221,7 @@ def specialised(energies: pd.DataFrame) -> pd.DataFrame:
     """
     labels, rows = groups.of(energies), []
     for keys, part in energies.groupby(["features", "ground", "expert", "reads"], sort=False):
-        of_pairs = None if labels is None else labels.loc[part["image"]]
-        low, high = results.interval(part["ratio, dB"], groups=of_pairs)
+        low, high = results.interval(part["ratio, dB"], groups=groups.at(labels, part["image"]))
         rows.append([*keys, part["ratio, dB"].mean(), low, high, int(part["ratio, dB"].count())])
     return pd.DataFrame(
         rows, columns=["features", "ground", "expert", "reads", "ratio, dB", "low", "high", "n"]
@@ -242,8 +241,7 @@ def gain_over_untrained(energies: pd.DataFrame) -> pd.DataFrame:
     wide = energies.pivot(
         index="image", columns=["features", "ground", "expert"], values="ratio, dB"
     )
-    labels = groups.of(energies)
-    labels = None if labels is None else labels.loc[wide.index]
+    labels = groups.at(groups.of(energies), wide.index)
     reads = dict(zip(energies["expert"], energies["reads"], strict=True))
     grounds, rows = list(dict.fromkeys(energies["ground"])), []
     for ground in grounds:
