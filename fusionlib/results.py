@@ -144,7 +144,7 @@ def _is_node(entry: object) -> bool:
     """Tell whether an entry of ``nodes.json`` has a name, and words where it lists any."""
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         return False
-    lists = [entry[key] for key in ("provides", "needs") if key in entry]
+    lists = [entry[key] for key in ("provides", "needs", "without") if key in entry]
     return all(isinstance(words, list) for words in lists) and all(
         isinstance(word, str) for words in lists for word in words
     )
