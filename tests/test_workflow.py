@@ -200,12 +200,13 @@ def test_a_data_set_that_is_not_there_is_said_and_the_results_of_others_stay(tin
     (home / "profiles" / "smoke.yaml").write_text(re.sub("infrared_visible: .*\n", sets, PROFILE))
     (home / "nodes.yaml").write_text(
         "each: {notebook: each.ipynb, provides: [table-1], for_each: infrared_visible}\n"
-        "gallery: {notebook: gallery.ipynb, provides: [figure-1, figure-5], for_all: infrared_visible,"
-        " needs: {fused: {node: each, take: all}}}\n"
+        "gallery: {notebook: gallery.ipynb, provides: [figure-1, figure-5],"
+        " for_all: infrared_visible, needs: {fused: {node: each, take: all}}}\n"
     )
     look = "from pathlib import Path\nfolders = [data] if isinstance(data, str) else data\n"
     look += "assert all(Path(folder).is_dir() for folder in folders)"
-    draw = "import numpy as np\nfrom fusionlib import images, runs\nrun = runs.Run('t', output, {})"
+    draw = "import numpy as np\nfrom fusionlib import images, runs"
+    draw += "\nrun = runs.Run('t', output, {})"
     picture = "images.write(run.folder / 'figures' / 'figure-1.png', np.zeros((4, 5), np.uint8))"
     end = f"{draw}\n{picture}\nrun.finish();"
     for name, kind in (("each", "str = ''"), ("gallery", "list = []\nfused: list = []")):
