@@ -217,7 +217,7 @@ def fuse(
     except KeyboardInterrupt as error:
         raise Stopped(str(error)) from None
     typer.echo(f"{count} pairs fused into {out}/gray and {out}/color")
-    _end(problems)
+    _end(problems, kept=count > 0)
 
 
 @app.command()
@@ -250,13 +250,13 @@ def score(
         )
     except scoring.Interrupted as error:
         (frame, problems), interrupted = error.scores, str(error)
-    if csv is not None:
-        images.write_text(csv, frame.to_csv(index=False))
     aside = csv is not None and images.is_stdout(csv)  # a table is read by programs
     if len(frame):
         table, sentences = scoring.summarize(frame)
         text = table.to_string(float_format=lambda value: f"{value:.4f}", na_rep="-")
         typer.echo("\n".join([text, *sentences]), err=aside)
+    if csv is not None:  # after the means: they stand even where it cannot be written
+        images.write_text(csv, frame.to_csv(index=False))
     if interrupted:
         raise Stopped(interrupted + (f", in {csv}" if csv else ""))
     count = f"{frame['image'].nunique()} images" if len(frame) else "no image"
@@ -390,12 +390,13 @@ def _ask(yes: bool) -> None:
         raise RuntimeError("nothing was fetched: expected y, or --yes (make: YES=1)") from None
 
 
-def _end(problems: list[str]) -> None:
-    """Name what failed; exit code 1 where something did."""
+def _end(problems: list[str], kept: bool = True) -> None:
+    """Name what failed, and whether the rest was kept; exit code 1 where something did."""
     for problem in problems:
         typer.echo(f"error: {problem}", err=True)
-    if problems:
+    if problems and kept:
         typer.echo("the rest is there; the same command goes on with what is missing", err=True)
+    if problems:
         raise typer.Exit(1)
 
 

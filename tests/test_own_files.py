@@ -375,6 +375,31 @@ def test_an_open_file_is_written_to_where_it_stands(name, number, home):
     assert images.read(picture).shape == (32, 48) and os.path.islink("/dev/stdout")
 
 
+@pytest.mark.parametrize("given", ["weight=null", "weight=[1, 2]", "weight=2", "nonsense=1"])
+def test_a_wrong_parameter_is_named_and_is_in_nobodys_way(given, home, monkeypatch, capsys):
+    words = ("fuse", home / "ir", home / "vi", home / "out", "--method", "LP", "--set")
+    code, told = call(monkeypatch, capsys, *words, given)
+    assert code == 1 and "the rest is there" not in told
+    if given.startswith("weight"):
+        assert told.count("weight: expected a number in [0, 1], got") == 3
+    else:
+        assert told.count("LP: no parameter named nonsense") == 1 and not (home / "out").exists()
+    assert call(monkeypatch, capsys, *words, "weight=0.25")[0] == 0
+    code, told = call(monkeypatch, capsys, *words, given)
+    assert code == 1 and len(content(home / "out")) == 7, "what was fused stays"
+
+
+def test_the_means_are_told_even_where_the_table_cannot_be_written(home, monkeypatch, capsys):
+    (home / "taken").write_text("a file")
+    words = ["score", home / "ir", home / "ir", home / "vi", "--csv", home / "taken" / "t.csv"]
+    monkeypatch.setattr(sys, "argv", ["fusionlib", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr()
+    assert ended.value.code == 1 and "t.csv: cannot be written" in told.err
+    assert "moe-fusion" in told.out
+
+
 def test_a_table_goes_under_csv_only(home, monkeypatch, capsys):
     (home / "folder.csv").mkdir()
     before = content(home)
