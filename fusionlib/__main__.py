@@ -225,8 +225,10 @@ def fuse(
             pair = images.as_infrared_visible(*pair, str(a))[:2]
         gray, shown, _ = chosen.fuse_both(*pair, **parameters)
         images.write(out, shown)
-        typer.echo(f"{out}" + images.loss(out))
-        typer.echo(exposure.in_words(exposure.shares(gray, *map(images.luma, pair))))
+        aside = images.is_stdout(out)
+        typer.echo(f"{out}{images.loss(out)}", err=aside)
+        lost = exposure.shares(gray, *map(images.luma, pair))
+        typer.echo(exposure.in_words(lost), err=aside)
         return
     try:
         count, problems = library.fuse_folders(
@@ -242,9 +244,9 @@ def fuse(
     except KeyboardInterrupt as error:
         raise Stopped(str(error)) from None
     typer.echo(f"{count} pairs fused into {out}/gray and {out}/color")
-    if lost := library.folders.lost_pixels(out):
-        typer.echo(lost)
-    _end(problems)
+    if lost_pixels := library.folders.lost_pixels(out):
+        typer.echo(lost_pixels)
+    _end(problems, kept=count > 0)
 
 
 @app.command()
@@ -266,10 +268,10 @@ def score(
     """
     from fusionlib import images, scoring
 
-    is_stream = csv is not None and csv.exists() and not csv.is_file() and not csv.is_dir()
-    if csv is not None and not is_stream and (csv.suffix.lower() != ".csv" or csv.is_dir()):
-        kind = "the folder " if csv.is_dir() else ""
-        raise ValueError(f"--csv: expected the name of a file that ends in .csv, got {kind}{csv}")
+    if csv is not None and not images.is_stream(csv):
+        if csv.is_dir() or csv.suffix.lower() != ".csv":
+            got = f"the folder {csv}" if csv.is_dir() else csv
+            raise ValueError(f"--csv: expected the name of a file that ends in .csv, got {got}")
     chosen, interrupted = convention or ["moe-fusion"], ""
     try:
         frame, problems = scoring.score_folder(
@@ -277,15 +279,17 @@ def score(
         )
     except scoring.Interrupted as error:
         (frame, problems), interrupted = error.scores, str(error)
-    if csv is not None:
-        images.write_text(csv, frame.to_csv(index=False))
+    aside = csv is not None and images.is_stdout(csv)  # a table is read by programs
     if len(frame):
         table, sentences = scoring.summarize(frame)
-        typer.echo(table.to_string(float_format=lambda value: f"{value:.4f}", na_rep="-"))
-        typer.echo("\n".join(sentences), nl=bool(sentences))
+        text = table.to_string(float_format=lambda value: f"{value:.4f}", na_rep="-")
+        typer.echo("\n".join([text, *sentences]), err=aside)
+    if csv is not None:  # after the means: they stand even where it cannot be written
+        images.write_text(csv, frame.to_csv(index=False))
     if interrupted:
         raise Stopped(interrupted + (f", in {csv}" if csv else ""))
-    typer.echo(f"{frame['image'].nunique()} images scored" if len(frame) else "no image scored")
+    count = f"{frame['image'].nunique()} images" if len(frame) else "no image"
+    typer.echo(f"{count} scored", err=aside)
     for problem in problems:
         typer.echo(f"skipped: {problem}", err=True)
     if problems or not len(frame):
@@ -317,6 +321,7 @@ def data(
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="files at a time")] = 4,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """List data sets (data), say how to get one (data NAME), verify it (--check DIR), fetch some
     (data get NAME...); the same for weights.
@@ -414,12 +419,13 @@ def _ask(yes: bool) -> None:
         raise RuntimeError("nothing was fetched: expected y, or --yes (make: YES=1)") from None
 
 
-def _end(problems: list[str]) -> None:
-    """Name what failed; exit code 1 where something did."""
+def _end(problems: list[str], kept: bool = True) -> None:
+    """Name what failed, and whether the rest was kept; exit code 1 where something did."""
     for problem in problems:
         typer.echo(f"error: {problem}", err=True)
-    if problems:
+    if problems and kept:
         typer.echo("the rest is there; the same command goes on with what is missing", err=True)
+    if problems:
         raise typer.Exit(1)
 
 

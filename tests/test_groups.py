@@ -72,6 +72,12 @@ def test_a_set_of_ones_own_states_its_groups(tmp_path):
     }
     (tmp_path / "dataset.yaml").write_text(yaml.safe_dump({"Mine": entry}))
     assert list(open_pairs(tmp_path, "mine").groups.values()) == ["a", "a", "b"]
+    layout = {"called": "mine", "a": "a/{name}.*", "b": "b/{name}.*"}
+    stacks = entry | {"kind": "multi-focus", "layouts": [layout]}
+    (tmp_path / "dataset.yaml").write_text(yaml.safe_dump({"Mine": stacks}))
+    assert catalog.grouping_of("mine", tmp_path).group("b-1") == "b"
+    assert catalog.grouping_of("", "") == grouping.SCENE == catalog.grouping_of("MFIFB", tmp_path)
+    assert catalog.grouping_of("yard", tmp_path) is None
     entry["group"] = {"name": "no parentheses", "called": "drive"}
     (tmp_path / "dataset.yaml").write_text(yaml.safe_dump({"Mine": entry}))
     with pytest.raises(ValueError, match="group: expected .called: WORDS, name: PATTERN"):

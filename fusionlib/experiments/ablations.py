@@ -378,7 +378,7 @@ def differences(
         delta = (ours[seeds] - theirs[seeds]).dropna()  # images that all have
         per_seed = delta.mean()
         difference = float(per_seed.mean())
-        of_images = None if labels is None else labels.loc[delta.index]
+        of_images = groups.at(labels, delta.index)
         low, high = hierarchical_interval(delta.to_numpy(), groups_of_images=of_images)
         rows.append(
             {

@@ -192,6 +192,7 @@ def fuse_folders(
         ``out`` cannot be written, or another process fuses into it.
     """
     out = Path(out)
+    method.check_parameters(parameters)
     problems: list[str] = []
     files = _readable_pairs(a, b, problems)
     check_outputs([out, *(out / kind for kind in KINDS)], [a, b])
@@ -318,7 +319,8 @@ def _make_room(out: Path, wanted: dict, overwrite: bool) -> dict[str, list]:
         for key in ("weights", "both_colours"):  # records from before these keys
             old.setdefault(key, wanted[key])
     if old is not None and old != wanted:
-        if not overwrite:
+        begun = (out / UNFINISHED).is_file() and not images_there  # nothing to lose
+        if not overwrite and not begun:
             differs = ", ".join(key for key in wanted if old.get(key) != wanted[key])
             raise ValueError(
                 f"{out}: expected the same method, parameters and pairs as before (by"
