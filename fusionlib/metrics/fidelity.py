@@ -1,5 +1,5 @@
-"""SSIM, VIF and VIFF: how faithful the fused image is to a source or a reference, seen through Gaussian
-windows.
+"""SSIM, VIF and VIFF: how faithful the fused image is to a source or a reference, seen through
+Gaussian windows.
 
 Images are 8-bit gray levels ``(H, W)`` on the 0..255 scale. All windows are separable and 'valid':
 only windows that lie inside the image count.
@@ -271,10 +271,10 @@ def _variance(
 def _gain(
     variance_r: np.ndarray, variance_f: np.ndarray, covariance: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return g and w of F = g R + noise of variance w, by least squares: g = c / v_R, w = v_F - g c.
+    """Return g and w of F = g R + noise of variance w by least squares: g = c / v_R, w = v_F - g c.
 
-    Nothing arrives where g < 0 or where R or F does not vary. A flat
-    ``variance_r`` becomes 0; ``covariance`` is overwritten.
+    Nothing arrives where g < 0 or where R or F does not vary. A flat ``variance_r``
+    becomes 0; ``covariance`` is overwritten.
     """
     np.maximum(covariance, 0.0, out=covariance)
     for variance in (variance_r, variance_f):
@@ -311,7 +311,7 @@ SCALE_WEIGHTS = (1.0 / 2.15, 0.0, 0.15 / 2.15, 1.0 / 2.15)
 
 
 def fusion_fidelity(fused: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
-    """Return VIFF, the visual information fidelity to the source that arrived less, window by window.
+    """Return VIFF, in each window the visual information fidelity to the source that arrived less.
 
     Parameters
     ----------
@@ -352,7 +352,7 @@ def fusion_fidelity(fused: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
 def _lesser_information(
     f: np.ndarray, sources: list[np.ndarray], taps: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return log(1 + g^2 v / (w + noise)) and log(1 + v / noise) of the source with the smaller g."""
+    """Return log(1 + g^2 v / (w + noise)) and log(1 + v / noise) of the source of smaller g."""
     mean_f = smooth(f, taps)
     variance_f = _variance(f, f, mean_f * mean_f, taps, None)
     parts = []

@@ -123,21 +123,25 @@ def edge_intensity(fused: np.ndarray) -> float:
 
 
 def sobel_strength(image: np.ndarray, border: Border) -> np.ndarray:
-    """Return sqrt(gx^2 + gy^2) of the Sobel operator with taps 1, 2, 1, (H, W) float64.
+    """Return sqrt(gx^2 + gy^2) of :func:`sobel`, (H, W) float64."""
+    gx, gy = sobel(image, border)
+    return np.sqrt(gx * gx + gy * gy)
+
+
+def sobel(image: np.ndarray, border: Border) -> tuple[np.ndarray, np.ndarray]:
+    """Return gx and gy by the taps 1, 2, 1, each (H, W) float64, exact for whole numbers.
 
     Parameters
     ----------
     image : (H, W)
-        Whole numbers: the sums of a gradient are then exact.
     border : str
         What lies around the image, a mode of ``numpy.pad``.
     """
     x = signed(np.pad(image, 1, mode=border))
     down = x[:-2] + 2 * x[1:-1] + x[2:]
     right = x[:, :-2] + 2 * x[:, 1:-1] + x[:, 2:]
-    gx = (down[:, 2:] - down[:, :-2]).astype(np.float64)
-    gy = (right[2:] - right[:-2]).astype(np.float64)
-    return np.sqrt(gx * gx + gy * gy)
+    gx, gy = down[:, 2:] - down[:, :-2], right[2:] - right[:-2]
+    return gx.astype(np.float64), gy.astype(np.float64)
 
 
 # ---- Qabf: one idea, two sets of constants -------------------------------------------------------

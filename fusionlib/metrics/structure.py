@@ -1,5 +1,5 @@
-"""Qy, MS-SSIM and MEF-SSIM: structural similarity chosen between the sources, on several scales, and
-with a reference made of both.
+"""Qy, MS-SSIM and MEF-SSIM: structural similarity chosen between the sources, on several scales,
+and with a reference made of both.
 
 Images are 8-bit gray levels ``(H, W)`` on the 0..255 scale; windows lie inside the image.
 """
@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 
 from fusionlib.metrics.fidelity import columns, gaussian, smooth
-from fusionlib.metrics.undefined import Undefined, choice, combine, source_names
+from fusionlib.metrics.undefined import Undefined, choice, combine
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales; Wang et al. 2003
 FLAT = 1e-9  # a variance below is rounding noise
@@ -147,7 +147,7 @@ def multiscale_ssim(fused: np.ndarray, *sources: np.ndarray) -> float:
 def exposure_fusion_ssim(
     fused: np.ndarray, a: np.ndarray, b: np.ndarray, *, scales: int = 3
 ) -> float:
-    """Return MEF-SSIM, the similarity of structure and contrast to a reference made of both sources.
+    """Return MEF-SSIM, the similarity of structure and contrast to a reference made of both.
 
     Parameters
     ----------
