@@ -6,12 +6,12 @@ import re
 
 import numpy as np
 import pytest
+from test_own_files import call, home  # noqa: F401  (a fixture)
 
 from fusionlib import images, methods
 from fusionlib.datasets import open_pairs
 from fusionlib.experiments import comparison, model_quality
 from fusionlib.metrics import exposure
-from test_own_files import call, home  # noqa: F401  (a fixture)
 
 NAMES = [name for name in methods.OWN_WEIGHTS if name != "scenes"]
 

@@ -31,7 +31,7 @@ from scipy import stats
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fusionlib import groups, losses, published, ranking, results, runs
+from fusionlib import groups, losses, published, ranking, results
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.experiments import comparison, protocol
 from fusionlib.methods import Method, get
