@@ -1,7 +1,7 @@
 """Kills of long work: `kill -9` at random moments, started again until done, held against a run
 that was left alone.
 
-    python benchmarks/kills.py SEED [--what fuse training reproduce] [--kills 20] [--only WORDS]
+    python benchmarks/kills.py SEED [--what fuse training general reproduce] [--kills 20] [--only WORDS]
 
 Of each: kills, what was lost (done before a kill, and done again), what differs in the end, what
 was left behind (half files, processes). Exit code 1 where there is any.
@@ -31,6 +31,7 @@ from fusionlib.methods import folders
 from fusionlib.networks import load_checkpoint
 from fusionlib.networks.weights.checkpoint import fingerprint
 from fusionlib.networks.weights.files import sha256
+from fusionlib.training import PRESETS, TrainingConfig
 
 PAIRS, SIZE = 600, (240, 320)
 STEP = 0.05  # seconds between two looks
@@ -157,9 +158,9 @@ def recorded(out: Path) -> list[Path]:
     return [out / "gray" / f"{name}.png" for name in names]
 
 
-def training(folder: Path) -> Work:
-    """Train a small network."""
-    path = images.write_text(folder / "training.json", json.dumps(SMALL))
+def training(folder: Path, settings: dict | None = None) -> Work:
+    """Train, by default a small network."""
+    path = images.write_text(folder / "training.json", json.dumps(settings or SMALL))
     command = [sys.executable, "-m", "fusionlib.training", "--config", str(path)]
     return Work(
         [*command, "--output", "{out}", "--device", "cpu"],
@@ -170,6 +171,12 @@ def training(folder: Path) -> Work:
             "log": pd.read_csv(out / "log.csv").drop(columns=TIMES).to_csv(),
         },
     )
+
+
+def general(folder: Path) -> Work:
+    """Train the preset "general" for 560 steps; needs its data."""
+    short = {"optimization.epochs": 7, "run.save_every": 10}
+    return training(folder, TrainingConfig.from_dict(short, PRESETS["general"]).to_dict())
 
 
 def lines(path: Path) -> list[str]:
@@ -214,6 +221,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="words of nodes.yaml, for reproduce")
     options = parser.parse_args()
     make: dict[str, Callable[[Path], Work]] = {"fuse": fuse, "training": training}
+    make["general"] = general
     make["reproduce"] = lambda _folder: reproduce(options.only)
     faults = 0
     for what in options.what:
