@@ -226,6 +226,7 @@ def test_training_on_several_folders(two_folders):
         }
     )
     assert TrainingConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert config.data.title == "a of one (train), two (all)"
     pairs = open_pairs(config)
     assert pairs.names == ["a0", "a1", "x", "y", "z"] and pairs.shares == [0.75, 0.25]
     assert [pair.name for pair in pairs] == pairs.names and pairs[4].name == "z"

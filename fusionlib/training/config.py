@@ -146,13 +146,27 @@ class DataConfig:
 
     @property
     def title(self) -> str:
-        """What is trained on, in words: data sets with their splits, or generated scenes."""
+        """What is trained on, in words, such as "roadscene, m3fd of general (train)"; or
+        "generated scenes".
+        """
         if self.generated:
             return "generated scenes"
-        parts = [(part.dataset, part.folder, part.split) for part in self.sources]
-        parts = parts or [("", self.folder or "", self.split or "")]
-        words = [f"{name or Path(path).name} ({part or 'all'})" for name, path, part in parts]
-        return ", ".join(dict.fromkeys(words))
+        if not self.sources:
+            return _named("", self.folder or "", self.split or "")
+        patterns: dict[str, list[str]] = {}
+        for part in self.sources:
+            whole = _named(part.dataset, part.folder, part.split)
+            patterns.setdefault(whole, []).append(part.names.rstrip("*_"))
+        words = [
+            f"{', '.join(names)} of {whole}" if all(names) else whole
+            for whole, names in patterns.items()
+        ]
+        return ", ".join(words)
+
+
+
+def _named(dataset: str, folder: str, split: str) -> str:
+    return f"{dataset or Path(folder).name} ({split or 'all'})"
 
 
 @dataclass(frozen=True)
