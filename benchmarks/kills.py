@@ -1,7 +1,8 @@
 """Kills of long work: `kill -9` at random moments, started again until done, held against a run
 that was left alone.
 
-    python benchmarks/kills.py SEED [--what fuse training general reproduce] [--kills 20] [--only WORDS]
+    python benchmarks/kills.py SEED [--what fuse training general reproduce] [--kills 20]
+        [--only WORDS]
 
 Of each: kills, what was lost (done before a kill, and done again), what differs in the end, what
 was left behind (half files, processes). Exit code 1 where there is any.
