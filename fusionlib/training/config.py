@@ -164,7 +164,6 @@ class DataConfig:
         return ", ".join(words)
 
 
-
 def _named(dataset: str, folder: str, split: str) -> str:
     return f"{dataset or Path(folder).name} ({split or 'all'})"
 
