@@ -22,7 +22,7 @@ def method(request):
 
 
 def test_general_is_the_default_and_scenes_is_said(home, monkeypatch, capsys):  # noqa: F811
-    assert methods.get("MoE-Fusion").variants == ("general", "general-paper", "scenes")
+    assert methods.get("MoE-Fusion").variants == ("general", "scenes")
     assert methods.get("MoE-Fusion").variant == "general"
     words = ("fuse", "--method", "MoE-Fusion", home / "ir", home / "vi")
     code, said = call(monkeypatch, capsys, *words, home / "out")
@@ -37,7 +37,7 @@ def test_a_checkpoint_takes_the_place_of_a_variant(tmp_path):
     assert named.variant == "" and named.checkpoint == str(tmp_path)
     with pytest.raises(ValueError, match="expected a variant or a checkpoint, got both"):
         methods.get("MoE-Fusion", "general", checkpoint=tmp_path)
-    assert comparison.get("MoE-Fusion general-paper").variant == "general-paper"
+    assert comparison.get("MoE-Fusion scenes").variant == "scenes"
     assert comparison.get("MoE-Fusion", checkpoint="scenes").variant == "scenes"
     assert comparison.own_weights("") == "scenes" and comparison.own_weights("x") == "general"
 

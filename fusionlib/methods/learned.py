@@ -26,7 +26,6 @@ ARTEFACT = MODELS / "training"  # a small model trained on generated scenes
 # Variants of MoE-Fusion: weights trained here, since its authors published none; default first.
 OWN_WEIGHTS = {
     "general": MODELS / "general",
-    "general-paper": MODELS / "general-paper",
     "scenes": ARTEFACT,
 }
 SCENES = (
