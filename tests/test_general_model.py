@@ -47,7 +47,10 @@ def test_weights_are_small_and_those_of_the_card(method):
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 3e6
     card = (methods.OWN_WEIGHTS["general"] / "CARD.md").read_text(encoding="utf-8")
     assert re.search(rf"\b{method.variant}\b.*{method.function.weights}", card)
-    assert comparison.weights_of(method) == "trained here on msrs128, roadscene, m3fd of general (train)"
+    assert (
+        comparison.weights_of(method)
+        == "trained here on msrs128, roadscene, m3fd of general (train)"
+    )
 
 
 def test_curves_of_brightness(method):

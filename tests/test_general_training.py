@@ -11,9 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusionlib import images, losses
+from fusionlib import images, losses, methods, metrics
+from fusionlib.datasets import open_pairs as open_scenes
 from fusionlib.datasets.infrared_visible import Pair
-from fusionlib.experiments import model_quality
+from fusionlib.experiments import comparison, model_quality, protocol
 from fusionlib.metrics import exposure
 from fusionlib.networks import MoEFusion, inference
 from fusionlib.networks.output import soft_knee
@@ -328,3 +329,43 @@ def test_an_interrupted_training_on_several_folders_ends_as_one_left_alone(two_f
             train(config, two_folders / "killed", device="cpu", progress=False)
     resumed = train(config, two_folders / "killed", device="cpu", progress=False)
     assert fingerprint(resumed.state_dict()) == fingerprint(whole.state_dict())
+
+
+def test_scores_of_a_model_by_hand():
+    pairs = open_scenes("", limit=2, scene_size=(72, 80))
+    frame = model_quality.score(lambda a, b: np.maximum(a, b) // 64 * 64, pairs)
+    assert list(frame.index) == pairs.names
+    infrared, visible = pairs[1].infrared, images.luma(pairs[1].visible)
+    fused = np.maximum(infrared, visible) // 64 * 64
+    row = frame.iloc[1]
+    values = metrics.evaluate(fused, infrared, visible, ["Qabf", "VIF"], "standard")
+    assert row[["Qabf", "VIF"]].to_dict() == pytest.approx(values, nan_ok=True)
+    dark = np.maximum(infrared, visible) < 64
+    assert row["dark %"] == pytest.approx(100 * dark.mean())
+    seen = dark & (np.maximum(infrared, visible) >= 20)
+    assert row["black %"] == pytest.approx(100 * seen.mean())
+    tensors = [torch.from_numpy(x)[None, None] / 255 for x in (fused, infrared, visible)]
+    expected = losses.pixel_loss(*tensors) + 10 * losses.gradient_loss(*tensors)
+    assert row["paper loss"] == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_lost_pixels_of_fused_folders(tmp_path):
+    pairs = open_scenes("", limit=3, scene_size=(40, 48))
+    sources = protocol.write_sources(pairs, tmp_path / "sources")
+    chosen = {name: methods.get(name) for name in ("average", "LP")}
+    comparison.fuse(chosen, pairs, sources, tmp_path, progress=False)
+    table = comparison.lost_pixels(chosen, sources, tmp_path)
+    shares = []
+    for pair in pairs:
+        pair_luma = pair.infrared, images.luma(pair.visible)
+        shares.append(exposure.shares(chosen["LP"].fuse(*pair_luma), *pair_luma))
+    for name in ("clipped %", "black %"):
+        assert table.loc["LP", name] == pytest.approx(np.mean([one[name] for one in shares]))
+        assert table.loc["average", name] == 0
+    for side in ("infrared", "visible"):
+        assert len(images.list_images(tmp_path / "sources" / side)) == 3
+    folders = tmp_path / "sources/infrared", tmp_path / "sources/visible"
+    methods.fuse_folders(chosen["LP"], *folders, tmp_path / "out", progress=False)
+    said = methods.folders.lost_pixels(tmp_path / "out")
+    assert said.startswith(f"clipped {table.loc['LP', 'clipped %']:.2f} % of the pixels, black")
+    assert methods.folders.lost_pixels(tmp_path / "sources") == ""
