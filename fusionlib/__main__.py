@@ -466,8 +466,10 @@ def run(
         runs.end_with_parent()
     try:
         values = json.loads(parameters)
-    except ValueError:
-        raise ValueError(f"--parameters: expected a JSON object, got {parameters!r:.80}") from None
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise ValueError(f"--parameters: expected a JSON object, got {parameters!r:.80}")
     runs.execute(notebook, folder, values, threads)
 
 

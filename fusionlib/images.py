@@ -551,6 +551,11 @@ def without_endings(folders: Sequence[Mapping[str, Path]]) -> list[dict[str, Pat
     ]
 
 
+def is_name(name: object) -> bool:
+    """Return whether a folder of this name lies in the one where it is made, and nowhere else."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
+
+
 def composed(name: str) -> str:
     """Return a name in composed Unicode (NFC), the form of the stems of :func:`by_stem`."""
     return unicodedata.normalize("NFC", name)

@@ -18,6 +18,7 @@ import pytest
 
 from fusionlib import decoding, images, methods, places, runs, scoring
 from fusionlib.__main__ import main
+from fusionlib.experiments import comparison, protocol
 from fusionlib.networks import load_checkpoint, save_checkpoint
 
 
@@ -389,6 +390,14 @@ def test_a_wrong_parameter_is_named_and_is_in_nobodys_way(given, home, monkeypat
     assert code == 1 and len(content(home / "out")) == 7, "what was fused stays"
 
 
+@pytest.mark.parametrize("given", ["[1]", "3", "{", "[" * 100_000])
+def test_parameters_of_a_notebook_are_one_object(given, home, monkeypatch, capsys):
+    words = ("run", "n.ipynb", home / "out", "--parameters", given)
+    code, told = call(monkeypatch, capsys, *words)
+    assert code == 1 and told.startswith("error: --parameters: expected a JSON object, got '")
+    assert len(told.splitlines()) == 1
+
+
 def test_the_means_are_told_even_where_the_table_cannot_be_written(home, monkeypatch, capsys):
     (home / "taken").write_text("a file")
     words = ["score", home / "ir", home / "ir", home / "vi", "--csv", home / "taken" / "t.csv"]
@@ -398,6 +407,22 @@ def test_the_means_are_told_even_where_the_table_cannot_be_written(home, monkeyp
     told = capsys.readouterr()
     assert ended.value.code == 1 and "t.csv: cannot be written" in told.err
     assert "moe-fusion" in told.out
+
+
+@pytest.mark.parametrize("name", ["..", ".", "../ir", "a/b", "", "LP", "infrared"])
+def test_rows_of_ones_own_have_names_of_their_own(name, home):
+    """Such a folder would be emptied: theirs, another row's, or a source's."""
+    (home / "ir").rename(home / "gray")
+    before = content(home)
+    sources = protocol.Sources(home / "gray", home / "vi", ("000", "001"), "", (0, 1), ())
+    with pytest.raises(ValueError, match="folders: expected names of new methods"):
+        comparison.import_fused_folders({name: home / "vi"}, sources, home / "fused")
+    with pytest.raises(ValueError, match="folders: expected the path of Mine's images, got 3"):
+        comparison.import_fused_folders({"Mine": 3}, sources, home / "fused")
+    assert content(home) == before
+    if name not in methods.names():
+        with pytest.raises(TypeError, match="register: expected a name"):
+            methods.register(name)
 
 
 def test_a_table_goes_under_csv_only(home, monkeypatch, capsys):

@@ -5,6 +5,7 @@ A method without weights and one that crashes are named in a status and the othe
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -117,7 +118,17 @@ def import_fused_folders(
     -------
     dict, dict
         Status as of :func:`fuse`, and the pairs that a row has no image of, where there are any.
+
+    Raises
+    ------
+    ValueError
+        A name that a method has, or that is no name of a folder; no folder.
     """
+    for name, source in folders.items():
+        if name in methods.names() or not images.is_name(name):
+            raise ValueError(f"folders: expected names of new methods, without /, got {name!r}")
+        if not isinstance(source, str | os.PathLike):
+            raise ValueError(f"folders: expected the path of {name}'s images, got {source!r:.80}")
     status, lacking = {}, {}
     for name, source in folders.items():
         try:
