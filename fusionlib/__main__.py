@@ -226,6 +226,9 @@ def score(
     a: Path,
     b: Path,
     convention: Annotated[list[str] | None, typer.Option()] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help='names, or "all"; without, the first thirteen')
+    ] = None,
     reference: Path | None = None,
     csv: Path | None = None,
     jobs: Annotated[
@@ -243,10 +246,11 @@ def score(
     if csv is not None and not is_stream and (csv.suffix.lower() != ".csv" or csv.is_dir()):
         kind = "the folder " if csv.is_dir() else ""
         raise ValueError(f"--csv: expected the name of a file that ends in .csv, got {kind}{csv}")
+    names = "all" if metric == ["all"] else metric or None
     chosen, interrupted = convention or ["moe-fusion"], ""
     try:
         frame, problems = scoring.score_folder(
-            fused, a, b, convention=chosen, reference=reference, processes=jobs, stretch=stretch
+            fused, a, b, names, chosen, reference, processes=jobs, stretch=stretch
         )
     except scoring.Interrupted as error:
         (frame, problems), interrupted = error.scores, str(error)
