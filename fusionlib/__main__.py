@@ -1,5 +1,5 @@
-"""Command line: ``fusionlib doctor | methods | fuse | score | data | run | report``. Exit code 0
-only on success.
+"""Command line: ``fusionlib doctor | methods | fuse | score | whose | data | run | report``. Exit
+code 0 only on success.
 """
 
 from __future__ import annotations
@@ -267,6 +267,28 @@ def score(
         typer.echo(f"skipped: {problem}", err=True)
     if problems or not len(frame):
         raise typer.Exit(1)
+
+
+@app.command()
+def whose(
+    numbers: Annotated[list[str], typer.Argument(metavar="NAME=NUMBER...")],
+    of: Annotated[
+        tuple[Path, Path, Path] | None,
+        typer.Option("--images", metavar="FUSED A B", help="the images that the numbers are of"),
+    ] = None,
+) -> None:
+    """Tell which conventions can have produced printed numbers, and why the others cannot."""
+    from fusionlib.experiments import whose
+
+    pairs = [word.partition("=") for word in numbers]
+    for word, (_, equals, _) in zip(numbers, pairs, strict=True):
+        if not equals:
+            raise ValueError(f"numbers: expected NAME=NUMBER, such as SD=9.6, got {word!r}")
+    triple = None if of is None else (images.read(of[0]), images.read(of[1]), images.read(of[2]))
+    frame = whose.possible({name: text for name, _, text in pairs}, triple)
+    for row in frame.itertuples():
+        typer.echo(f"{row.convention:12} {'yes' if row.possible else 'no':4} {row.reason}")
+    typer.echo(whose.sentence(frame))
 
 
 @app.command()

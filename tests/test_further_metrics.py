@@ -321,7 +321,7 @@ def test_the_order_of_the_sources_does_not_matter(triple):
 def test_transposing_all_images_changes_nothing_but_the_column_order_of_fmi(triple):
     one, other = everything(*triple), everything(*(x.T.copy() for x in triple))
     for key, value in one.items():
-        # nor Nabf but for its last digits: the angle of a pixel without gradient belongs to the axes
+        # Nabf to some digits: the angle of a pixel without gradient belongs to the axes
         if not key[1].startswith("FMI"):
             assert same(value, other[key], 1e-2 if key[1] == "Nabf" else 1e-8), key
 
