@@ -69,7 +69,7 @@ RANGES = {
     ],
     "PSNR": [
         Range(("moe-fusion",), 53, 110, "48.13 dB above the true one"),
-        Range(("vifb",), 48, 75, "from the root of the summed squares"),
+        Range(("vifb",), 45, 75, "from the root of the summed squares"),
         Range(_others("moe-fusion", "vifb"), 3, 53, "from the mean square on 0..255"),
     ],
     "SSIM": [
