@@ -1,5 +1,5 @@
-"""Command line: ``fusionlib doctor | methods | fuse | score | data | run | report``. Exit code 0
-only on success.
+"""Command line: ``fusionlib doctor | methods | fuse | score | whose | data | run | report``. Exit
+code 0 only on success.
 """
 
 from __future__ import annotations
@@ -255,6 +255,9 @@ def score(
     a: Path,
     b: Path,
     convention: Annotated[list[str] | None, typer.Option()] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help='names, or "all"; without, the first thirteen')
+    ] = None,
     reference: Path | None = None,
     csv: Path | None = None,
     jobs: Annotated[
@@ -272,10 +275,11 @@ def score(
         if csv.is_dir() or csv.suffix.lower() != ".csv":
             got = f"the folder {csv}" if csv.is_dir() else csv
             raise ValueError(f"--csv: expected the name of a file that ends in .csv, got {got}")
+    names = "all" if metric == ["all"] else metric or None
     chosen, interrupted = convention or ["moe-fusion"], ""
     try:
         frame, problems = scoring.score_folder(
-            fused, a, b, convention=chosen, reference=reference, processes=jobs, stretch=stretch
+            fused, a, b, names, chosen, reference, processes=jobs, stretch=stretch
         )
     except scoring.Interrupted as error:
         (frame, problems), interrupted = error.scores, str(error)
@@ -294,6 +298,29 @@ def score(
         typer.echo(f"skipped: {problem}", err=True)
     if problems or not len(frame):
         raise typer.Exit(1)
+
+
+@app.command()
+def whose(
+    numbers: Annotated[list[str], typer.Argument(metavar="NAME=NUMBER...")],
+    of: Annotated[
+        tuple[Path, Path, Path] | None,
+        typer.Option("--images", metavar="FUSED A B", help="the images that the numbers are of"),
+    ] = None,
+) -> None:
+    """Tell which conventions can have produced printed numbers, and why the others cannot."""
+    from fusionlib import images
+    from fusionlib.experiments import whose
+
+    pairs = [word.partition("=") for word in numbers]
+    for word, (_, equals, _) in zip(numbers, pairs, strict=True):
+        if not equals:
+            raise ValueError(f"numbers: expected NAME=NUMBER, such as SD=9.6, got {word!r}")
+    triple = None if of is None else (images.read(of[0]), images.read(of[1]), images.read(of[2]))
+    frame = whose.possible({name: text for name, _, text in pairs}, triple)
+    for row in frame.itertuples():
+        typer.echo(f"{row.convention:12} {'yes' if row.possible else 'no':4} {row.reason}")
+    typer.echo(whose.sentence(frame))
 
 
 @app.command()

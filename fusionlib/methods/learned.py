@@ -24,10 +24,7 @@ OWN_LUMA = "-own-luma"
 MODELS = Path(__file__).parents[1] / "included/models"
 ARTEFACT = MODELS / "training"  # a small model trained on generated scenes
 # Variants of MoE-Fusion: weights trained here, since its authors published none; default first.
-OWN_WEIGHTS = {
-    "general": MODELS / "general",
-    "scenes": ARTEFACT,
-}
+OWN_WEIGHTS = {"general": MODELS / "general", "scenes": ARTEFACT}
 SCENES = (
     "the weights 'scenes' were trained for a minute on generated scenes, to show that everything"
     " works; for images of your own take the variant 'general'"

@@ -54,7 +54,7 @@ def feature_information(
         return Undefined(f"FMI needs at least 3 x 3 pixels, the images have {height} x {width}")
     f, *sources = (FEATURES[feature](np.asarray(x, dtype=np.float64)) for x in (fused, a, b))
     total = 0.0
-    for rows in strips(*f.shape, 3):
+    for rows in strips(f.shape[0], f.shape[1], 3):
         levels_f, *levels = (_windows(x[rows]) for x in (f, *sources))
         for start in range(0, levels_f.shape[1], CHUNK):
             chunk = slice(start, start + CHUNK)

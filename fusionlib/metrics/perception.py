@@ -40,14 +40,14 @@ def contrast_preservation(fused: np.ndarray, a: np.ndarray, b: np.ndarray) -> fl
     contrast_f, contrast_a, contrast_b = (
         _masked_contrast(_filtered(spread(image), _band_pass)) for image in (fused, a, b)
     )
-    # Q_s = min(C'_s, C'_f) / max(C'_s, C'_f), weight C'_s^2
-    total = weight = 0.0
+    total, weight = np.zeros_like(contrast_f), np.zeros_like(contrast_f)
     with np.errstate(divide="ignore", invalid="ignore"):
         for contrast in (contrast_a, contrast_b):
             square = contrast * contrast
             low, high = np.minimum(contrast, contrast_f), np.maximum(contrast, contrast_f)
-            total = total + np.where(high > 0, square * low / high, 0.0)
-            weight = weight + square
+            # Q_s = min(C'_s, C'_f) / max(C'_s, C'_f), weighted by C'_s^2
+            total += np.where(high > 0, square * low / high, 0.0)
+            weight += square
         quality = float((total / weight).mean())
     if not np.isfinite(quality):
         return Undefined("neither source has any contrast at some pixel, so Qcb is 0 / 0 there")
