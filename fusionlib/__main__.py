@@ -258,7 +258,10 @@ def score(
         images.write_text(csv, frame.to_csv(index=False))
     if len(frame):
         table, sentences = scoring.summarize(frame)
-        typer.echo(table.to_string(float_format=lambda value: f"{value:.4f}", na_rep="-"))
+        finer = {name: "{:.5f}".format for name in table.columns if name == "Qncie"}
+        typer.echo(
+            table.to_string(float_format=lambda value: f"{value:.4f}", formatters=finer, na_rep="-")
+        )
         typer.echo("\n".join(sentences), nl=bool(sentences))
     if interrupted:
         raise Stopped(interrupted + (f", in {csv}" if csv else ""))
