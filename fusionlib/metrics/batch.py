@@ -57,15 +57,21 @@ def evaluate_batch(
             raise ValueError(
                 f"metric: expected one of {', '.join(EIGHT)} for batches, got {name!r}"
             )
-    for name, images in (("fused", fused), ("a", a), ("b", b)):
+    _check(fused=fused, a=a, b=b)
+    return {name: FUNCTIONS[name](fused, a, b, **metric.options) for name, metric in chosen.items()}
+
+
+def _check(**batches: Tensor) -> None:
+    """Raise one sentence unless all are uint8 (B, H, W) of one shape."""
+    shape = next(iter(batches.values())).shape
+    for name, images in batches.items():
         if images.dtype != torch.uint8:
             raise TypeError(f"{name}: expected uint8 images, got {images.dtype}")
-        if images.ndim != 3 or images.shape != fused.shape or not images.numel():
+        if images.ndim != 3 or images.shape != shape or not images.numel():
             raise ValueError(
-                f"{name}: expected (B, H, W) as fused, which is {tuple(fused.shape)}, got"
+                f"{name}: expected (B, H, W) as fused, which is {tuple(shape)}, got"
                 f" {tuple(images.shape)}"
             )
-    return {name: FUNCTIONS[name](fused, a, b, **metric.options) for name, metric in chosen.items()}
 
 
 def _undefined(images: Tensor) -> Tensor:
@@ -236,9 +242,16 @@ def _information(f: Tensor, source: Tensor, taps: Tensor, limit: float) -> tuple
 
 
 def _smooth(x: Tensor, taps: Tensor) -> Tensor:
-    """Return the separable filter of each image, windows inside it only."""
-    once = functional.conv2d(x[:, None], taps[None, None, None, :])
-    return functional.conv2d(once, taps[None, None, :, None])[:, 0]
+    """Return the separable filter of each image, windows inside it only; sums of shifted images are
+    faster than torch's convolution in float64.
+    """
+    for axis in (1, 2):
+        count = x.shape[axis] - len(taps) + 1
+        once = x.narrow(axis, 0, count) * taps[0]
+        for shift in range(1, len(taps)):
+            once.add_(x.narrow(axis, shift, count) * taps[shift])
+        x = once
+    return x
 
 
 FUNCTIONS: dict[str, Callable[..., Tensor]] = {
