@@ -10,6 +10,7 @@ eight      the metrics of MoE-Fusion's table 1 in convention ``moe-fusion``, one
 call
 further    the metrics beyond the first thirteen in convention ``standard``, one by one, beside the
 CPU seconds that their original evaluators took in Octave on images of this size
+batch      the eight by ``evaluate_batch``, images a second, on each device that there is
 folder     a folder with one process and with several, by the clock and in CPU seconds
 
 The exit code is 1 if the eight take more than 0.15 s or the quick ones of the further metrics more
@@ -269,6 +270,25 @@ def time_the_further(rounds: int) -> None:
         failures.append(f"{', '.join(QUICK)} take {together:.3f} s, more than {QUICK_TARGET}")
 
 
+def time_a_batch(count: int = 8) -> None:
+    torch = importlib.import_module("torch")
+    torch.set_num_threads(1)
+    stacked = [
+        torch.from_numpy(np.stack(x))
+        for x in zip(*(photographs(i) for i in range(count)), strict=True)
+    ]
+    print(f"\nevaluate_batch, the eight, {count} images of {SHAPE[0]} x {SHAPE[1]}")
+    for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
+        batch = [x.to(device) for x in stacked]
+        clock = []
+        for _ in range(3):
+            began = time.perf_counter()
+            values = metrics.evaluate_batch(*batch)
+            values["Qabf"].cpu(), values["VIF"].cpu()  # waits for the device
+            clock.append(time.perf_counter() - began)
+        print(f"  {device:5} {count / min(clock):.1f} images/s by the clock")
+
+
 def time_a_folder(count: int, processes: int, busy: float) -> None:
     clock, spent = {}, {}
     with TemporaryDirectory() as folder:
@@ -332,6 +352,7 @@ def main() -> int:
     compare_with_peers(options.rounds)
     time_the_eight(options.rounds)
     time_the_further(options.rounds)
+    time_a_batch()
     time_a_folder(options.images, options.processes, busy)
     for failure in failures:
         print(f"missed: {failure}", file=sys.stderr)

@@ -1,5 +1,5 @@
-"""Command line: ``fusionlib doctor | methods | fuse | score | whose | data | run | report``. Exit
-code 0 only on success.
+"""Command line: ``fusionlib doctor | methods | fuse | score | whose | check-metrics | data |
+run | report``. Exit code 0 only on success.
 """
 
 from __future__ import annotations
@@ -286,7 +286,10 @@ def score(
     aside = csv is not None and images.is_stdout(csv)  # a table is read by programs
     if len(frame):
         table, sentences = scoring.summarize(frame)
-        text = table.to_string(float_format=lambda value: f"{value:.4f}", na_rep="-")
+        finer = {name: "{:.5f}".format for name in table.columns if name == "Qncie"}
+        text = table.to_string(
+            float_format=lambda value: f"{value:.4f}", formatters=finer, na_rep="-"
+        )
         typer.echo("\n".join([text, *sentences]), err=aside)
     if csv is not None:  # after the means: they stand even where it cannot be written
         images.write_text(csv, frame.to_csv(index=False))
@@ -321,6 +324,28 @@ def whose(
     for row in frame.itertuples():
         typer.echo(f"{row.convention:12} {'yes' if row.possible else 'no':4} {row.reason}")
     typer.echo(whose.sentence(frame))
+
+
+@app.command("check-metrics")
+def check_metrics() -> None:
+    """Compute every metric in every convention on three built-in pairs, beside the values of the
+    original evaluators.
+    """
+    from fusionlib.experiments import evaluator_check
+
+    table = evaluator_check.check()
+    columns = ["pair", "convention", "metric", "computed", "original", "evaluator"]
+    typer.echo(table[columns].to_string(index=False, na_rep="-"))
+    differ = table[~table["same"]]
+    typer.echo(f"{len(table) - len(differ)} of {len(table)} values are those of this version")
+    for row in differ.itertuples():
+        typer.echo(
+            f"{row.metric} ({row.convention}, {row.pair}): expected {row.value}, got"
+            f" {row.computed}",
+            err=True,
+        )
+    if len(differ):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -16,6 +16,7 @@ Images are gray ``(H, W)``, 8 bits. A value without meaning is NaN and knows why
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -52,6 +53,9 @@ from fusionlib.metrics.reference import mse, psnr, rmse
 from fusionlib.metrics.structure import chosen_similarity, exposure_fusion_ssim, multiscale_ssim
 from fusionlib.metrics.undefined import Undefined, combine
 
+if TYPE_CHECKING:
+    from fusionlib.metrics.batch import evaluate_batch
+
 __all__ = [
     "CONVENTIONS",
     "FURTHER",
@@ -71,6 +75,7 @@ __all__ = [
     "edge_intensity",
     "entropy",
     "evaluate",
+    "evaluate_batch",
     "exposure_fusion_ssim",
     "feature_information",
     "fusion_fidelity",
@@ -148,6 +153,15 @@ def compare(
     """
     chosen = choose(names, convention, "reference")
     return _score(chosen, [_gray(fused=fused, reference=reference)], reasons)
+
+
+def __getattr__(name: str):
+    """Import ``evaluate_batch`` when it is first asked for: it needs torch, all else does not."""
+    if name == "evaluate_batch":
+        from fusionlib.metrics.batch import evaluate_batch
+
+        return evaluate_batch
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def why_undefined(
