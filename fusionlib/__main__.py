@@ -253,29 +253,33 @@ def score(
     ] = 1,
     max_pixels: MaxPixels = None,
     stretch: Stretch = "none",
+    beside: Annotated[
+        str, typer.Option(help="a printed table to show the row in, such as table-1")
+    ] = "",
 ) -> None:
     """Score a folder of fused images against its sources; names match by stem. Infrared first,
     visible second.
     """
-    from fusionlib import images, scoring
+    from fusionlib import images, scoring, table_rows
 
-    is_stream = csv is not None and csv.exists() and not csv.is_file() and not csv.is_dir()
-    if csv is not None and not is_stream and (csv.suffix.lower() != ".csv" or csv.is_dir()):
-        kind = "the folder " if csv.is_dir() else ""
-        raise ValueError(f"--csv: expected the name of a file that ends in .csv, got {kind}{csv}")
+    _check_csv(csv)
     chosen, interrupted = convention or ["moe-fusion"], ""
+    rows = table_rows.printed(beside) if beside else None
+    if rows is not None:
+        chosen = [*dict.fromkeys([*chosen, *rows["convention"]])]
+    gray = scoring.gray_folder(fused)
+    if gray != fused:
+        typer.echo(f"{gray}: scored, since {fused} holds no images itself (color is for the eye)")
     try:
         frame, problems = scoring.score_folder(
-            fused, a, b, convention=chosen, reference=reference, processes=jobs, stretch=stretch
+            gray, a, b, convention=chosen, reference=reference, processes=jobs, stretch=stretch
         )
     except scoring.Interrupted as error:
         (frame, problems), interrupted = error.scores, str(error)
     if csv is not None:
         images.write_text(csv, frame.to_csv(index=False))
     if len(frame):
-        table, sentences = scoring.summarize(frame)
-        typer.echo(table.to_string(float_format=lambda value: f"{value:.4f}", na_rep="-"))
-        typer.echo("\n".join(sentences), nl=bool(sentences))
+        _say_scores(frame, rows)
     if interrupted:
         raise Stopped(interrupted + (f", in {csv}" if csv else ""))
     typer.echo(f"{frame['image'].nunique()} images scored" if len(frame) else "no image scored")
@@ -283,6 +287,28 @@ def score(
         typer.echo(f"skipped: {problem}", err=True)
     if problems or not len(frame):
         raise typer.Exit(1)
+
+
+def _check_csv(csv: Path | None) -> None:
+    """Refuse what is no name of a table before the work; a stream, such as /dev/stdout, is one."""
+    is_stream = csv is not None and csv.exists() and not csv.is_file() and not csv.is_dir()
+    if csv is not None and not is_stream and (csv.suffix.lower() != ".csv" or csv.is_dir()):
+        kind = "the folder " if csv.is_dir() else ""
+        raise ValueError(f"--csv: expected the name of a file that ends in .csv, got {kind}{csv}")
+
+
+def _say_scores(frame, rows) -> None:
+    """Say the means, what is no mean over all images, a row to paste, and the printed rows."""
+    from fusionlib import scoring, table_rows
+
+    table, sentences = scoring.summarize(frame)
+    typer.echo(table.to_string(float_format=lambda value: f"{value:.4f}", na_rep="-"))
+    typer.echo("\n".join(sentences), nl=bool(sentences))
+    for convention, means in table.iterrows():
+        typer.echo(f"to paste, {convention}, {' '.join(table_rows.ORDER)}:")
+        typer.echo(f"  {table_rows.to_paste(means)}")
+    if rows is not None:
+        typer.echo(table_rows.beside(rows, table, frame["image"].nunique()))
 
 
 @app.command()

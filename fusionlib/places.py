@@ -2,8 +2,8 @@
 
 Images and weights of others: a folder that is named, then the one of the environment
 (``FUSION_DATA``, ``FUSION_WEIGHTS``), the checkout's, the user's cache. What comes with the
-package, as a wheel or a checkout: :data:`INCLUDED`. What runs write: ``reports`` of the checkout, or
-of the working folder where there is none.
+package, as a wheel or a checkout: :data:`INCLUDED`. What runs write: ``reports`` of the checkout,
+or of the working folder where there is none.
 
 Command line, make, workflow, notebooks and Python all ask here. :data:`NOWHERE` in place of a
 folder, named or in the environment, looks at none: results then do not depend on what lies on a
