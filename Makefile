@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 # One thread a process: two tests or notebooks share two cores, and sums do not depend on the machine.
 ONE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: install data reproduce dry-run test unit notebooks refresh lint bench campaign train-general lab report lock clean
+.PHONY: install data reproduce dry-run test unit notebooks refresh wheel lint bench campaign train-general lab report lock clean
 
 install: $(VENV)/installed
 
@@ -52,6 +52,12 @@ notebooks: install
 refresh: install
 	@for notebook in notebooks/*.ipynb; do echo $$notebook; \
 		$(ONE) $(BIN)/python workflow/execute_notebooks.py $$notebook || exit 1; done
+
+# The wheel as others install it, in a bare environment away from here.
+wheel: install
+	rm -rf build dist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w dist .
+	$(BIN)/python workflow/check_wheel.py dist/*.whl
 
 lint: install
 	$(BIN)/ruff check fusionlib workflow tests benchmarks notebooks

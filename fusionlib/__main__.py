@@ -265,32 +265,33 @@ def score(
     ] = 1,
     max_pixels: MaxPixels = None,
     stretch: Stretch = "none",
+    beside: Annotated[
+        str, typer.Option(help="a printed table to show the row in, such as table-1")
+    ] = "",
 ) -> None:
     """Score a folder of fused images against its sources; names match by stem. Infrared first,
     visible second.
     """
-    from fusionlib import images, scoring
+    from fusionlib import images, scoring, table_rows
 
-    if csv is not None and not images.is_stream(csv):
-        if csv.is_dir() or csv.suffix.lower() != ".csv":
-            got = f"the folder {csv}" if csv.is_dir() else csv
-            raise ValueError(f"--csv: expected the name of a file that ends in .csv, got {got}")
+    _check_csv(csv)
     names = "all" if metric == ["all"] else metric or None
     chosen, interrupted = convention or ["moe-fusion"], ""
+    rows = table_rows.printed(beside) if beside else None
+    if rows is not None:
+        chosen = [*dict.fromkeys([*chosen, *rows["convention"]])]
+    gray = scoring.gray_folder(fused)
+    if gray != fused:
+        typer.echo(f"{gray}: scored, since {fused} holds no images itself (color is for the eye)")
     try:
         frame, problems = scoring.score_folder(
-            fused, a, b, names, chosen, reference, processes=jobs, stretch=stretch
+            gray, a, b, names, chosen, reference, processes=jobs, stretch=stretch
         )
     except scoring.Interrupted as error:
         (frame, problems), interrupted = error.scores, str(error)
     aside = csv is not None and images.is_stdout(csv)  # a table is read by programs
     if len(frame):
-        table, sentences = scoring.summarize(frame)
-        finer = {name: "{:.5f}".format for name in table.columns if name == "Qncie"}
-        text = table.to_string(
-            float_format=lambda value: f"{value:.4f}", formatters=finer, na_rep="-"
-        )
-        typer.echo("\n".join([text, *sentences]), err=aside)
+        _say_scores(frame, rows, aside)
     if csv is not None:  # after the means: they stand even where it cannot be written
         images.write_text(csv, frame.to_csv(index=False))
     if interrupted:
@@ -301,6 +302,42 @@ def score(
         typer.echo(f"skipped: {problem}", err=True)
     if problems or not len(frame):
         raise typer.Exit(1)
+
+
+def _check_csv(csv: Path | None) -> None:
+    """Refuse what is no name of a table before the work; a stream, such as /dev/stdout, is one."""
+    from fusionlib import images
+
+    if csv is not None and not images.is_stream(csv):
+        if csv.is_dir() or csv.suffix.lower() != ".csv":
+            got = f"the folder {csv}" if csv.is_dir() else csv
+            raise ValueError(f"--csv: expected the name of a file that ends in .csv, got {got}")
+
+
+def _say_scores(frame, rows, aside: bool) -> None:
+    """Say the means, what is no mean over all images, a row to paste, and the printed rows.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Of :func:`fusionlib.scoring.score_folder`.
+    rows : DataFrame or None
+        Of :func:`fusionlib.table_rows.printed`.
+    aside : bool
+        On standard error.
+    """
+    from fusionlib import scoring, table_rows
+
+    table, sentences = scoring.summarize(frame)
+    finer = {name: "{:.5f}".format for name in table.columns if name == "Qncie"}
+    text = table.to_string(float_format=lambda value: f"{value:.4f}", formatters=finer, na_rep="-")
+    lines = [text, *sentences]
+    for convention, means in table.iterrows():
+        lines.append(f"to paste, {convention}, {' '.join(table_rows.ORDER)}:")
+        lines.append(f"  {table_rows.to_paste(means)}")
+    if rows is not None:
+        lines.append(table_rows.beside(rows, table, frame["image"].nunique()))
+    typer.echo("\n".join(lines), err=aside)
 
 
 @app.command()

@@ -132,6 +132,14 @@ class Interrupted(KeyboardInterrupt):
         self.scores = scores
 
 
+def gray_folder(folder: str | os.PathLike) -> Path:
+    """Return ``folder``, or the ``gray`` in it where a fusion left one and no image beside it."""
+    path = Path(folder)
+    inner = path / "gray"
+    has_images = path.is_dir() and bool(images.by_stem(path, []))
+    return inner if inner.is_dir() and not has_images else path
+
+
 def summarize(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Return the means of :func:`score_folder`, conventions x metrics, and a sentence for each
     metric that is not a mean over all images: undefined for some, or infinite and not averaged.

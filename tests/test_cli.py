@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from fusionlib import images
+from fusionlib import images, metrics, published, table_rows
 
 
 def fusionlib(*words):
@@ -58,6 +58,44 @@ def test_fuse_and_score_folders(pairs):
     assert (
         scored.returncode == 1 and "one.png" in scored.stderr and "1 images scored" in scored.stdout
     )
+
+
+def test_score_finds_what_a_fusion_left_and_gives_a_row_to_paste(pairs):
+    out, rng = pairs / "out", np.random.default_rng(1)
+    for path in [pairs / side / f"{name}.png" for side in "ab" for name in ("one", "two")]:
+        images.write(path, rng.integers(0, 256, (80, 96)).astype(np.uint8))  # VIF needs 41 pixels
+    fusionlib("fuse", "--method", "average", pairs / "a", pairs / "b", out)
+    words = ("score", out, pairs / "a", pairs / "b", "--convention", "cddfuse")
+    done = fusionlib(*words)
+    assert f"{out / 'gray'}: scored, since {out} holds no images itself" in done.stdout
+    means = dict.fromkeys(table_rows.ORDER, 0.0)
+    for name in ("one", "two"):
+        gray = [images.luma(images.read(pairs / s / f"{name}.png")) for s in ("a", "b")]
+        fused = images.read(out / "gray" / f"{name}.png")
+        values = metrics.evaluate(fused, *gray, convention="cddfuse")
+        means = {key: value + values[key] / 2 for key, value in means.items()}
+    row = " & ".join(f"{value:.2f}" for value in means.values())
+    title = "to paste, cddfuse, EN SD SF MI SCD VIF Qabf SSIM:"
+    assert f"{title}\n  {row}\n" in done.stdout
+    beside = fusionlib(*words, "--beside", "table-1").stdout
+    printed = published.table("moe-fusion", 1)
+    lines = [line.split() for line in beside.splitlines()]
+    for method in printed["method"].unique():
+        assert len([line for line in lines if line[:1] == [method]]) == 3, "a row a data set"
+    assert len([line for line in lines if line[:1] == ["(yours)"] and len(line) == 9]) == 3
+    refuses(fusionlib(*words, "--beside", "table-9"), "beside", "table-A-3", "'table-9'")
+
+
+def test_score_against_references_beside_a_printed_table(pairs):
+    """The multi-focus tables print CC, RMSE and SSIM against references."""
+    words = ("score", pairs / "a", pairs / "a", pairs / "b", "--beside", "table-A-3")
+    done = fusionlib(*words, "--reference", pairs / "a")
+    heads, rows = (
+        [line.split() for line in done.stdout.splitlines() if line.startswith(start)]
+        for start in ("            MI", "(yours)")
+    )
+    own = dict(zip(heads[0], rows[0][1:], strict=True))
+    assert float(own["RMSE"]) == 0 and float(own["CC"]) == float(own["SSIM"]) == 1
 
 
 def test_fuse_two_files(pairs):
