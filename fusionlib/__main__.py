@@ -275,6 +275,7 @@ def score(
     from fusionlib import images, scoring, table_rows
 
     _check_csv(csv)
+    aside = csv is not None and images.is_stdout(csv)  # a table is read by programs
     names = "all" if metric == ["all"] else metric or None
     chosen, interrupted = convention or ["moe-fusion"], ""
     rows = table_rows.printed(beside) if beside else None
@@ -282,14 +283,14 @@ def score(
         chosen = [*dict.fromkeys([*chosen, *rows["convention"]])]
     gray = scoring.gray_folder(fused)
     if gray != fused:
-        typer.echo(f"{gray}: scored, since {fused} holds no images itself (color is for the eye)")
+        why = f"scored, since {fused} holds no images itself (color is for the eye)"
+        typer.echo(f"{gray}: {why}", err=aside)
     try:
         frame, problems = scoring.score_folder(
             gray, a, b, names, chosen, reference, processes=jobs, stretch=stretch
         )
     except scoring.Interrupted as error:
         (frame, problems), interrupted = error.scores, str(error)
-    aside = csv is not None and images.is_stdout(csv)  # a table is read by programs
     if len(frame):
         _say_scores(frame, rows, aside)
     if csv is not None:  # after the means: they stand even where it cannot be written
