@@ -1,11 +1,12 @@
 """The general model on sets that it was not chosen on: scores, ranks, lost pixels, goals.
 
-    python -m benchmarks.general OUT [--rows "MoE-Fusion general" ...] [--sets tno ...]
+    python -m benchmarks.general OUT [--rows "MoE-Fusion general" ...] [--sets tno ...] [--card]
 
 Ten methods are ranked: average, maximum, LP, the six networks with official weights, and each of
 ``--rows`` in its turn. Fused images stay below OUT, so a further row costs only itself; OUT gets
 ``scores.csv`` (a line an image), ``lost.csv`` and ``summary.csv``. Needs the sets of ``make data``
-and the official weights.
+and the official weights. ``--card`` writes the numbers of an earlier call into the model card, and
+beside them a sheet of generated scenes.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from fusionlib import images, published
+from fusionlib import images, methods, published
 from fusionlib.datasets import open_pairs
 from fusionlib.experiments import comparison, model_quality, protocol
 
@@ -25,6 +27,8 @@ PEERS = ("average", "maximum", "LP", "DenseFuse", "DIDFuse", "AUIF", "IFCNN", "T
 CONVENTIONS = ("moe-fusion", "standard")
 METRICS = list(dict.fromkeys(published.table("moe-fusion", 1)["metric"]))
 RANKED = ("msrs", "roadscene", "tno", "llvip")  # whose mean rank is a goal
+START, END = "<!-- numbers -->", "<!-- end -->"  # of the table in the card
+SHOWN = ("MoE-Fusion scenes", "MoE-Fusion general", "LP")  # on generated scenes
 TOLERANCE = 0.03  # of Qabf below LP's on a set
 
 
@@ -107,13 +111,35 @@ def goals(summary: pd.DataFrame, row: str) -> dict[str, bool]:
     return reached
 
 
+def write_card(out: Path) -> None:
+    """Put the table of ``summary.csv`` between the marks of the card, and draw ``scenes.jpg``."""
+    card = methods.OWN_WEIGHTS["general"] / "CARD.md"
+    summary = pd.read_csv(out / "summary.csv")
+    rows = ["| " + " | ".join(summary.columns) + " |", "| --- " * len(summary.columns) + "|"]
+    for line in summary.itertuples(index=False):
+        cells = (f"{value:.3f}" if isinstance(value, float) else value for value in line)
+        rows.append("| " + " | ".join(cells) + " |")
+    before, _, rest = card.read_text(encoding="utf-8").partition(START)
+    images.write_text(card, "\n".join([before + START, *rows, END + rest.partition(END)[2]]))
+    strips = []
+    for pair in open_pairs("", limit=4, scene_size=(192, 256)):
+        sources = pair.infrared, images.luma(pair.visible)
+        fused = [comparison.get(name).fuse(*sources) for name in SHOWN]
+        strips.append(np.hstack([*sources, *fused]))
+    images.write(out / "scenes.jpg", np.vstack(strips))
+
+
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--rows", nargs="*", default=["MoE-Fusion general"])
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--card", action="store_true")
     options = parser.parse_args()
+    if options.card:
+        write_card(options.out)
+        return
     pd.set_option("display.width", 200, "display.max_columns", 20)
     parts = [evaluate(name, options.rows, options.out) for name in options.sets]
     scores, lost = (pd.concat(part) for part in zip(*parts, strict=True))
