@@ -71,8 +71,10 @@ def _fuse(method: Method, a: np.ndarray, b: np.ndarray, parameters: dict) -> tup
     started = time.perf_counter()
     gray, shown, facts = method.fuse_both(a, b, **parameters)
     seconds = time.perf_counter() - started
-    shares = exposure.shares(gray, images.luma(a), images.luma(b))
-    return gray, shown, {**facts, "seconds": seconds, **shares}
+    facts = {**facts, "seconds": seconds}
+    if gray.shape == a.shape[:2]:  # not where a protocol fuses at another size
+        facts |= exposure.shares(gray, images.luma(a), images.luma(b))
+    return gray, shown, facts
 
 
 def _write(folder: Path, name: str, fused: tuple) -> dict:
