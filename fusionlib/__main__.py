@@ -401,7 +401,6 @@ def data(
     folder: Annotated[
         Path | None, typer.Option(help="folder to look for data sets in, for the list")
     ] = None,
-    processes: Annotated[int, typer.Option(help="worker processes of --check")] = 1,
     to: Annotated[Path | None, typer.Option(help="folder to fetch into; see: doctor")] = None,
     mirror: Annotated[
         str, typer.Option(help="server, or folder of repositories, in place of github.com")
@@ -409,7 +408,12 @@ def data(
     subset: Annotated[
         list[str] | None, typer.Option(help="with get: a part that papers name, such as MSRS-361")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="files at a time")] = 4,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "--jobs", "--processes", min=1, help="files fetched at a time; processes of --check"
+        ),
+    ] = 4,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
     max_pixels: MaxPixels = None,
 ) -> None:
@@ -430,7 +434,7 @@ def data(
     elif not what:
         _list(folder)
     elif check is not None:
-        _verify(what, check, processes)
+        _verify(what, check, jobs)
     else:
         from fusionlib.datasets import catalog
 

@@ -55,6 +55,15 @@ def folders(kind: str, named: str | os.PathLike | None = None) -> list[Path]:
     return [*looked, Path(pooch.os_cache("fusionlib")) / kind]
 
 
+def check_named(kind: str, named: str | os.PathLike | None) -> None:
+    """Raise FileNotFoundError where a folder that somebody named to read from is none: what lies
+    elsewhere is not taken in its place.
+    """
+    path = str(named or "")
+    if path and path != NOWHERE and not Path(path).expanduser().is_dir():
+        raise FileNotFoundError(f"{kind}: expected a folder, found none at {path}")
+
+
 def find(kind: str, name: str, named: str | os.PathLike | None = None) -> Path | None:
     """Return the first of :func:`folders` joined with ``name`` that is a folder, None where none
     is.
@@ -66,5 +75,11 @@ def find(kind: str, name: str, named: str | os.PathLike | None = None) -> Path |
         Below the folder.
     named : path, optional
         A folder that somebody named; it is looked in first.
+
+    Raises
+    ------
+    FileNotFoundError
+        The named folder is none.
     """
+    check_named(kind, named)
     return next((path for folder in folders(kind, named) if (path := folder / name).is_dir()), None)

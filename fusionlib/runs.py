@@ -197,14 +197,19 @@ def start(notebook: str, namespace: Mapping) -> Run:
     Raises
     ------
     FileNotFoundError
-        The notebook is neither in a checkout nor in the working folder.
+        The notebook is neither in a checkout nor in the working folder; the folder of the weights
+        is none.
     ValueError
-        A parameter has the type of something else, such as a module imported under its name; or
-        papermill, which only warns of it, was given a name that is nearly a parameter's.
+        A parameter has the type of something else, such as a module imported under its name; the
+        machine has no such device; or papermill, which only warns of it, was given a name that is
+        nearly a parameter's.
     """
     path = _notebook(f"{notebook}.ipynb")
     values = {name: namespace[name] for name in parameters_of(path)}
     check_parameters(path, values | _misspelt(path, namespace))
+    places.check_named("weights", values.get("weights"))
+    if "device" in values:
+        device_name(values["device"])
     output = values.pop("output")
     return Run(notebook, output, values)
 

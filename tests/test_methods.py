@@ -369,3 +369,11 @@ def test_a_compared_network_is_its_file_and_its_entry(tmp_path, monkeypatch):
     empty.mkdir()
     reason = methods.missing_weights(get("Mine", checkpoint=empty))
     assert "empty/mine.safetensors: expected a checkpoint" in reason
+
+
+def test_scales_that_do_not_fit_are_refused_and_not_cut():
+    a, b = pair((64, 64))
+    method = get("CvT")
+    assert np.isfinite(method.fuse(a, b)).all()  # the default takes what fits
+    with pytest.raises(ValueError, match="large enough for 99 scales .*, got 64x64"):
+        method.fuse(a, b, scales=99)

@@ -252,3 +252,17 @@ def test_read_only_output_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match="output: the folder .* cannot be written"):
         runs.Run("t", tmp_path / "file" / "out", {})
+
+
+@pytest.mark.parametrize(
+    "name, value, sentence",
+    [
+        ("device", "tpu", "device: expected auto or one of cpu.*, got 'tpu'"),
+        ("weights", "nowhere", "weights: expected a folder, found none at nowhere"),
+    ],
+)
+def test_a_device_or_folder_that_is_not_there_is_refused_first(name, value, sentence):
+    notebook = runs.root() / "notebooks" / "25-table-1.ipynb"
+    values = runs.parameters_of(notebook)
+    with pytest.raises((ValueError, OSError), match=sentence):
+        runs.start("25-table-1", values | {name: value})

@@ -19,6 +19,8 @@ from fusionlib.optimizers import LowPassObjective, bat, particle_swarm, sweep
 from fusionlib.transforms import Bands, Curvelet, LaplacianPyramid, rules
 from fusionlib.transforms.wrapping import default_scales
 
+SCALES = 5  # of CvT: come nearest to the paper's Leopard results, see transforms.Curvelet
+
 
 @register("infrared")
 def infrared(a: Plane, b: Plane) -> Decision:
@@ -71,7 +73,7 @@ def laplacian_pyramid(
 def curvelet(
     a: Plane,
     b: Plane,
-    scales: int = 5,
+    scales: int | None = None,
     angles: int = 16,
     finest: str = "curvelets",
     rule: int | str = 1,
@@ -84,8 +86,13 @@ def curvelet(
 
     Parameters
     ----------
-    scales : int
-        At most as many as the size of the images allows.
+    scales : int, optional
+        5, or as many as the size of small images allows.
+
+    Raises
+    ------
+    ValueError
+        The images are too small for so many.
     """
     height, width = a.shape
     transform = _curvelet((height, width), scales, angles, finest)
@@ -93,9 +100,8 @@ def curvelet(
     return Decision(bands.mix(*bands.luma), bands, {"weight": weight})
 
 
-def _curvelet(shape: tuple[int, int], scales: int, angles: int, finest: str) -> Curvelet:
-    # a small image has fewer; what is no number is refused there
-    fitting = min(scales, default_scales(shape)) if isinstance(scales, int) else scales
+def _curvelet(shape: tuple[int, int], scales: int | None, angles: int, finest: str) -> Curvelet:
+    fitting = min(SCALES, default_scales(shape)) if scales is None else scales
     return Curvelet(shape, fitting, angles, finest)
 
 
