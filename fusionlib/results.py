@@ -505,6 +505,11 @@ class Paired(NamedTuple):
     groups: int | None = None
     rate: grouped.Rate = grouped.Rate(np.nan, np.nan, np.nan)
 
+    def change(self, unit: str = "") -> str:
+        """Return the difference with its interval in words, such as "+1.7 % (-0.2 to +3.5)"."""
+        low, high = self.interval
+        return f"{self.difference:+.3g}{unit} ({low:+.3g} to {high:+.3g})"
+
     def few(self) -> bool:
         """Return whether there are too few groups for a verdict."""
         return self.groups is not None and self.groups < grouped.FEWEST

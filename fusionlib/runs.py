@@ -18,6 +18,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -179,9 +180,24 @@ class Run:
             "seconds": round(time.monotonic() - self.started, 2),
             "files": checksums,
         }
-        return images.write_text(
-            self.folder / "run.json", json.dumps(content, indent=1, default=str)
-        )
+        return self._write(content)
+
+    def answer(self, *sentences: str) -> None:
+        """Print the answer to the notebook's question, and keep it in ``run.json``, from where the
+        results page and notebook 91 take it.
+
+        Parameters
+        ----------
+        *sentences : str
+            Computed from the results of this very run; the last says what would change them.
+        """
+        record = load(self.folder)
+        print("\n".join(textwrap.fill(sentence, 100) for sentence in sentences))
+        self._write(record | {"answer": list(sentences)})
+
+    def _write(self, record: dict) -> Path:
+        text = json.dumps(record, indent=1, default=str)
+        return images.write_text(self.folder / "run.json", text)
 
 
 def start(notebook: str, namespace: Mapping) -> Run:

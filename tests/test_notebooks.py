@@ -48,7 +48,7 @@ def test_parameters_are_typed_commented_assignments_a_line(path):
 
 @each
 def test_thin(path):
-    assert len(cells(path)) <= 25
+    assert len(cells(path)) <= 27  # of them one that sets up, and the answer
     for cell in cells(path):
         # parameters are a list to look up, not a step to understand
         most = 20 if "parameters" in cell["metadata"].get("tags", []) else 15
@@ -189,3 +189,13 @@ def test_table_1_of_ones_own_folders_names_the_data_and_the_missing_and_keeps_no
 def test_no_notebook_calls_real_images_by_the_name_of_built_in_ones(path):
     """A default name would be recorded for whatever folder is given."""
     assert runs.parameters_of(path).get("dataset", "") in ("", [""])
+
+
+@each
+def test_ends_with_an_answer(path):
+    title, answer = json.loads(path.read_text())["cells"][-2:]
+    assert title["cell_type"] == "markdown" and source(title) == "## Answer"
+    assert "run.answer(" in source(answer)
+    text = "".join("".join(output["text"]) for output in answer["outputs"])
+    sentences = re.findall(r"[.:](?:\s|$)", text)
+    assert len(sentences) >= 2 and "nan" not in text.split()

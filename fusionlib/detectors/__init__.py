@@ -6,6 +6,7 @@ from .evaluation import (
     average_precision,
     bootstrap,
     detect,
+    found,
     percentiles,
     resampled,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "bootstrap",
     "detect",
     "download_imagenet",
+    "found",
     "imagenet_path",
     "load_imagenet",
     "percentiles",

@@ -270,6 +270,12 @@ def _match(
     )
 
 
+def found(detected: Boxes, truth: Boxes) -> int:
+    """Return how many objects of one image a detection of their class overlaps by an IoU of 0.5."""
+    classes = dict.fromkeys(truth.labels)
+    return sum(int(_match([detected], [truth], name)[1].sum()) for name in classes)
+
+
 def _match_image(corners: np.ndarray, annotated: Boxes, mask: np.ndarray) -> np.ndarray:
     """Return 1 for each detection that is right, 0 where it is wrong, NaN where it does not count.
 

@@ -480,6 +480,14 @@ def counts(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
+def standing(seeds: int) -> str:
+    """Say what so many trainings of each variant allow."""
+    if seeds < INDICATIVE:
+        return f"{seeds} seeds allow no verdict"
+    strength = "indicative at most" if seeds < SHOWN else "a verdict"
+    return f"{seeds} seeds allow {strength}"
+
+
 def claims_of_figures(experts: pd.DataFrame, alphas: pd.DataFrame) -> pd.DataFrame:
     """Set what the text says about figures 7 and 8 beside the same counts of a run.
 

@@ -155,6 +155,24 @@ def compare_to_baselines(
     return pd.DataFrame(rows)
 
 
+def in_words(compared: pd.DataFrame) -> list[str]:
+    """Say of each baseline in how many measures the model is better, worse, or neither is shown.
+
+    Parameters
+    ----------
+    compared : DataFrame
+        Of :func:`compare_to_baselines`.
+    """
+    sentences = []
+    for name, part in compared.groupby("baseline", sort=False):
+        better, worse = (int((part["verdict"] == word).sum()) for word in ("better", "worse"))
+        sentences.append(
+            f"Against the {name}, of {len(part)} measures: better in {better}, worse in {worse}, "
+            f"undecided in {len(part) - better - worse}."
+        )
+    return sentences
+
+
 def attention(model: Model, pairs: Iterable[Pair]) -> pd.DataFrame:
     """Return the mean attention inside and outside the boxes.
 
