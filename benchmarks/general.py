@@ -1,9 +1,10 @@
 """The general model on sets that it was not chosen on: scores, ranks, lost pixels, goals.
 
-    python -m benchmarks.general OUT [--rows "MoE-Fusion general" ...] [--sets tno ...] [--card]
+    python -m benchmarks.general OUT [--rows "MoE-Fusion general" ...] [--trainings FOLDER ...]
+        [--sets tno ...] [--card]
 
 Ten methods are ranked: average, maximum, LP, the six networks with official weights, and each of
-``--rows`` in its turn. Fused images stay below OUT, so a further row costs only itself; OUT gets
+``--rows`` and ``--trainings`` (other seeds) in its turn. Fused images stay below OUT, so a further row costs only itself; OUT gets
 ``scores.csv`` (a line an image), ``lost.csv`` and ``summary.csv``. Needs the sets of ``make data``
 and the official weights. ``--card`` writes the numbers of an earlier call into the model card, and
 beside them a sheet of generated scenes.
@@ -12,12 +13,13 @@ beside them a sheet of generated scenes.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from fusionlib import images, methods, published
+from fusionlib import groups, images, methods, published, results
 from fusionlib.datasets import open_pairs
 from fusionlib.experiments import comparison, model_quality, protocol
 
@@ -32,19 +34,22 @@ SHOWN = ("MoE-Fusion scenes", "MoE-Fusion general", "LP")  # on generated scenes
 TOLERANCE = 0.03  # of Qabf below LP's on a set
 
 
-def evaluate(dataset: str, rows: list[str], out: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def evaluate(
+    dataset: str, rows: dict[str, methods.Method], out: Path
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Fuse and score a set by all methods; return scores (a line an image) and lost pixels."""
     split, limit = SETS[dataset]
     pairs = open_pairs("", dataset, split, limit, evenly=True)
     home = out / dataset
     sources = protocol.write_sources(pairs, home / "sources")
-    chosen = {name: comparison.get(name) for name in (*PEERS, *rows)}
+    chosen = {name: comparison.get(name) for name in PEERS} | rows
     status = comparison.fuse(chosen, pairs, sources, home / "fused")
     if failed := [f"{name}: {reason}" for name, reason in status.items() if reason]:
         raise SystemExit("; ".join(failed))
     scores, _ = comparison.score(chosen, sources, home / "fused", METRICS, CONVENTIONS)
     lost = comparison.lost_pixels(chosen, sources, home / "fused")
     lost["extreme %"] = [extremes(home / "fused" / name / "gray", sources) for name in lost.index]
+    scores["group"] = scores["image"].map(dict(zip(sources.names, sources.groups, strict=True)))
     return scores.assign(dataset=dataset), lost.assign(dataset=dataset)
 
 
@@ -67,18 +72,43 @@ def mean_ranks(scores: pd.DataFrame, row: str) -> pd.DataFrame:
     return ranks.mean(axis=1).unstack("method")
 
 
-def summarize(scores: pd.DataFrame, lost: pd.DataFrame, rows: list[str]) -> pd.DataFrame:
-    """Return a line for each row and set: mean rank in both conventions, Qabf beside LP's, lost
-    pixels.
+def rank_interval(scores: pd.DataFrame, row: str, samples: int = 500) -> tuple[float, float]:
+    """Return the 95 % interval of the mean rank of a row over the images of one set and convention,
+    drawn by their groups where these are known.
+    """
+    ten = scores[scores["method"].isin((*PEERS, row))]
+    wide = ten.pivot(index="image", columns=["method", "metric"], values="value")
+    members = groups.codes(groups.at(groups.of(scores), wide.index), len(wide))
+    drawn, random = [], np.random.default_rng(0)
+    for _ in range(samples):
+        numbers = random.integers(0, members.max() + 1, members.max() + 1)
+        taken = np.concatenate([np.flatnonzero(members == number) for number in numbers])
+        means = wide.iloc[taken].mean().unstack("metric")
+        drawn.append(means.rank(ascending=False).mean(axis=1)[row])
+    return tuple(np.percentile(drawn, [2.5, 97.5]))
+
+
+def summarize(scores: pd.DataFrame, lost: pd.DataFrame, rows: Sequence[str]) -> pd.DataFrame:
+    """Return a line for each row and set: mean rank in both conventions and its interval over the
+    images, Qabf beside LP's, lost pixels.
     """
     lines = []
-    qabf = scores[(scores["metric"] == "Qabf") & (scores["convention"] == "standard")]
-    qabf = qabf.groupby(["dataset", "method"])["value"].mean()
+    of_images = scores[(scores["metric"] == "Qabf") & (scores["convention"] == "standard")]
+    qabf = of_images.groupby(["dataset", "method"])["value"].mean()
     for row in rows:
         ranks = mean_ranks(scores, row)[row]
         for dataset in scores["dataset"].unique():
             line = {"row": row, "dataset": dataset}
-            line |= {f"mean rank, {c}": ranks[c, dataset] for c in CONVENTIONS}
+            here = scores[scores["dataset"] == dataset]
+            for convention in CONVENTIONS:
+                low, high = rank_interval(here[here["convention"] == convention], row)
+                line[f"mean rank, {convention}"] = ranks[convention, dataset]
+                line[f"interval, {convention}"] = f"{low:.2f} to {high:.2f}"
+            both = of_images[of_images["dataset"] == dataset].pivot(
+                index="image", columns="method", values="value"
+            )
+            labels = groups.at(groups.of(here), both.index)
+            line["Qabf less LP's"] = results.paired(both[row], both["LP"], groups=labels).change()
             line |= {"Qabf": qabf[dataset, row], "Qabf of LP": qabf[dataset, "LP"]}
             of_set = lost[lost["dataset"] == dataset]
             line |= of_set.loc[row].drop("dataset").to_dict()
@@ -87,7 +117,7 @@ def summarize(scores: pd.DataFrame, lost: pd.DataFrame, rows: list[str]) -> pd.D
     return pd.DataFrame(lines)
 
 
-def goals(summary: pd.DataFrame, row: str) -> dict[str, bool]:
+def goals(summary: pd.DataFrame, row: str, method: methods.Method) -> dict[str, bool]:
     """Return which goals a row reaches, by what they ask for."""
     line = summary[summary["row"] == row].set_index("dataset")
     reached = {}
@@ -101,8 +131,7 @@ def goals(summary: pd.DataFrame, row: str) -> dict[str, bool]:
         reached[f"{share} {line[share].max():.2f} at most, 0.5 allowed"] = line[share].max() <= 0.5
     more = (line["black %"] - line["black % of LP"]).max()
     reached[f"black % {more:+.2f} beside LP at most, 0 allowed"] = more <= 0
-    fuse = comparison.get(row).fuse
-    curves = model_quality.responses(fuse)
+    curves = model_quality.responses(method.fuse)
     dents = model_quality.dents(curves)
     reached[f"dents {dents.round(1).to_dict()}, 0 allowed"] = (dents == 0).all()
     ends = curves.iloc[-1] / 255
@@ -134,6 +163,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--rows", nargs="*", default=["MoE-Fusion general"])
+    parser.add_argument("--trainings", nargs="*", type=Path, default=[])
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=list(SETS))
     parser.add_argument("--card", action="store_true")
     options = parser.parse_args()
@@ -141,16 +171,20 @@ def main() -> None:
         write_card(options.out)
         return
     pd.set_option("display.width", 200, "display.max_columns", 20)
-    parts = [evaluate(name, options.rows, options.out) for name in options.sets]
+    rows = {name: comparison.get(name) for name in options.rows}
+    for folder in options.trainings:
+        name = f"MoE-Fusion {folder.name}"
+        rows[name] = comparison.get("MoE-Fusion", "", str(folder))
+    parts = [evaluate(name, rows, options.out) for name in options.sets]
     scores, lost = (pd.concat(part) for part in zip(*parts, strict=True))
     scores.to_csv(options.out / "scores.csv", index=False)
     lost.to_csv(options.out / "lost.csv")
-    summary = summarize(scores, lost, options.rows)
+    summary = summarize(scores, lost, list(rows))
     summary.to_csv(options.out / "summary.csv", index=False)
     print(summary.round(3).to_string(index=False))
-    for row in options.rows:
+    for row, method in rows.items():
         print(row, mean_ranks(scores, row).round(2).T.to_string(), sep="\n")
-        for goal, reached in goals(summary, row).items():
+        for goal, reached in goals(summary, row, method).items():
             print(f"  {'reached' if reached else 'MISSED'}: {goal}")
 
 
