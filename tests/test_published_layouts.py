@@ -38,6 +38,7 @@ PARAMETERS = {
     "28-figures-1-3-5": {"methods": FEW, "detected": FEW},
     "29-figures-7-8": {"split": "test", "epochs": 1, "seeds": [0]},
     "40-metric-conventions": {"methods": FEW, "images_used": 1},
+    "41-what-metrics-reward": {"methods": FEW, "images_used": 2, "metrics": ["EN", "CE"]},
 }
 
 
