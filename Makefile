@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 # One thread a process: two tests or notebooks share two cores, and sums do not depend on the machine.
 ONE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: install data reproduce dry-run test unit notebooks refresh wheel lint bench campaign train-general lab report lock clean
+.PHONY: install data reproduce dry-run test unit notebooks refresh wheel docs lint bench campaign train-general lab report lock clean
 
 install: $(VENV)/installed
 
@@ -59,9 +59,15 @@ wheel: install
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w dist .
 	$(BIN)/python workflow/check_wheel.py dist/*.whl
 
+# Guides, library and executed notebooks as pages in docs/_build/html; nothing is asked of a network.
+docs: install
+	rm -rf docs/_build
+	$(ONE) $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
+	$(BIN)/python -m workflow.check_pages docs/_build/html
+
 lint: install
-	$(BIN)/ruff check fusionlib workflow tests benchmarks notebooks
-	$(BIN)/ruff format --check fusionlib workflow tests benchmarks notebooks
+	$(BIN)/ruff check fusionlib workflow tests benchmarks notebooks docs
+	$(BIN)/ruff format --check fusionlib workflow tests benchmarks notebooks docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

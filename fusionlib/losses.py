@@ -115,7 +115,7 @@ def gradient_loss(
     reading : "paper" or "official"
         See :func:`directional_sobel`; raises as :func:`pixel_loss`.
     gradient : "magnitude" or "signed"
-        The paper's mean | |grad F| - max(|grad I|, |grad V|) |; or ours: in either direction the
+        The paper's mean ``||grad F| - max(|grad I|, |grad V|)|``; or ours: in either direction the
         distance to the gradient of the source that is steeper there, with its sign.
     """
     _check(fused, infrared, visible, reading)
@@ -144,7 +144,7 @@ def range_loss(fused: Tensor) -> Tensor:
 
 
 def sobel(image: Tensor, reading: str = "paper") -> Tensor:
-    """Return |Sobel_x| + |Sobel_y| of (B, 1, H, W), as :func:`directional_sobel` gives them."""
+    """Return ``|Sobel_x| + |Sobel_y|`` of (B, 1, H, W), as :func:`directional_sobel` gives them."""
     horizontal, vertical = directional_sobel(image, reading)
     return horizontal.abs() + vertical.abs()
 

@@ -81,7 +81,7 @@ def score(model: Model, pairs: Iterable[Pair], name: str = "MoE-Fusion") -> pd.D
     -------
     DataFrame
         image, group, method, metric, value: :data:`METRICS` as in "moe-fusion", the gradient term
-        of equation (5) of Cao et al. 2023 before alpha, and the mean |F - max(I, V)| inside the
+        of equation (5) of Cao et al. 2023 before alpha, and the mean ``|F - max(I, V)|`` inside the
         boxes in gray levels (NaN without boxes).
     """
     rows = []

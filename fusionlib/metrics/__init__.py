@@ -4,10 +4,10 @@
 
     from fusionlib import metrics
 
-    metrics.evaluate(fused, a, b)                              # the row that MoE-Fusion's tables
-    print metrics.evaluate(fused, a, b, convention="standard")       # the textbook's
-    metrics.compare(fused, reference)                          # against a reference
-    metrics.CONVENTIONS["moe-fusion"]["SD"]                    # says what a value is, in a sentence
+    metrics.evaluate(fused, a, b)  # the row that MoE-Fusion's tables print
+    metrics.evaluate(fused, a, b, convention="standard")  # the textbook's
+    metrics.compare(fused, reference)  # against a reference
+    metrics.CONVENTIONS["moe-fusion"]["SD"]  # says what a value is, in a sentence
 
 Images are gray ``(H, W)``, 8 bits. A value without meaning is NaN and knows why
 (:class:`Undefined`).

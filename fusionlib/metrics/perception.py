@@ -75,7 +75,7 @@ def perceived_difference(
 
     Notes
     -----
-    Chen & Varshney 2007: blocks of 16 x 16 weighted by sum |grad|^5, contrast sensitivity of
+    Chen & Varshney 2007: blocks of 16 x 16 weighted by ``sum |grad|^5``, contrast sensitivity of
     Mannos & Sakrison with the toolbox's 0.144 for 0.114. The zeros around the image make a bright
     border the strongest edge: 25 to 99 % of the weight of real pairs lies on the outermost pixels.
     """

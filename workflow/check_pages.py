@@ -1,0 +1,104 @@
+"""Check of the built pages: every public name is there, no link is broken, nothing is asked of a
+network.
+
+    python -m workflow.check_pages docs/_build/html
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urldefrag
+
+MODULES = [
+    f"fusionlib.{name}"
+    for name in (
+        "metrics metrics.conventions metrics.exposure scoring ranking results published audit"
+        " methods transforms transforms.rules optimizers networks networks.compared detectors"
+        " training training.config losses datasets datasets.catalog datasets.scenes"
+        " datasets.multi_focus images places download groups runs figures report"
+        " experiments.comparison experiments.protocol experiments.whose"
+        " experiments.evaluator_check experiments.metric_rewards experiments.ablations"
+        " experiments.detection_table experiments.expert_use experiments.gate_controls"
+        " experiments.held_out experiments.low_pass experiments.model_quality experiments.zoom"
+    ).split()
+]
+# What a browser fetches by itself: scripts, styles, pictures, fonts; not a link that one clicks.
+FETCHED = re.compile(
+    r"""<(?:script|img|iframe|source)[^>]*\ssrc=["'](https?:|//)"""
+    r"""|<link[^>]*rel=["'](?:stylesheet|preload|icon)["'][^>]*href=["'](https?:|//)"""
+    r"""|@import\s+url\(["']?(https?:|//)|src:\s*url\(["']?(https?:|//)"""
+)
+
+
+def public(module: str) -> dict[str, str]:
+    """Return the public functions and classes of a module, {name: "function" or "class"}: those of
+    ``__all__``, else those that are defined there.
+    """
+    loaded = importlib.import_module(module)
+    names = getattr(loaded, "__all__", None)
+    found = {}
+    for name in names if names is not None else sorted(vars(loaded)):
+        value = getattr(loaded, name)
+        here = names is not None or getattr(value, "__module__", "") == module
+        if name.startswith("_") or not here:
+            continue
+        if inspect.isclass(value):
+            found[name] = "class"
+        elif inspect.isroutine(value):
+            found[name] = "function"
+    return found
+
+
+def missing_names(site: Path) -> list[str]:
+    """Return a sentence for each public name without docstring, or that is not on its page."""
+    found = []
+    for module in MODULES:
+        page = (site / "api" / f"{module}.html").read_text(encoding="utf-8")
+        for name in public(module):
+            if not inspect.getdoc(getattr(importlib.import_module(module), name)):
+                found.append(f"{module}.{name}: no docstring")
+            if f'id="{module}.{name}"' not in page:
+                found.append(f"{module}.{name}: not on its page")
+    return found
+
+
+def broken_links(site: Path) -> list[str]:
+    """Return a sentence for each link to nothing, and each page that fetches from a network."""
+    pages = {
+        path.resolve(): path.read_text(encoding="utf-8")
+        for path in sorted(site.rglob("*.html"))
+        if "_static" not in path.parts
+    }
+    ids = {path: set(re.findall(r'\sid="([^"]+)"', text)) for path, text in pages.items()}
+    found = []
+    for path, text in pages.items():
+        name = path.relative_to(site.resolve())
+        if match := FETCHED.search(text):
+            found.append(f"{name}: fetches {match.group(0)[:80]}")
+        links = re.findall(r'<(?:a|img)[^>]*\s(?:href|src)="([^"]+)"', text)
+        for link in (link for link in links if not re.match(r"[a-z]+:", link)):
+            target, fragment = urldefrag(unquote(link))
+            goal = (path.parent / target).resolve() if target else path
+            if not goal.exists():
+                found.append(f"{name}: no {link}")
+            elif fragment and fragment not in ids.get(goal, {fragment}):
+                found.append(f"{name}: nothing called {link}")
+    return found
+
+
+def main() -> None:
+    """Run the command."""
+    site = Path(sys.argv[1])
+    found = [*missing_names(site), *broken_links(site)]
+    print("\n".join(found), file=sys.stderr)
+    count = sum(len(public(module)) for module in MODULES)
+    print(f"{count} public names of {len(MODULES)} modules, {len(found)} problems")
+    raise SystemExit(bool(found))
+
+
+if __name__ == "__main__":
+    main()
