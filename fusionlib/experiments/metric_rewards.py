@@ -18,7 +18,7 @@ from fusionlib import groups, images, ranking, results, scoring
 from fusionlib.datasets import Pair
 from fusionlib.methods import Method
 
-NAMES = ("EN", "SF", "SD", "MI", "VIF", "AG", "SCD", "Qabf", "SSIM")
+NAMES: tuple[str, ...] = ("EN", "SF", "SD", "MI", "VIF", "AG", "SCD", "Qabf", "SSIM")
 NAMES += ("EI", "CE", "Qcb", "Qcv", "Qy", "Nabf", "VIFF", "MS-SSIM")
 UNDAMAGED = "undamaged"
 WHERE = ("fused", "infrared", "visible")
