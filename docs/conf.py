@@ -9,6 +9,7 @@ from latex2mathml import converter
 
 import fusionlib
 from fusionlib import places
+from workflow import checklist
 from workflow.check_pages import MODULES, public
 
 HERE = Path(__file__).parent
@@ -49,6 +50,7 @@ def write_pages() -> None:
         (api / f"{name}.md").write_text("\n".join([*lines, "```", ""]), encoding="utf-8")
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         shutil.copy(path, notebooks / path.name)
+    (HERE / "guides" / "checklist.md").write_text(checklist.page(), encoding="utf-8")
     shutil.copy(ROOT / "CONTRIBUTING.md", HERE / "contributing.md")
     card = (places.INCLUDED / "models" / "general" / "CARD.md").read_text(encoding="utf-8")
     shutil.copy(ROOT / "reports" / "reference" / "general" / "scenes.jpg", HERE / "scenes.jpg")
