@@ -60,26 +60,32 @@ Written by `python -m workflow.checklist` from the committed runs, so the number
 
 {table({path.name: profile(path) for path in folders})}
 
-Minutes are those of the notebooks, two at a time on two cores; the machine is the one of the runs, and a run's record
-(`run.json`) has versions, revision, parameters, threads and the SHA-256 of its numbers and figures.
+Minutes are those of the notebooks, two at a time on two cores; the machine is the one of the
+runs, and a run's record (`run.json`) has versions, revision, parameters, threads and the SHA-256
+of its numbers and figures.
 
 ## Questions
 
-- **Is every method described whole?** Networks, losses, transforms and searches are code with the papers' equation numbers;
-  {len(report.assumptions())} choices where a paper is silent are marked `ASSUMPTION:` and listed in the report.
-- **Are the claims stated, and what supports each?** `data/published/claims.csv`; notebook 90 settles what the printed tables can,
-  {by_run} need a run.
-- **Are the numbers of runs and the variation given?** Trainings are the sample, not images: below three seeds "no verdict", below five
-  "indicative"; intervals by bootstrap over seeds, then images or their groups; p adjusted by Holm. The column "trainings a variant"
-  says how many there were.
-- **How was anything chosen?** The last epoch is used, and nothing is chosen on scored images. The weights `general` were chosen on 48
-  held-out pairs; their card names every earlier look at an evaluation set.
-- **Which settings were tried?** Those of the presets (`fusionlib.training.PRESETS`) and, for `general`, the trials in the card.
-- **Are splits and exclusions given?** The catalogue (`fusionlib data NAME`); pairs that cannot be read are named in every result.
-- **Can the code be run?** `make reproduce`; versions are pinned in `requirements.lock`, seeds are parameters, a killed run goes on to
-  the same numbers.
-- **On another processor?** Rows without a training agree to rounding; trained rows differ, which the guide to the two papers says with
-  both values.
+- **Is every method described whole?** Networks, losses, transforms and searches are code with the
+  papers' equation numbers; {len(report.assumptions())} choices where a paper is silent are marked
+  `ASSUMPTION:` and listed in the report.
+- **Are the claims stated, and what supports each?** `data/published/claims.csv`; notebook 90
+  settles what the printed tables can, {by_run} need a run.
+- **Are the numbers of runs and the variation given?** Trainings are the sample, not images: below
+  three seeds "no verdict", below five "indicative"; intervals by bootstrap over seeds, then
+  images or their groups; p adjusted by Holm. The column "trainings a variant" says how many there
+  were.
+- **How was anything chosen?** The last epoch is used, and nothing is chosen on scored images. The
+  weights `general` were chosen on 48 held-out pairs; their card names every earlier look at an
+  evaluation set.
+- **Which settings were tried?** Those of the presets (`fusionlib.training.PRESETS`) and, for
+  `general`, the trials in the card.
+- **Are splits and exclusions given?** The catalogue (`fusionlib data NAME`); pairs that cannot be
+  read are named in every result.
+- **Can the code be run?** `make reproduce`; versions are pinned in `requirements.lock`, seeds are
+  parameters, a killed run goes on to the same numbers.
+- **On another processor?** Rows without a training agree to rounding; trained rows differ, which
+  the guide to the two papers says with both values.
 
 ## Terms of the data
 
