@@ -7,18 +7,16 @@ It only reads: ``nodes.json`` (what was to run), each node's ``run.json``, ``res
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import io
 import re
 from datetime import datetime
 from pathlib import Path
 
-from PIL import Image
-
 from fusionlib import audit, images, places, results, runs
 from fusionlib.report import layout
-from fusionlib.report.layout import PAPERS, TABLES, number, table
+from fusionlib.report.layout import PAPERS, TABLES, table
+from fusionlib.report.pictures import Shelf, embedded, of_nodes
+from fusionlib.report.rows import SIGNS, sections
 
 # Every figure and table of both papers by the word that nodes provide and ONLY understands.
 # "" as word: a drawing of a procedure or a list of settings, with no result to reproduce.
@@ -53,9 +51,8 @@ ARTEFACTS = [
         for key in ("table-A-1", "table-A-2", "table-A-3")
     ),
 ]
-SIGNS = {"equal": "=", "close": "≈", "differs": "≠", "approximate": "~"}
-SIGNS |= {"consistent": "∈", "not consistent": "∉"}
-EMBEDDED = 7_000_000  # bytes of pictures inside the page; further ones are linked
+EMBEDDED = 5_000_000  # bytes of figures inside the page; further ones are linked
+COMPARED = 2_000_000  # bytes of images for the comparer, likewise
 
 
 def assumptions() -> list[dict]:
@@ -340,16 +337,53 @@ def embed(every: list[dict], folder: Path, budget: int = EMBEDDED) -> None:
             picture["source"] = source
 
 
-def embedded(path: Path) -> str:
-    """Return a picture as a data URI: the PNG itself, or a JPEG where that is smaller
-    (photographs).
-    """
-    encoded = io.BytesIO()
-    Image.fromarray(images.read(path)).save(encoded, "JPEG", quality=85, optimize=True)
-    kind, data = min(
-        ("png", path.read_bytes()), ("jpeg", encoded.getvalue()), key=lambda item: len(item[1])
+def render(template: str, **words: object) -> str:
+    """Return a page from one of the templates beside this file."""
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(
+        loader=PackageLoader("fusionlib.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    environment.globals["signs"] = SIGNS
+    return environment.get_template(template).render(**words)
+
+
+def gallery(every: list[dict]) -> list[dict]:
+    """Return the pictures of the papers' figures in the order of the papers; of each node those
+    left are put under ``further``.
+
+    A picture that two nodes drew alike is shown once.
+    """
+    seen: set[bytes] = set()
+    figures = []
+    for word, paper, label, title in ARTEFACTS:
+        shown = [
+            (node, picture)
+            for node in every
+            for picture in node["pictures"]
+            if _shows(picture, word) and _is_new(picture, seen)
+        ]
+        if shown:
+            entry = {"paper": PAPERS[paper], "number": label, "title": title}
+            pictures = [picture | {"node": node} for node, picture in shown]
+            makers = [node for node in every if any(node is maker for maker, _ in shown)]
+            figures.append(entry | {"pictures": pictures, "nodes": makers})
+    for node in every:
+        node["further"] = [
+            picture | {"node": node} for picture in node["pictures"] if _is_new(picture, seen)
+        ]
+    return figures
+
+
+def _is_new(picture: dict, seen: set[bytes]) -> bool:
+    """Tell whether a picture is none of ``seen``, by its bytes, and add it."""
+    content = picture["path"].read_bytes()
+    is_new = content not in seen
+    seen.add(content)
+    return is_new
 
 
 def notebook_page(home: Path) -> None:
@@ -399,8 +433,6 @@ def write(folder: str | Path) -> Path:
     ValueError
         Nothing was planned or run there.
     """
-    from jinja2 import Environment, PackageLoader
-
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(
@@ -426,17 +458,23 @@ def write(folder: str | Path) -> Path:
     add_contributed(tables, places.reports() / "contributed")
     finished = [node["run"] for node in every if node["status"] == "finished"]
     claims = audit.audit()
-    template = Environment(
-        loader=PackageLoader("fusionlib.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("page.html")
-    page = template.render(
+    listed = sections(tables)
+    for section in listed:
+        section.nodes = [
+            node
+            for node in every
+            if node["status"] == "finished" and set(section.keys) & set(node["provides"])
+        ]
+    shelf = Shelf(folder, COMPARED)
+    page = render(
+        "page.html",
         profile=folder.name,
         made=datetime.now().strftime("%Y-%m-%d %H:%M"),
         nodes=every,
-        tables=tables,
+        sections=listed,
+        figures=gallery(every),
+        sets=of_nodes(every, folder, shelf),
+        sources=shelf.sources,
         artefacts=artefacts(every, tables),
         strays=[
             sentence
@@ -449,13 +487,11 @@ def write(folder: str | Path) -> Path:
         subject=subject(every, short["compared"]),
         without_weights=without_weights(every),
         verdicts=results.VERDICTS,
-        signs=SIGNS,
         claims=claims.to_dict("records"),
         claim_counts=audit.counts(claims),
         spoken=audit.SPOKEN,
         papers=PAPERS,
         assumptions=assumptions(),
-        number=number,
         environment=finished[-1]["environment"] if finished else runs.environment(),
     )
     return images.write_text(folder / "index.html", page)
