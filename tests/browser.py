@@ -1,4 +1,4 @@
-"""A page in headless Chromium, driven through its DevTools: clicks, keys, console lines, requests."""
+"""A page in headless Chromium through its DevTools: clicks, keys, console lines, requests."""
 
 import base64
 import json

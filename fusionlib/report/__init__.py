@@ -278,7 +278,11 @@ def _why_not_run(providers: list[dict], every: list[dict]) -> str:
 
 
 def _shows(picture: dict, word: str) -> bool:
-    return bool(word) and re.fullmatch(rf"{re.escape(word)}([-_].*)?", picture["name"]) is not None
+    """Tell whether a picture is of a figure: the longest word that its name begins with is it."""
+    words = [
+        one for one, *_ in ARTEFACTS if re.fullmatch(rf"{re.escape(one)}([-_].*)?", picture["name"])
+    ]
+    return bool(word) and word == max(words, key=len, default="")
 
 
 def tables_of(folder: Path, every: list[dict]) -> list[dict]:

@@ -94,24 +94,25 @@ def comparable(
 
 
 def of_nodes(every: Iterable[dict], folder: Path, shelf: Shelf) -> list[dict]:
-    """Return a set for the comparer of each node that left fused images, sources first."""
+    """Return a set for the comparer of each node that left fused images; those with
+    their sources come first, and the sources come first in them."""
     sets = []
     for node in every:
         if node["status"] != "finished":
             continue
         homes = {path.name: path for path in sorted((folder / node["name"] / "fused").glob("*"))}
-        folders = {name: _shown(homes[name]) for name in sorted(homes, key=_order)}
+        folders = {name: shown_folder(homes[name]) for name in sorted(homes, key=_order)}
         with_images = {name: path for name, path in folders.items() if path is not None}
         if entry := comparable(node["name"], with_images, shelf):
             sets.append(entry)
-    return sets
+    return sorted(sets, key=lambda entry: SOURCES[0] not in entry["images"][0]["shown"])
 
 
 def _order(name: str) -> tuple:
     return (SOURCES.index(name) if name in SOURCES else len(SOURCES), name.casefold())
 
 
-def _shown(home: Path) -> Path | None:
-    """Return the folder of the images for the eye in that of a method."""
+def shown_folder(home: Path) -> Path | None:
+    """Return the folder of the images for the eye in that of a method, None where it has none."""
     choices = (home / "color", home / "gray", home)
     return next((path for path in choices if path.is_dir() and images.by_stem(path, [])), None)

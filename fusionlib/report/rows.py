@@ -92,7 +92,9 @@ class Section:
 
 
 def sections(tables: Iterable[dict]) -> list[Section]:
-    """Return the laid-out tables (:func:`.layout.table`) as sections, those with rows of ours first."""
+    """Return the laid-out tables (:func:`.layout.table`) as sections, those with rows of ours
+    first.
+    """
     tables = list(tables)
     alone = [_of_grids(entry) for entry in tables if "grids" in entry]
     together = [entry for entry in tables if "grids" not in entry]
@@ -111,7 +113,9 @@ def _of_grids(entry: dict) -> Section:
         for grid in grids
         for line in grid.lines
     ]
-    order = list(dict.fromkeys(method for method, *_ in rows))
+    names = list(dict.fromkeys(method for method, *_ in rows))
+    run = {method for method, is_printed, _ in rows if not is_printed}
+    order = sorted(names, key=lambda name: name not in run)
     rows.sort(key=lambda item: (order.index(item[0]), item[1]))
     ours = [grid for grid in grids if not grid.printed]
     missing = [set(grid.absent) for grid in ours]
@@ -124,7 +128,7 @@ def _of_grids(entry: dict) -> Section:
         _heads(grids[0].metrics),
         [row for *_, row in rows],
         [*agreement([entry]), *standings],
-        [name for name in order if missing and all(name in names for names in missing)],
+        [name for name in names if missing and all(name in lost for lost in missing)],
     )
 
 
