@@ -15,8 +15,8 @@ from pathlib import Path
 from fusionlib import audit, images, places, results, runs
 from fusionlib.report import layout
 from fusionlib.report.layout import PAPERS, TABLES, table
-from fusionlib.report.pictures import Shelf, embedded, of_nodes
 from fusionlib.report.rows import SIGNS, sections
+from fusionlib.report.shelf import Shelf, embedded, of_nodes
 
 # Every figure and table of both papers by the word that nodes provide and ONLY understands.
 # "" as word: a drawing of a procedure or a list of settings, with no result to reproduce.
@@ -351,43 +351,37 @@ def render(template: str, **words: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # the order is the reader's
     environment.globals["signs"] = SIGNS
     return environment.get_template(template).render(**words)
 
 
 def gallery(every: list[dict]) -> list[dict]:
     """Return the pictures of the papers' figures in the order of the papers; of each node those
-    left are put under ``further``.
-
-    A picture that two nodes drew alike is shown once.
+    left are put under ``further``, each once though two nodes drew it.
     """
     seen: set[bytes] = set()
     figures = []
     for word, paper, label, title in ARTEFACTS:
         shown = [
-            (node, picture)
+            picture | {"node": node}
             for node in every
             for picture in node["pictures"]
-            if _shows(picture, word) and _is_new(picture, seen)
+            if _shows(picture, word)
         ]
+        seen |= {picture["path"].read_bytes() for picture in shown}
         if shown:
-            entry = {"paper": PAPERS[paper], "number": label, "title": title}
-            pictures = [picture | {"node": node} for node, picture in shown]
-            makers = [node for node in every if any(node is maker for maker, _ in shown)]
-            figures.append(entry | {"pictures": pictures, "nodes": makers})
+            entry = {"paper": PAPERS[paper], "number": label, "title": title, "pictures": shown}
+            makers = {picture["node"]["name"]: picture["node"] for picture in shown}
+            figures.append(entry | {"nodes": list(makers.values())})
     for node in every:
-        node["further"] = [
-            picture | {"node": node} for picture in node["pictures"] if _is_new(picture, seen)
-        ]
+        node["further"] = []
+        for picture in node["pictures"]:
+            content = picture["path"].read_bytes()
+            if content not in seen:
+                seen.add(content)
+                node["further"].append(picture | {"node": node})
     return figures
-
-
-def _is_new(picture: dict, seen: set[bytes]) -> bool:
-    """Tell whether a picture is none of ``seen``, by its bytes, and add it."""
-    content = picture["path"].read_bytes()
-    is_new = content not in seen
-    seen.add(content)
-    return is_new
 
 
 def notebook_page(home: Path) -> None:

@@ -17,7 +17,7 @@ import pandas as pd
 from fusionlib import images, ranking, runs
 from fusionlib.report import render
 from fusionlib.report.layout import ARROWS, BEST
-from fusionlib.report.pictures import Shelf, comparable, shown_folder
+from fusionlib.report.shelf import Shelf, comparable, shown_folder
 
 EMBEDDED = 7_000_000  # bytes of images inside the page; further ones are linked
 SHOWN = 8  # images that the comparer shows

@@ -1,6 +1,6 @@
 // The page's own script, in place of a table library: sorting, filtering and comparing take about
-// 200 lines, DataTables and what it needs 300 kB. Everything stands on the page without it too.
-// The file is read by jinja2 as well, so no doubled braces and no brace before a percent or hash sign.
+// 200 lines, DataTables and what it needs 300 kB. All but the comparer stands there without it too.
+// jinja2 reads this file as well: no doubled braces, and none before a percent or hash sign.
 "use strict";
 
 const make = (tag, properties = {}, ...children) => {
@@ -92,7 +92,8 @@ document.addEventListener("click", (event) => {
   const large = dialog.querySelector("img");
   large.src = image.src;
   large.alt = image.alt;
-  dialog.querySelector("p").textContent = button.parentElement.querySelector("figcaption").textContent;
+  const caption = button.parentElement.querySelector("figcaption");
+  dialog.querySelector("p").textContent = caption.textContent;
   dialog.showModal();
 });
 dialog.addEventListener("click", (event) => {
@@ -116,7 +117,8 @@ function startComparer(box) {
   };
   const numbered = (names) => names.map((name, index) => [String(index), name]);
 
-  const picture = (name) => make("img", { src: sources[shown()[name]], alt: name, draggable: false });
+  const picture = (name) =>
+    make("img", { src: sources[shown()[name]], alt: name, draggable: false });
 
   function place() {
     for (const one of box.querySelectorAll(".view img")) {
@@ -132,13 +134,14 @@ function startComparer(box) {
     stage.hidden = isAll;
     all.hidden = !isAll;
     for (const one of [left, right, slider]) one.closest("label").hidden = isAll;
-    const [a, b] = [picture(left.value), picture(right.value)];
-    b.className = "over";
-    const names = [make("span", { textContent: left.value }), make("span", { textContent: right.value })];
-    stage.replaceChildren(make("div", { className: "view" }, a), make("div", { className: "view cut" }, b),
-      make("div", { className: "names" }, ...names));
-    all.replaceChildren(...(isAll ? Object.keys(shown()) : []).map((name) =>
-      make("figure", {}, make("div", { className: "view" }, picture(name)), make("figcaption", { textContent: name }))));
+    const label = (one) => make("span", { textContent: one.value });
+    const over = [left, right].map((one) => make("div", { className: "view" }, picture(one.value)));
+    over[1].classList.add("cut");
+    const names = make("div", { className: "names" }, label(left), label(right));
+    stage.replaceChildren(...(isAll ? [] : [...over, names]));
+    const tile = (name) => make("figure", {}, make("div", { className: "view" }, picture(name)),
+      make("figcaption", { textContent: name }));
+    all.replaceChildren(...(isAll ? Object.keys(shown()).map(tile) : []));
     place();
   }
   function chooseImage() {
@@ -196,9 +199,10 @@ function startComparer(box) {
     if (pointers.size === 2) zoom(spread() / old);
     else if (isSliding()) slideTo(event);
     else {
-      const { width, height } = box.querySelector(".view img").parentElement.getBoundingClientRect();
+      const { width, height } = box.querySelector(".view").getBoundingClientRect();
       const share = 100 / Math.max(0.5, state.zoom - 1);
-      pan((share * (before.x - event.clientX)) / width, (share * (before.y - event.clientY)) / height);
+      const [dx, dy] = [before.x - event.clientX, before.y - event.clientY];
+      pan((share * dx) / width, (share * dy) / height);
     }
   });
   for (const end of ["pointerup", "pointercancel"])

@@ -195,7 +195,7 @@ def agreement(entries: list[dict]) -> list[str]:
             return ["Nothing of ours yet: no finished run of this profile gives this table."]
         others = ", ".join(dict.fromkeys(filter(None, (entry.get("others") for entry in entries))))
         which = (
-            f"means over other images ({others}), none of them this table's"
+            f"means over other images ({others}), none of them of this table"
             if others
             else ("of other images than the paper's")
         )

@@ -94,8 +94,9 @@ def comparable(
 
 
 def of_nodes(every: Iterable[dict], folder: Path, shelf: Shelf) -> list[dict]:
-    """Return a set for the comparer of each node that left fused images; those with
-    their sources come first, and the sources come first in them."""
+    """Return a set for the comparer of each node that left fused images; those with their sources
+    come first, and the sources come first in them.
+    """
     sets = []
     for node in every:
         if node["status"] != "finished":
@@ -114,5 +115,5 @@ def _order(name: str) -> tuple:
 
 def shown_folder(home: Path) -> Path | None:
     """Return the folder of the images for the eye in that of a method, None where it has none."""
-    choices = (home / "color", home / "gray", home)
+    choices = (home, home / "color", home / "gray")
     return next((path for path in choices if path.is_dir() and images.by_stem(path, [])), None)
