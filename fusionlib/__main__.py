@@ -569,16 +569,75 @@ def run(
 
 @app.command()
 def report(
-    folder: Path,
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...")],
+    sources: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="A B", help="folders of the sources, to score FOLDER... against"),
+    ] = None,
+    convention: Annotated[list[str] | None, typer.Option()] = None,
+    output: Annotated[Path, typer.Option(help="folder of the leaderboard")] = Path("leaderboard"),
+    jobs: Annotated[int, typer.Option(help="processes that share the scoring")] = 1,
     contribute: Annotated[
         bool, typer.Option("--contribute", help="hand its numbers in: reports/contributed")
     ] = False,
 ) -> None:
-    """Write FOLDER/index.html from the finished runs in FOLDER, or check them and hand them in."""
+    """Write FOLDER/index.html from the finished runs in FOLDER, or check them and hand them in. Of
+    folders of fused images, or tables of score --csv, each a method: OUTPUT/index.html, a
+    leaderboard with the images to compare.
+    """
     from fusionlib import report as page
-    from fusionlib.report import contribution
+    from fusionlib.report import contribution, leaderboard
 
-    typer.echo(contribution.contribute(folder) if contribute else page.write(folder))
+    if contribute and len(folders) > 1:
+        raise ValueError(f"--contribute: expected one folder, got {len(folders)}")
+    if contribute:
+        typer.echo(contribution.contribute(folders[0]))
+    elif len(folders) == 1 and sources is None and leaderboard.is_run(folders[0]):
+        typer.echo(page.write(folders[0]))
+    else:
+        _leaderboard(leaderboard.entries(folders), sources, convention, jobs, output)
+
+
+def _leaderboard(listed, sources, convention: list[str] | None, jobs: int, output: Path) -> None:
+    """Score what is not scored yet, and write the page of a leaderboard.
+
+    Parameters
+    ----------
+    listed : list of Entry
+        From :func:`fusionlib.report.leaderboard.entries`.
+    sources : pair of path or None
+    convention, jobs
+        As for ``score``.
+    output : path
+    """
+    from fusionlib import scoring
+    from fusionlib.report import leaderboard
+
+    scores, problems, shown = {}, [], {}
+    if sources is not None:
+        shown = dict(zip(("infrared", "visible"), sources, strict=True))
+    for name, table, folder in listed:
+        if folder is not None:
+            shown[name] = folder
+        if table is not None:
+            scores[name] = leaderboard.read_scores(table)
+        elif sources is None:
+            raise ValueError(
+                f"{folder}: expected --sources A B to score its images, or a table of score --csv"
+                " in its place"
+            )
+        else:
+            gray = scoring.gray_folder(folder)
+            chosen = convention or ["moe-fusion"]
+            scores[name], skipped = scoring.score_folder(
+                gray, *sources, convention=chosen, processes=jobs
+            )
+            problems += skipped
+    typer.echo(leaderboard.write(scores, shown, output))
+    for sentence in leaderboard.left_out(scores, leaderboard.common_images(scores)):
+        typer.echo(sentence, err=True)
+    for problem in problems:
+        typer.echo(f"skipped: {problem}", err=True)
 
 
 class Stopped(Exception):

@@ -7,18 +7,16 @@ It only reads: ``nodes.json`` (what was to run), each node's ``run.json``, ``res
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import io
 import re
 from datetime import datetime
 from pathlib import Path
 
-from PIL import Image
-
 from fusionlib import audit, images, places, results, runs
 from fusionlib.report import layout
-from fusionlib.report.layout import PAPERS, TABLES, number, table
+from fusionlib.report.layout import PAPERS, TABLES, table
+from fusionlib.report.rows import SIGNS, sections
+from fusionlib.report.shelf import Shelf, embedded, of_nodes
 
 # Every figure and table of both papers by the word that nodes provide and ONLY understands.
 # "" as word: a drawing of a procedure or a list of settings, with no result to reproduce.
@@ -53,9 +51,8 @@ ARTEFACTS = [
         for key in ("table-A-1", "table-A-2", "table-A-3")
     ),
 ]
-SIGNS = {"equal": "=", "close": "≈", "differs": "≠", "approximate": "~"}
-SIGNS |= {"consistent": "∈", "not consistent": "∉"}
-EMBEDDED = 7_000_000  # bytes of pictures inside the page; further ones are linked
+EMBEDDED = 5_000_000  # bytes of figures inside the page; further ones are linked
+COMPARED = 2_000_000  # bytes of images for the comparer, likewise
 
 
 def assumptions() -> list[dict]:
@@ -281,7 +278,11 @@ def _why_not_run(providers: list[dict], every: list[dict]) -> str:
 
 
 def _shows(picture: dict, word: str) -> bool:
-    return bool(word) and re.fullmatch(rf"{re.escape(word)}([-_].*)?", picture["name"]) is not None
+    """Tell whether a picture is of a figure: the longest word that its name begins with is it."""
+    words = [
+        one for one, *_ in ARTEFACTS if re.fullmatch(rf"{re.escape(one)}([-_].*)?", picture["name"])
+    ]
+    return bool(word) and word == max(words, key=len, default="")
 
 
 def tables_of(folder: Path, every: list[dict]) -> list[dict]:
@@ -340,16 +341,47 @@ def embed(every: list[dict], folder: Path, budget: int = EMBEDDED) -> None:
             picture["source"] = source
 
 
-def embedded(path: Path) -> str:
-    """Return a picture as a data URI: the PNG itself, or a JPEG where that is smaller
-    (photographs).
-    """
-    encoded = io.BytesIO()
-    Image.fromarray(images.read(path)).save(encoded, "JPEG", quality=85, optimize=True)
-    kind, data = min(
-        ("png", path.read_bytes()), ("jpeg", encoded.getvalue()), key=lambda item: len(item[1])
+def render(template: str, **words: object) -> str:
+    """Return a page from one of the templates beside this file."""
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(
+        loader=PackageLoader("fusionlib.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # the order is the reader's
+    environment.globals["signs"] = SIGNS
+    return environment.get_template(template).render(**words)
+
+
+def gallery(every: list[dict]) -> list[dict]:
+    """Return the pictures of the papers' figures in the order of the papers; of each node those
+    left are put under ``further``, each once though two nodes drew it.
+    """
+    seen: set[bytes] = set()
+    figures = []
+    for word, paper, label, title in ARTEFACTS:
+        shown = [
+            picture | {"node": node}
+            for node in every
+            for picture in node["pictures"]
+            if _shows(picture, word)
+        ]
+        seen |= {picture["path"].read_bytes() for picture in shown}
+        if shown:
+            entry = {"paper": PAPERS[paper], "number": label, "title": title, "pictures": shown}
+            makers = {picture["node"]["name"]: picture["node"] for picture in shown}
+            figures.append(entry | {"nodes": list(makers.values())})
+    for node in every:
+        node["further"] = []
+        for picture in node["pictures"]:
+            content = picture["path"].read_bytes()
+            if content not in seen:
+                seen.add(content)
+                node["further"].append(picture | {"node": node})
+    return figures
 
 
 def notebook_page(home: Path) -> None:
@@ -399,8 +431,6 @@ def write(folder: str | Path) -> Path:
     ValueError
         Nothing was planned or run there.
     """
-    from jinja2 import Environment, PackageLoader
-
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(
@@ -426,17 +456,23 @@ def write(folder: str | Path) -> Path:
     add_contributed(tables, places.reports() / "contributed")
     finished = [node["run"] for node in every if node["status"] == "finished"]
     claims = audit.audit()
-    template = Environment(
-        loader=PackageLoader("fusionlib.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("page.html")
-    page = template.render(
+    listed = sections(tables)
+    for section in listed:
+        section.nodes = [
+            node
+            for node in every
+            if node["status"] == "finished" and set(section.keys) & set(node["provides"])
+        ]
+    shelf = Shelf(folder, COMPARED)
+    page = render(
+        "page.html",
         profile=folder.name,
         made=datetime.now().strftime("%Y-%m-%d %H:%M"),
         nodes=every,
-        tables=tables,
+        sections=listed,
+        figures=gallery(every),
+        sets=of_nodes(every, folder, shelf),
+        sources=shelf.sources,
         artefacts=artefacts(every, tables),
         strays=[
             sentence
@@ -449,13 +485,11 @@ def write(folder: str | Path) -> Path:
         subject=subject(every, short["compared"]),
         without_weights=without_weights(every),
         verdicts=results.VERDICTS,
-        signs=SIGNS,
         claims=claims.to_dict("records"),
         claim_counts=audit.counts(claims),
         spoken=audit.SPOKEN,
         papers=PAPERS,
         assumptions=assumptions(),
-        number=number,
         environment=finished[-1]["environment"] if finished else runs.environment(),
     )
     return images.write_text(folder / "index.html", page)

@@ -83,7 +83,8 @@ class Grid:
         same.
     metrics : list of str
     lines : list of dict
-        ``name``, ``extra`` (not a row of the printed table), ``cells``: for each metric a dict with
+        ``name``, ``method`` (without variant), ``n`` (images), ``extra`` (not a row of the printed
+        table), ``cells``: for each metric a dict with
         text, rank (0: none), printed, verdict, difference, or None. Ranks are over all rows with a
         number, those that print lacks too.
     standing : str
@@ -207,6 +208,8 @@ def _printed_grid(part: pd.DataFrame, row: str, names: list[str], metrics: list[
         [
             {
                 "name": name,
+                "method": name,
+                "n": int(part["n_images"].iloc[0]) if part["n_images"].notna().any() else 0,
                 "extra": False,
                 "cells": [
                     {"text": text.loc[name, metric], "rank": ranks.loc[name, metric]}
@@ -260,7 +263,8 @@ def _our_grid(
                     text += f" over {counts.loc[label, metric]:g}"
                 rank = ranks.loc[label, metric]
                 cells.append({"text": text, "rank": rank, "partner": partner})
-            grid.lines.append({"name": label, "extra": bool(extra[label]), "cells": cells})
+            line = {"name": label, "method": name, "extra": bool(extra[label]), "cells": cells}
+            grid.lines.append(line | {"n": int(counts.loc[label].max())})
     grid.absent = [name for name in names if name not in set(key)]
     return grid
 
