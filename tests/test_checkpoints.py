@@ -355,8 +355,8 @@ def test_double_and_half_precision_become_float32(made_up, tmp_path, monkeypatch
 
 
 def test_unknown_name():
-    with one_sentence(ValueError, "U2Fusion", "DenseFuse"):
-        load_checkpoint("U2Fusion")
+    with one_sentence(ValueError, "Restormer", "DenseFuse"):
+        load_checkpoint("Restormer")
 
 
 def test_missing_weights_without_an_address_name_no_command(tmp_path):

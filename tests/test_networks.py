@@ -1,4 +1,4 @@
-"""The nine compared networks: the official outputs, equal faster forms, any size, the contract of
+"""The compared networks: the official outputs, equal faster forms, any size, the contract of
 ``fuse``.
 """
 
@@ -825,6 +825,7 @@ def test_registry_names_and_defaults():
         "SwinFuse",
         "YDTR",
         "TarDAL",
+        "SeAFusion",
     ]
     defaults = {name: method.variant() for name, method in REGISTRY.items()}
     assert (
@@ -852,6 +853,7 @@ def test_registry_names_and_defaults():
         ("AUIF", 11631),
         ("SwinFuse", 337376),
         ("TarDAL", 296577),
+        ("SeAFusion", 166657),
     ],
 )
 def test_parameters_in_use(name, count):
@@ -935,6 +937,7 @@ def test_bad_input_is_refused_in_one_sentence(name):
         ("SwinFuse", 1),
         ("YDTR", 1),
         ("TarDAL", 1),
+        ("SeAFusion", 1),
     ],
 )
 def test_smallest_image(name, smallest):

@@ -1,4 +1,5 @@
-"""The nine networks that MoE-Fusion is compared with, one file each, and the one table of them.
+"""The compared networks, one file each, and the one table of them: the nine of MoE-Fusion's tables
+and newer ones.
 
 ``COMPARED`` knows them by the names of the paper's tables: ``COMPARED["TarDAL"].load("tt",
 folder=...)`` gives a network with official weights, ``.build("tt", seed=0)`` the same network with
@@ -48,6 +49,8 @@ class Compared:
     colour : bool
         Whether ``fuse`` also takes an RGB visible image and gives RGB, by the authors' own luma and
         chroma.
+    newer : bool
+        Whether later papers compare with it and MoE-Fusion's tables do not.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Compared:
     trained_on: str
     variants: Mapping[str, Variant] = field(repr=False)
     colour: bool = False
+    newer: bool = False
 
     @property
     def network(self) -> type[nn.Module]:
@@ -302,5 +306,23 @@ _TABLE = (
         "YDTR", "ydtr:YDTR", "", {"released": Variant("ydtr", "official weights of epoch 10")}
     ),
     Compared("TarDAL", "tardal:TarDAL", "M3FD", _tardal()),
+    Compared(
+        "SeAFusion",
+        "seafusion:SeAFusion",
+        "MSRS",
+        {
+            "stretched": Variant(
+                "seafusion",
+                "official weights, each image stretched to 0..255, as in the later script",
+            ),
+            "plain": Variant(
+                "seafusion",
+                "official weights, without the stretch, which the first script took over 32 images",
+                {"stretch": False},
+            ),
+        },
+        colour=True,
+        newer=True,
+    ),
 )
 COMPARED: dict[str, Compared] = {method.name: method for method in _TABLE}

@@ -375,6 +375,19 @@ CHECKPOINTS: dict[str, Official] = {
         ),
         licence=_TARDAL_LICENCE,
     ),
+    "seafusion": _torch(
+        "SeAFusion",
+        "seafusion:from_torch",
+        "Linfeng-Tang/VIF-Benchmark",
+        "23f2e51",
+        "Checkpoint/SeAFusion/",
+        (
+            "SeAFusion.pth",
+            682043,
+            "8d65a7f9a50f36349803368cf9920f40420776995e7e8cc8a56d8d30e499431d",
+        ),
+        licence="MIT, as stated by a benchmark of the same author",
+    ),
 }
 
 

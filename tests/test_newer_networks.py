@@ -1,0 +1,180 @@
+"""The newer compared networks: the outputs of their authors' programs, batches, bands, colour."""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fusionlib import images
+from fusionlib.networks import COMPARED
+from fusionlib.networks.compared import layers
+
+# Whole photographs, minutes in all; crops of them and small images are always checked.
+full_size = pytest.mark.skipif(
+    os.environ.get("FUSION_FULL_SIZE") != "1", reason="full-size images: set FUSION_FULL_SIZE=1"
+)
+
+
+def unit(x: Tensor) -> Tensor:
+    return x / 255
+
+
+@dataclass(frozen=True)
+class Case:
+    """One flow of an official program: where it is stored and how a network is run like it."""
+
+    method: str
+    variant: str
+    scale: Callable[[Tensor], Tensor] = unit  # of gray levels, for ``forward``
+    suffix: str = ""  # of the stored arrays' names
+    reach: int | None = None  # pixels around an output that it depends on; None: the whole image
+
+
+CASES = {"seafusion": Case("SeAFusion", "stretched", reach=9)}
+LOCAL = [name for name, case in CASES.items() if case.reach]
+
+
+@pytest.fixture(scope="module")
+def index(oracles):
+    return json.loads((oracles / "index-C.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def stored(oracles):
+    """Return a function that gives a stored array of a case by the name of its image."""
+
+    def read(name: str, image: str, kind: str = "") -> np.ndarray:
+        archive = np.load(oracles / f"{name.split('-')[0]}_official.npz")
+        return archive[image + CASES[name].suffix + kind]
+
+    return read
+
+
+@pytest.fixture(scope="module")
+def small(oracles):
+    """Return a function that gives an input pair of the stored file."""
+    inputs = np.load(oracles / "inputs.npz")
+    return lambda image: (inputs[f"{image}_ir"], inputs[f"{image}_vi"])
+
+
+@pytest.fixture(scope="module")
+def tno(fusion_data, index):
+    """Return a function that gives a pair of TNO after checking that it is the oracle's."""
+
+    def read(image: str) -> tuple[np.ndarray, np.ndarray]:
+        found = []
+        for modality in ("ir", "vi"):
+            path = fusion_data / "ivif" / "tno" / modality / f"{image[3:]}.png"
+            if not path.is_file():
+                pytest.skip(f"{path.name} of TNO is not among the data")
+            known = index["sources"][image][f"{modality}_png_sha256"]
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == known
+            found.append(images.read(path))
+        return found[0], found[1]
+
+    return read
+
+
+def network_of(name: str, folder) -> torch.nn.Module:
+    return COMPARED[CASES[name].method].load(CASES[name].variant, folder)
+
+
+def raw(network, name: str, pair) -> np.ndarray:
+    """Return what the network gives before any stretch and rounding."""
+    scale = CASES[name].scale
+    with torch.inference_mode():
+        return network(*(scale(torch.from_numpy(x)[None, None].float()) for x in pair)).numpy()[
+            0, 0
+        ]
+
+
+def largest(a, b) -> float:
+    return float(np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64)).max())
+
+
+@pytest.mark.parametrize("image", ["synth", "synthodd", "tno01c", "tno12c", "tno25c"])
+@pytest.mark.parametrize("name", CASES)
+def test_small_images(name, image, fusion_weights, index, small, stored):
+    try:
+        expected = stored(name, image)
+    except KeyError:
+        pytest.skip(f"no {image} is stored of {name}")
+    network = network_of(name, fusion_weights)
+    tolerance = index["tolerances_max_abs"][name.split("-")[0]]
+    assert largest(raw(network, name, small(image)), expected) <= tolerance
+    fused = network.fuse(*small(image))
+    assert largest(fused, stored(name, image, "_u8")) <= 1
+
+
+@pytest.mark.parametrize("image", ["tno01", "tno12", "tno25"])
+@pytest.mark.parametrize("name", LOCAL)
+def test_crops_of_full_images(name, image, fusion_weights, index, tno, stored):
+    """A pixel depends on its neighbourhood only, so a part with that margin gives the same."""
+    y, x, h, w = index["sources"][image]["crop_yxhw"]
+    m = CASES[name].reach
+    cut = [source[y - m : y + h + m, x - m : x + w + m] for source in tno(image)]
+    output = raw(network_of(name, fusion_weights), name, cut)[m:-m, m:-m]
+    tolerance = index["tolerances_max_abs"][name.split("-")[0]]
+    assert largest(output, stored(name, f"{image}_crop")) <= tolerance
+
+
+@full_size
+@pytest.mark.parametrize("image", ["tno01", "tno12", "tno25"])
+@pytest.mark.parametrize("name", CASES)
+def test_full_images(name, image, fusion_weights, index, tno, stored):
+    y, x, h, w = index["sources"][image]["crop_yxhw"]
+    fused = network_of(name, fusion_weights).fuse(*tno(image))
+    assert largest(fused[y : y + h, x : x + w], stored(name, f"{image}_crop", "_u8")) <= 1
+    recorded = index["cases"][name.split("-")[0]]["outputs"][image + CASES[name].suffix]
+    assert fused.mean() == pytest.approx(recorded["u8_mean"], abs=1e-2)
+
+
+@pytest.mark.parametrize("name", ["seafusion"])
+def test_colour(name, fusion_weights, oracles, stored):
+    pair = np.load(oracles / "inputs_colour.npz")
+    infrared, visible = (pair[key] for key in pair.files)
+    fused = network_of(name, fusion_weights).fuse(infrared, visible)
+    assert largest(fused, stored(name, "colour", "_u8")) <= 1
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_batch_is_its_single_images(name):
+    """No image's result depends on the others."""
+    network = COMPARED[CASES[name].method].build(CASES[name].variant)
+    draw = torch.Generator().manual_seed(1)
+    a, b = torch.rand(2, 3, 1, 37, 43, generator=draw)
+    with torch.inference_mode():
+        together = network(a, b)
+        for k in range(3):
+            assert largest(network(a[k : k + 1], b[k : k + 1]), together[k : k + 1]) <= 2e-6
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_bands_change_nothing_and_reach_is_what_a_network_sees(name, monkeypatch):
+    case = CASES[name]
+    network, reached = COMPARED[case.method].build(case.variant), []
+    draw = np.random.default_rng(0)
+    infrared, visible = draw.integers(0, 256, (2, 61, 45), dtype=np.uint8)
+    whole = network.fuse(infrared, visible)
+    in_bands = layers.in_bands
+
+    def noted(network, a, b, reach):
+        reached.append(reach)
+        return in_bands(network, a, b, reach)
+
+    monkeypatch.setattr(sys.modules[type(network).__module__], "in_bands", noted)
+    monkeypatch.setattr(layers, "BAND_PIXELS", 8 * 45)
+    assert largest(network.fuse(infrared, visible), whole) <= 1 and reached == [case.reach]
+    a, b = (case.scale(torch.from_numpy(x)[None, None].float()) for x in (infrared, visible))
+    changed = a.clone()
+    changed[..., 30, 20] += 1
+    with torch.inference_mode():
+        rows = (network(a, b) != network(changed, b))[0, 0].any(dim=1).nonzero().flatten()
+    assert int(rows.min()) == 30 - case.reach and int(rows.max()) == 30 + case.reach
