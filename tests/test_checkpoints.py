@@ -853,6 +853,19 @@ def test_one_official_file_under_the_name_of_another(fusion_weights, tmp_path):
     assert load_checkpoint("tardal-tt", tmp_path, cache=tmp_path / "none").verified
 
 
+@pytest.mark.parametrize(("there", "absent"), [("ydtr", "datfuse"), ("datfuse", "ydtr")])
+def test_two_official_files_of_one_name(there, absent, fusion_weights, tmp_path):
+    """The file of another method is no damaged one: this method's is absent."""
+    (tmp_path / there).mkdir()
+    shutil.copy(fusion_weights / there / "model_10.pth", tmp_path / there)
+    with one_sentence(FileNotFoundError, "no weights found", "model_10.pth"):
+        load_checkpoint(absent, tmp_path, cache=tmp_path / "none")
+    (tmp_path / absent).mkdir()
+    shutil.copy(fusion_weights / absent / "model_10.pth", tmp_path / absent)
+    for name in (there, absent):
+        assert load_checkpoint(name, tmp_path, cache=tmp_path / "none").verified
+
+
 # ---- download
 # --------------------------------------------------------------------------------------------------
 

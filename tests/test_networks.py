@@ -826,6 +826,10 @@ def test_registry_names_and_defaults():
         "YDTR",
         "TarDAL",
         "SeAFusion",
+        "DATFuse",
+        "U2Fusion",
+        "SDNet",
+        "LRRNet",
     ]
     defaults = {name: method.variant() for name, method in REGISTRY.items()}
     assert (
@@ -854,6 +858,10 @@ def test_registry_names_and_defaults():
         ("SwinFuse", 337376),
         ("TarDAL", 296577),
         ("SeAFusion", 166657),
+        ("DATFuse", 8920),
+        ("U2Fusion", 659217),
+        ("SDNet", 28705),
+        ("LRRNet", 49204),
     ],
 )
 def test_parameters_in_use(name, count):
@@ -938,6 +946,10 @@ def test_bad_input_is_refused_in_one_sentence(name):
         ("YDTR", 1),
         ("TarDAL", 1),
         ("SeAFusion", 1),
+        ("DATFuse", 1),
+        ("U2Fusion", 2),
+        ("SDNet", 1),
+        ("LRRNet", 2),
     ],
 )
 def test_smallest_image(name, smallest):

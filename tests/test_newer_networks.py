@@ -26,6 +26,23 @@ def unit(x: Tensor) -> Tensor:
     return x / 255
 
 
+def signed(x: Tensor) -> Tensor:
+    return (x - 127.5) / 127.5
+
+
+def signed_of_rgb(x: Tensor) -> Tensor:
+    """Take one from the levels that PIL's conversion of a gray RGB image to YCbCr lowers."""
+    lowered = torch.tensor(
+        [11, 18, 25, 32, 55, 62, 69, 76, 99, 106, 113]
+        + [136, 143, 150, 157, 180, 187, 194, 201, 224, 231, 238]
+    )
+    return signed(x - torch.isin(x, lowered).float())
+
+
+def stretched(x: Tensor) -> Tensor:
+    return (x - x.min()) / (x.max() - x.min() + 1e-5)
+
+
 @dataclass(frozen=True)
 class Case:
     """One flow of an official program: where it is stored and how a network is run like it."""
@@ -34,10 +51,19 @@ class Case:
     variant: str
     scale: Callable[[Tensor], Tensor] = unit  # of gray levels, for ``forward``
     suffix: str = ""  # of the stored arrays' names
+    small: tuple[str, ...] = ("synth", "synthodd", "tno01c", "tno12c", "tno25c")  # that are stored
     reach: int | None = None  # pixels around an output that it depends on; None: the whole image
 
 
-CASES = {"seafusion": Case("SeAFusion", "stretched", reach=9)}
+CASES = {
+    "seafusion": Case("SeAFusion", "stretched", reach=9),
+    "datfuse": Case("DATFuse", "released"),
+    "u2fusion": Case("U2Fusion", "benchmark", reach=10),
+    "u2fusion-author": Case("U2Fusion", "author", unit, "_vifirst", ("synthodd", "tno25c"), 10),
+    "sdnet": Case("SDNet", "gray", scale=signed, reach=5),
+    "sdnet-rgb": Case("SDNet", "rgb", signed_of_rgb, "_rgbfile", (), 5),
+    "lrrnet": Case("LRRNet", "released", scale=stretched, reach=11),
+}
 LOCAL = [name for name, case in CASES.items() if case.reach]
 
 
@@ -86,29 +112,29 @@ def network_of(name: str, folder) -> torch.nn.Module:
     return COMPARED[CASES[name].method].load(CASES[name].variant, folder)
 
 
-def raw(network, name: str, pair) -> np.ndarray:
-    """Return what the network gives before any stretch and rounding."""
-    scale = CASES[name].scale
+def scaled(name: str, pair) -> list[Tensor]:
+    """Return a pair of gray images as ``forward`` takes them."""
+    return [CASES[name].scale(torch.from_numpy(image)[None, None].float()) for image in pair]
+
+
+def raw(network, pair: list[Tensor]) -> np.ndarray:
+    """Return what a network gives before any stretch and rounding."""
     with torch.inference_mode():
-        return network(*(scale(torch.from_numpy(x)[None, None].float()) for x in pair)).numpy()[
-            0, 0
-        ]
+        return network(*pair).numpy()[0, 0]
 
 
 def largest(a, b) -> float:
     return float(np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64)).max())
 
 
-@pytest.mark.parametrize("image", ["synth", "synthodd", "tno01c", "tno12c", "tno25c"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    ("name", "image"), [(name, image) for name, case in CASES.items() for image in case.small]
+)
 def test_small_images(name, image, fusion_weights, index, small, stored):
-    try:
-        expected = stored(name, image)
-    except KeyError:
-        pytest.skip(f"no {image} is stored of {name}")
     network = network_of(name, fusion_weights)
     tolerance = index["tolerances_max_abs"][name.split("-")[0]]
-    assert largest(raw(network, name, small(image)), expected) <= tolerance
+    output = raw(network, scaled(name, small(image)))
+    assert largest(output, stored(name, image)) <= tolerance
     fused = network.fuse(*small(image))
     assert largest(fused, stored(name, image, "_u8")) <= 1
 
@@ -119,8 +145,8 @@ def test_crops_of_full_images(name, image, fusion_weights, index, tno, stored):
     """A pixel depends on its neighbourhood only, so a part with that margin gives the same."""
     y, x, h, w = index["sources"][image]["crop_yxhw"]
     m = CASES[name].reach
-    cut = [source[y - m : y + h + m, x - m : x + w + m] for source in tno(image)]
-    output = raw(network_of(name, fusion_weights), name, cut)[m:-m, m:-m]
+    cut = [whole[..., y - m : y + h + m, x - m : x + w + m] for whole in scaled(name, tno(image))]
+    output = raw(network_of(name, fusion_weights), cut)[m:-m, m:-m]
     tolerance = index["tolerances_max_abs"][name.split("-")[0]]
     assert largest(output, stored(name, f"{image}_crop")) <= tolerance
 
@@ -172,7 +198,7 @@ def test_bands_change_nothing_and_reach_is_what_a_network_sees(name, monkeypatch
     monkeypatch.setattr(sys.modules[type(network).__module__], "in_bands", noted)
     monkeypatch.setattr(layers, "BAND_PIXELS", 8 * 45)
     assert largest(network.fuse(infrared, visible), whole) <= 1 and reached == [case.reach]
-    a, b = (case.scale(torch.from_numpy(x)[None, None].float()) for x in (infrared, visible))
+    a, b = scaled(name, (infrared, visible))
     changed = a.clone()
     changed[..., 30, 20] += 1
     with torch.inference_mode():

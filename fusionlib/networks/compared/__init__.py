@@ -324,5 +324,56 @@ _TABLE = (
         colour=True,
         newer=True,
     ),
+    Compared(
+        "DATFuse",
+        "datfuse:DATFuse",
+        "",
+        {"released": Variant("datfuse", "official weights of epoch 10")},
+        newer=True,
+    ),
+    Compared(
+        "U2Fusion",
+        "u2fusion:U2Fusion",
+        "",
+        {
+            "benchmark": Variant(
+                "u2fusion",
+                "official weights, infrared first, output stretched from its own minimum and"
+                " maximum, as behind published images",
+            ),
+            "author": Variant(
+                "u2fusion",
+                "official weights, visible first, output scaled to its own maximum, as in the"
+                " author's script",
+                {"flavour": "author"},
+            ),
+        },
+        newer=True,
+    ),
+    Compared(
+        "SDNet",
+        "sdnet:SDNet",
+        "",
+        {
+            "rgb": Variant(
+                "sdnet",
+                "official weights, gray levels as the script reads RGB files, as behind published"
+                " images",
+            ),
+            "gray": Variant(
+                "sdnet",
+                "official weights, gray levels as they are, as the script reads gray files",
+                {"file": "gray"},
+            ),
+        },
+        newer=True,
+    ),
+    Compared(
+        "LRRNet",
+        "lrrnet:LRRNet",
+        "KAIST",
+        {"released": Variant("lrrnet", "official weights of epoch 4, four blocks")},
+        newer=True,
+    ),
 )
 COMPARED: dict[str, Compared] = {method.name: method for method in _TABLE}
