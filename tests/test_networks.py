@@ -830,6 +830,7 @@ def test_registry_names_and_defaults():
         "U2Fusion",
         "SDNet",
         "LRRNet",
+        "GIFNet",
     ]
     defaults = {name: method.variant() for name, method in REGISTRY.items()}
     assert (
@@ -950,6 +951,7 @@ def test_bad_input_is_refused_in_one_sentence(name):
         ("U2Fusion", 2),
         ("SDNet", 1),
         ("LRRNet", 2),
+        ("GIFNet", 5),
     ],
 )
 def test_smallest_image(name, smallest):

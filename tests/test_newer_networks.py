@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fusionlib import images
 from fusionlib.networks import COMPARED
-from fusionlib.networks.compared import layers
+from fusionlib.networks.compared import gifnet, layers
 
 # Whole photographs, minutes in all; crops of them and small images are always checked.
 full_size = pytest.mark.skipif(
@@ -63,6 +63,7 @@ CASES = {
     "sdnet": Case("SDNet", "gray", scale=signed, reach=5),
     "sdnet-rgb": Case("SDNet", "rgb", signed_of_rgb, "_rgbfile", (), 5),
     "lrrnet": Case("LRRNet", "released", scale=stretched, reach=11),
+    "gifnet": Case("GIFNet", "released"),
 }
 LOCAL = [name for name, case in CASES.items() if case.reach]
 
@@ -162,7 +163,7 @@ def test_full_images(name, image, fusion_weights, index, tno, stored):
     assert fused.mean() == pytest.approx(recorded["u8_mean"], abs=1e-2)
 
 
-@pytest.mark.parametrize("name", ["seafusion"])
+@pytest.mark.parametrize("name", ["seafusion", "gifnet"])
 def test_colour(name, fusion_weights, oracles, stored):
     pair = np.load(oracles / "inputs_colour.npz")
     infrared, visible = (pair[key] for key in pair.files)
@@ -204,3 +205,14 @@ def test_bands_change_nothing_and_reach_is_what_a_network_sees(name, monkeypatch
     with torch.inference_mode():
         rows = (network(a, b) != network(changed, b))[0, 0].any(dim=1).nonzero().flatten()
     assert int(rows.min()) == 30 - case.reach and int(rows.max()) == 30 + case.reach
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (41, 30), (64, 48)])
+def test_gifnet_in_strips_is_gifnet_at_once(shape, monkeypatch):
+    network = COMPARED["GIFNet"].build()
+    a, b = torch.rand(2, 1, 1, *shape, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        at_once = network(a, b)
+        monkeypatch.setattr(gifnet, "STRIP_PIXELS", 1)
+        monkeypatch.setattr(layers, "BAND_PIXELS", 10 * shape[1])
+        assert largest(network(a, b), at_once) <= 2e-6

@@ -375,5 +375,13 @@ _TABLE = (
         {"released": Variant("lrrnet", "official weights of epoch 4, four blocks")},
         newer=True,
     ),
+    Compared(
+        "GIFNet",
+        "gifnet:GIFNet",
+        "",
+        {"released": Variant("gifnet", "official weights of the last epoch")},
+        colour=True,
+        newer=True,
+    ),
 )
 COMPARED: dict[str, Compared] = {method.name: method for method in _TABLE}

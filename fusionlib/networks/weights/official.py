@@ -447,6 +447,18 @@ CHECKPOINTS: dict[str, Official] = {
             "1de9dd8dee9b650ce69c74ea53e3b9a6b749222f1059a689aabf28f68ee63e29",
         ),
     ),
+    "gifnet": _torch(
+        "GIFNet",
+        "gifnet:from_torch",
+        "AWCXV/GIFNet",
+        "c8ad04a",
+        "model/",
+        (
+            "Final.model",
+            3408450,
+            "bfc1dfef0d5b386b0c04f172daf8f6af52ba395f26dc3dd5757425fd32eb1038",
+        ),
+    ),
 }
 
 
