@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import sys
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,7 +15,8 @@ from torch import Tensor
 
 from fusionlib import images
 from fusionlib.networks import COMPARED
-from fusionlib.networks.compared import gifnet, layers
+from fusionlib.networks.compared import cddfuse, emma, gifnet, layers
+from fusionlib.networks.weights import Checkpoint, fill
 
 # Whole photographs, minutes in all; crops of them and small images are always checked.
 full_size = pytest.mark.skipif(
@@ -205,6 +207,147 @@ def test_bands_change_nothing_and_reach_is_what_a_network_sees(name, monkeypatch
     with torch.inference_mode():
         rows = (network(a, b) != network(changed, b))[0, 0].any(dim=1).nonzero().flatten()
     assert int(rows.min()) == 30 - case.reach and int(rows.max()) == 30 + case.reach
+
+
+# ---- generated weights, with which the official programs were run: structure and names are proved
+
+
+def shapes_of_base(name: str, c: int) -> dict[str, tuple]:
+    """Return official names and shapes of a block with full convolutions, of c maps."""
+    return {
+        f"{name}norm1.body.weight": (c,),
+        f"{name}norm1.body.bias": (c,),
+        f"{name}attn.scale": (8, 1, 1),
+        f"{name}attn.qkv1.weight": (3 * c, c, 1, 1),
+        f"{name}attn.qkv2.weight": (3 * c, 3 * c, 3, 3),
+        f"{name}attn.proj.weight": (c, c, 1, 1),
+        f"{name}norm2.body.weight": (c,),
+        f"{name}norm2.body.bias": (c,),
+        f"{name}mlp.project_in.weight": (2 * c, c, 1, 1),
+        f"{name}mlp.dwconv.weight": (2 * c, 2, 3, 3),
+        f"{name}mlp.project_out.weight": (c, c, 1, 1),
+    }
+
+
+def shapes_of_restormer(name: str) -> dict[str, tuple]:
+    return {
+        f"{name}norm1.body.weight": (64,),
+        f"{name}norm1.body.bias": (64,),
+        f"{name}attn.temperature": (8, 1, 1),
+        f"{name}attn.qkv.weight": (192, 64, 1, 1),
+        f"{name}attn.qkv_dwconv.weight": (192, 1, 3, 3),
+        f"{name}attn.project_out.weight": (64, 64, 1, 1),
+        f"{name}norm2.body.weight": (64,),
+        f"{name}norm2.body.bias": (64,),
+        f"{name}ffn.project_in.weight": (256, 64, 1, 1),
+        f"{name}ffn.dwconv.weight": (256, 1, 3, 3),
+        f"{name}ffn.project_out.weight": (64, 128, 1, 1),
+    }
+
+
+def shapes_of_details(name: str) -> dict[str, tuple]:
+    shapes = {f"{name}shffleconv.weight": (64, 64, 1, 1), f"{name}shffleconv.bias": (64,)}
+    for theta in ("phi", "rho", "eta"):
+        layers_of = f"{name}theta_{theta}.bottleneckBlock."
+        shapes[f"{layers_of}0.weight"] = (64, 32, 1, 1)
+        shapes[f"{layers_of}3.weight"] = (64, 1, 3, 3)
+        shapes[f"{layers_of}5.weight"] = (32, 64, 1, 1)
+    return shapes
+
+
+def shapes_of_cddfuse() -> dict[str, tuple]:
+    encoder, decoder = "DIDF_Encoder/module.", "DIDF_Decoder/module."
+    shapes: dict[str, tuple] = {
+        f"{encoder}patch_embed.proj.weight": (64, 1, 3, 3),
+        f"{decoder}reduce_channel.weight": (64, 128, 1, 1),
+        f"{decoder}output.0.weight": (32, 64, 3, 3),
+        f"{decoder}output.2.weight": (1, 32, 3, 3),
+    }
+    for k in range(4):
+        shapes |= shapes_of_restormer(f"{encoder}encoder_level1.{k}.")
+        shapes |= shapes_of_restormer(f"{decoder}encoder_level2.{k}.")
+    shapes |= shapes_of_base(f"{encoder}baseFeature.", 64)
+    shapes |= shapes_of_base("BaseFuseLayer/module.", 64)
+    for k in range(3):
+        shapes |= shapes_of_details(f"{encoder}detailFeature.net.{k}.")
+    return shapes | shapes_of_details("DetailFuseLayer/module.net.0.")
+
+
+def shapes_of_emma() -> dict[str, tuple]:
+    shapes: dict[str, tuple] = {"last.0.weight": (1, 8, 3, 3), "last.0.bias": (1,)}
+    widths = (8, 16, 32, 32)
+    stages = [("de_4", 32, 32)]
+    for n, (before, c) in enumerate(zip((1, *widths), widths, strict=False), 1):
+        stages += [(f"{image}_en_{n}", before, c) for image in "IV"] + [(f"f_{n}", 2 * c, c)]
+        if n < 4:
+            stages.append((f"de_{n}", 2 * c, c))
+            shapes |= {f"{image}_down{n}.weight": (c, c, 3, 3) for image in "IV"}
+            shapes[f"up{n + 1}.0.weight"] = (widths[n], c, 4, 4)
+    for name, before, c in stages:
+        shapes[f"{name}.embed.weight"] = (c, before, 3, 3)
+        shapes[f"{name}.FFN.weight"] = (c, 2 * c, 3, 3)
+        shapes |= shapes_of_base(f"{name}.GlobalFeature.", c)
+        for unit_of in (f"{name}.LocalFeature.Extraction.{k}.conv.{i}" for k in "01" for i in "02"):
+            shapes |= {f"{unit_of}.weight": (c, c, 3, 3), f"{unit_of}.bias": (c,)}
+    return shapes
+
+
+def generated(shapes: dict[str, tuple], gain: float) -> dict[str, Tensor]:
+    """Draw each tensor from its official name, as index C says."""
+    state = {}
+    for name, shape in shapes.items():
+        z = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
+        if name.endswith(("temperature", "scale")):
+            z = 3 + 0.3 * z
+        elif len(shape) == 1:
+            z = 0.05 * z if name.endswith("bias") else 1 + 0.1 * z
+        else:
+            z = z * gain / np.sqrt(np.prod(shape[1:]))
+        state[name] = torch.from_numpy(z.astype(np.float32))
+    return state
+
+
+GENERATED = {  # network, official shapes, gain
+    "cddfuse": ("CDDFuse", cddfuse, shapes_of_cddfuse, 0.7),
+    "emma": ("EMMA", emma, shapes_of_emma, 1.0),
+}
+
+
+@pytest.mark.parametrize("image", ["synth", "synthodd", "tno01c", "tno12c", "tno25c"])
+@pytest.mark.parametrize("name", GENERATED)
+def test_generated_weights(name, image, oracles, index, small):
+    method, module, shapes, gain = GENERATED[name]
+    state = module.from_torch(generated(shapes(), gain))
+    network = fill(COMPARED[method].build(), Checkpoint(state, "generated", {}, False))
+    a, b = (unit(torch.from_numpy(x)[None, None].float()) for x in small(image))
+    with torch.inference_mode():
+        output = network.in_corners(a, b) if name == "emma" else network(a, b)
+    expected = np.load(oracles / f"{name}_official.npz")
+    assert largest(output[0, 0], expected[image]) <= index["tolerances_max_abs"][name]
+    assert largest(network.fuse(*small(image)), expected[f"{image}_u8"]) <= 1
+
+
+def test_a_file_of_parts_as_cddfuses(tmp_path):
+    """The official file is a dict of four state dicts."""
+    state, parts = generated(shapes_of_cddfuse(), 0.7), {}
+    for name, value in state.items():
+        part, _, key = name.partition("/")
+        parts.setdefault(part, {})[key] = value
+    assert len(parts) == 4
+    torch.save(parts, tmp_path / "mine.pth")
+    network = COMPARED["CDDFuse"].load(folder=tmp_path / "mine.pth", unverified=True)
+    ours = cddfuse.from_torch(state)
+    assert all(torch.equal(value, ours[name]) for name, value in network.state_dict().items())
+
+
+def test_cddfuse_in_bands_is_cddfuse_at_once(monkeypatch):
+    network = COMPARED["CDDFuse"].build()
+    a, b = torch.rand(2, 2, 1, 29, 23, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        at_once = network(a, b)
+        assert largest(network(a[1:], b[1:]), at_once[1:]) <= 2e-6
+        monkeypatch.setattr(layers, "BAND_PIXELS", 5 * 23)
+        assert largest(network(a, b), at_once) <= 2e-6
 
 
 @pytest.mark.parametrize("shape", [(5, 5), (41, 30), (64, 48)])

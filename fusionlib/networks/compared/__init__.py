@@ -383,5 +383,19 @@ _TABLE = (
         colour=True,
         newer=True,
     ),
+    Compared(
+        "CDDFuse",
+        "cddfuse:CDDFuse",
+        "MSRS",
+        {"released": Variant("cddfuse", "official weights for infrared and visible")},
+        newer=True,
+    ),
+    Compared(
+        "EMMA",
+        "emma:EMMA",
+        "MSRS",
+        {"released": Variant("emma", "official weights, sizes by four corner parts")},
+        newer=True,
+    ),
 )
 COMPARED: dict[str, Compared] = {method.name: method for method in _TABLE}

@@ -116,6 +116,12 @@ def _bundle(
     )
 
 
+def _by_blob(method: str, repository: str, commit: str, path: str, blob: str) -> Official:
+    """Return a PyTorch file of which the id in git is known and nothing else."""
+    file = File(path.rpartition("/")[2], blob=blob, at=(repository, commit, path))
+    return Official(method, NONE_STATED, "torch", f"{method.lower()}:from_torch", (file,))
+
+
 def _rfn_nest() -> Official:
     # The authors publish zip files; a benchmark of others keeps the same two files unpacked (equal
     # git ids), under shorter names.
@@ -458,6 +464,20 @@ CHECKPOINTS: dict[str, Official] = {
             3408450,
             "bfc1dfef0d5b386b0c04f172daf8f6af52ba395f26dc3dd5757425fd32eb1038",
         ),
+    ),
+    "cddfuse": _by_blob(
+        "CDDFuse",
+        "Zhaozixiang1228/MMIF-CDDFuse",
+        "fd8da1f",
+        "models/CDDFuse_IVF.pth",
+        "d2794226bd48961132111bceff89ce3c955b3985",
+    ),
+    "emma": _by_blob(
+        "EMMA",
+        "Zhaozixiang1228/MMIF-EMMA",
+        "9983ca2",
+        "model/EMMA.pth",
+        "46f382475767323b83f3f7f52dc2bed0ac6b7476",
     ),
 }
 
