@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fusionlib import images
+from fusionlib import images, methods
+from fusionlib.experiments import comparison
 from fusionlib.networks import COMPARED
 from fusionlib.networks.compared import cddfuse, emma, gifnet, layers
 from fusionlib.networks.weights import Checkpoint, fill
@@ -359,3 +360,12 @@ def test_gifnet_in_strips_is_gifnet_at_once(shape, monkeypatch):
         monkeypatch.setattr(gifnet, "STRIP_PIXELS", 1)
         monkeypatch.setattr(layers, "BAND_PIXELS", 10 * shape[1])
         assert largest(network(a, b), at_once) <= 2e-6
+
+
+def test_their_rows_are_marked_and_their_training_data_said():
+    status = {"YDTR": "", "SDNet": "", "GIFNet": "no weights: none found"}
+    remarks = comparison.remarks(status).to_dict()
+    assert remarks == {"YDTR": "", "SDNet": "not printed", "GIFNet": "no weights; not printed"}
+    chosen = {name: methods.get(name) for name in ("SeAFusion", "LRRNet", "DATFuse")}
+    overlap = comparison.overlap(chosen, "msrs_png")["overlap"].to_dict()
+    assert overlap == {"SeAFusion": "same data set", "LRRNet": "none known", "DATFuse": "not known"}
