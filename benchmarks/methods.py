@@ -71,6 +71,7 @@ class Recorder(TorchFunctionMode):
         F.conv_transpose2d: "conv_transpose2d",
         F.linear: "linear",
         F.scaled_dot_product_attention: "attention",
+        torch.Tensor.baddbmm_: "baddbmm",
     }
     CONVOLUTION = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 
@@ -99,6 +100,8 @@ class Recorder(TorchFunctionMode):
                 operations = 2 * math.prod(first) * second[-2]
             elif name == "linear":
                 operations = math.prod(first) * second[0]
+            elif name == "baddbmm":
+                operations = math.prod(shapes[1]) * shapes[2][-1]
             elif name == "conv_transpose2d":  # each pixel times all weights of its channel
                 operations = math.prod(first) * math.prod(second[1:])
             else:
