@@ -66,7 +66,14 @@ REASONS = {
 class Recorder(TorchFunctionMode):
     """Note the shapes of every convolution, matrix product and attention that runs inside."""
 
-    NAMES = {F.conv2d: "conv2d", F.linear: "linear", F.scaled_dot_product_attention: "attention"}
+    NAMES = {
+        F.conv2d: "conv2d",
+        F.conv_transpose2d: "conv_transpose2d",
+        F.linear: "linear",
+        F.scaled_dot_product_attention: "attention",
+        torch.Tensor.baddbmm_: "baddbmm",
+    }
+    CONVOLUTION = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,6 +82,10 @@ class Recorder(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if name := self.NAMES.get(function):
+            if name == "conv2d":  # its settings by their places
+                named = self.CONVOLUTION | kwargs
+                args += tuple(named.values())[len(args) - 2 :]
+                kwargs = {}
             tensors = [x for x in (*args, kwargs.get("attn_mask")) if isinstance(x, torch.Tensor)]
             settings = tuple(x for x in args if not isinstance(x, torch.Tensor) and x is not None)
             self.calls[name, tuple(tuple(x.shape) for x in tensors), settings] += 1
@@ -89,6 +100,10 @@ class Recorder(TorchFunctionMode):
                 operations = 2 * math.prod(first) * second[-2]
             elif name == "linear":
                 operations = math.prod(first) * second[0]
+            elif name == "baddbmm":
+                operations = math.prod(shapes[1]) * shapes[2][-1]
+            elif name == "conv_transpose2d":  # each pixel times all weights of its channel
+                operations = math.prod(first) * math.prod(second[1:])
             else:
                 stride, padding = (settings + (1, 0))[:2] if settings else (1, 0)
                 (dy, dx), (py, px) = (
@@ -112,11 +127,7 @@ class Recorder(TorchFunctionMode):
         )
         for (name, shapes, settings), n in self.calls.items():
             tensors = [numbers[: math.prod(shape)].view(shape) for shape in shapes]
-            function = {
-                "conv2d": F.conv2d,
-                "linear": F.linear,
-                "attention": F.scaled_dot_product_attention,
-            }[name]
+            function = next(f for f, called in self.NAMES.items() if called == name)
             bias = () if len(tensors) > 2 or not settings else (None,)  # settings follow the bias
             runs.append((function, (*tensors, *bias, *settings), n))
 

@@ -355,8 +355,8 @@ def test_double_and_half_precision_become_float32(made_up, tmp_path, monkeypatch
 
 
 def test_unknown_name():
-    with one_sentence(ValueError, "U2Fusion", "DenseFuse"):
-        load_checkpoint("U2Fusion")
+    with one_sentence(ValueError, "Restormer", "DenseFuse"):
+        load_checkpoint("Restormer")
 
 
 def test_missing_weights_without_an_address_name_no_command(tmp_path):
@@ -851,6 +851,19 @@ def test_one_official_file_under_the_name_of_another(fusion_weights, tmp_path):
     with one_sentence(ValueError, "tardal++.pt", "which is tardal+.pt of tardal-tt"):
         load_checkpoint("tardal-ct", tmp_path, cache=tmp_path / "none")
     assert load_checkpoint("tardal-tt", tmp_path, cache=tmp_path / "none").verified
+
+
+@pytest.mark.parametrize(("there", "absent"), [("ydtr", "datfuse"), ("datfuse", "ydtr")])
+def test_two_official_files_of_one_name(there, absent, fusion_weights, tmp_path):
+    """The file of another method is no damaged one: this method's is absent."""
+    (tmp_path / there).mkdir()
+    shutil.copy(fusion_weights / there / "model_10.pth", tmp_path / there)
+    with one_sentence(FileNotFoundError, "no weights found", "model_10.pth"):
+        load_checkpoint(absent, tmp_path, cache=tmp_path / "none")
+    (tmp_path / absent).mkdir()
+    shutil.copy(fusion_weights / absent / "model_10.pth", tmp_path / absent)
+    for name in (there, absent):
+        assert load_checkpoint(name, tmp_path, cache=tmp_path / "none").verified
 
 
 # ---- download

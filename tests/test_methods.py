@@ -190,8 +190,13 @@ def test_gray_is_what_was_fused(tmp_path):
     )
 
 
-def test_compared_stands_for_the_whole_table():
-    assert methods.expand(["LP", "compared", "MoE-Fusion"]) == ["LP", *COMPARED, "MoE-Fusion"]
+def test_compared_stands_for_the_papers_networks_and_newer_for_the_rest():
+    printed = set(published.table("moe-fusion", 1)["method"]) - {"MoE-Fusion"}
+    compared, newer = methods.expand(["compared"]), methods.expand(["newer"])
+    assert set(compared) == printed and compared + newer == list(COMPARED)
+    assert methods.expand(["LP", "newer", "MoE-Fusion"]) == ["LP", *newer, "MoE-Fusion"]
+    with pytest.raises(ValueError, match="register: expected a new name, got 'newer'"):
+        register("newer")
 
 
 def test_listing_methods_does_not_import_torch():

@@ -285,6 +285,22 @@ def weights_of(method: methods.Method) -> str:
     return f"trained here on {trained_on(method)}" if method.name == MOE_FUSION else ""
 
 
+def remarks(status: Mapping[str, str]) -> pd.Series:
+    """Return what a table says behind its rows: in short why there are no images, and which rows
+    are networks that the printed table does not have.
+
+    Parameters
+    ----------
+    status : {name: status}
+        As :func:`fuse` returns it.
+    """
+    short = {name: problem.split(":")[0] for name, problem in status.items()}
+    for name in short:
+        if COMPARED.get(name) and COMPARED[name].newer:
+            short[name] = f"{short[name]}; not printed".removeprefix("; ")
+    return pd.Series(short)
+
+
 def overlap(chosen: Mapping[str, methods.Method], dataset: str) -> pd.DataFrame:
     """Return which methods were trained on images of the data set that they are compared on.
 

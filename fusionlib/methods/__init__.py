@@ -25,7 +25,7 @@ from fusionlib.methods.learned import (
     MoEFusionMethod,
 )
 from fusionlib.methods.method import Decision, Method, mixed_chroma
-from fusionlib.methods.registry import METHODS, MOE_FUSION, load_plugins, register
+from fusionlib.methods.registry import GROUPS, METHODS, MOE_FUSION, load_plugins, register
 from fusionlib.networks import COMPARED
 
 __all__ = [
@@ -60,12 +60,16 @@ def names() -> list[str]:
 
 
 def expand(chosen: Iterable[str]) -> list[str]:
-    """Return names of methods, those of the whole table :data:`fusionlib.networks.COMPARED` for
-    "compared".
+    """Return names of methods: for "compared" the networks of MoE-Fusion's tables, for "newer" the
+    others of :data:`fusionlib.networks.COMPARED`.
     """
     expanded: list[str] = []
     for name in chosen:
-        expanded += COMPARED if name == "compared" else [name]
+        if name in GROUPS:
+            newer = name == "newer"
+            expanded += [key for key, network in COMPARED.items() if network.newer == newer]
+        else:
+            expanded.append(name)
     return expanded
 
 

@@ -72,10 +72,9 @@ class ComparedNetwork(Learned):
     ):
         self.name, self.folder, self.device = name, folder, device
         self.variant, self.unverified = variant.removesuffix(OWN_LUMA), unverified
-        self.summary = (
-            "Compared network of MoE-Fusion's tables,"
-            f" {COMPARED[name].variants[self.variant].description}."
-        )
+        network = COMPARED[name]
+        kind = "Newer network" if network.newer else "Compared network of MoE-Fusion's tables"
+        self.summary = f"{kind}, {network.variants[self.variant].description}."
 
     @cached_property
     def network(self):

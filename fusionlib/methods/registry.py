@@ -17,6 +17,7 @@ from fusionlib.methods.method import Method
 from fusionlib.networks import COMPARED
 
 MOE_FUSION = "MoE-Fusion"
+GROUPS = ("compared", "newer")  # names for many compared networks, see methods.expand
 METHODS: dict[str, dict[str, Method]] = {}  # of each name the variants, the default first
 
 
@@ -57,7 +58,7 @@ def register(
         raise TypeError(
             f'register: expected a name, without "/", as in @register("mine"), got {name!r:.60}'
         )
-    if name in (*METHODS, *COMPARED, MOE_FUSION, "compared"):
+    if name in (*METHODS, *COMPARED, MOE_FUSION, *GROUPS):
         raise ValueError(f"register: expected a new name, got {name!r}, which another method has")
 
     def add(function: Callable) -> Callable:

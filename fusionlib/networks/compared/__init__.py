@@ -1,4 +1,5 @@
-"""The nine networks that MoE-Fusion is compared with, one file each, and the one table of them.
+"""The compared networks, one file each, and the one table of them: the nine of MoE-Fusion's tables
+and newer ones.
 
 ``COMPARED`` knows them by the names of the paper's tables: ``COMPARED["TarDAL"].load("tt",
 folder=...)`` gives a network with official weights, ``.build("tt", seed=0)`` the same network with
@@ -48,6 +49,8 @@ class Compared:
     colour : bool
         Whether ``fuse`` also takes an RGB visible image and gives RGB, by the authors' own luma and
         chroma.
+    newer : bool
+        Whether later papers compare with it and MoE-Fusion's tables do not.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Compared:
     trained_on: str
     variants: Mapping[str, Variant] = field(repr=False)
     colour: bool = False
+    newer: bool = False
 
     @property
     def network(self) -> type[nn.Module]:
@@ -302,5 +306,96 @@ _TABLE = (
         "YDTR", "ydtr:YDTR", "", {"released": Variant("ydtr", "official weights of epoch 10")}
     ),
     Compared("TarDAL", "tardal:TarDAL", "M3FD", _tardal()),
+    Compared(
+        "SeAFusion",
+        "seafusion:SeAFusion",
+        "MSRS",
+        {
+            "stretched": Variant(
+                "seafusion",
+                "official weights, each image stretched to 0..255, as in the later script",
+            ),
+            "plain": Variant(
+                "seafusion",
+                "official weights, without the stretch, which the first script took over 32 images",
+                {"stretch": False},
+            ),
+        },
+        colour=True,
+        newer=True,
+    ),
+    Compared(
+        "DATFuse",
+        "datfuse:DATFuse",
+        "",
+        {"released": Variant("datfuse", "official weights of epoch 10")},
+        newer=True,
+    ),
+    Compared(
+        "U2Fusion",
+        "u2fusion:U2Fusion",
+        "",
+        {
+            "benchmark": Variant(
+                "u2fusion",
+                "official weights, infrared first, output stretched from its own minimum and"
+                " maximum, as behind published images",
+            ),
+            "author": Variant(
+                "u2fusion",
+                "official weights, visible first, output scaled to its own maximum, as in the"
+                " author's script",
+                {"flavour": "author"},
+            ),
+        },
+        newer=True,
+    ),
+    Compared(
+        "SDNet",
+        "sdnet:SDNet",
+        "",
+        {
+            "rgb": Variant(
+                "sdnet",
+                "official weights, gray levels as the script reads RGB files, as behind published"
+                " images",
+            ),
+            "gray": Variant(
+                "sdnet",
+                "official weights, gray levels as they are, as the script reads gray files",
+                {"file": "gray"},
+            ),
+        },
+        newer=True,
+    ),
+    Compared(
+        "LRRNet",
+        "lrrnet:LRRNet",
+        "KAIST",
+        {"released": Variant("lrrnet", "official weights of epoch 4, four blocks")},
+        newer=True,
+    ),
+    Compared(
+        "GIFNet",
+        "gifnet:GIFNet",
+        "",
+        {"released": Variant("gifnet", "official weights of the last epoch")},
+        colour=True,
+        newer=True,
+    ),
+    Compared(
+        "CDDFuse",
+        "cddfuse:CDDFuse",
+        "MSRS",
+        {"released": Variant("cddfuse", "official weights for infrared and visible")},
+        newer=True,
+    ),
+    Compared(
+        "EMMA",
+        "emma:EMMA",
+        "MSRS",
+        {"released": Variant("emma", "official weights, sizes by four corner parts")},
+        newer=True,
+    ),
 )
 COMPARED: dict[str, Compared] = {method.name: method for method in _TABLE}

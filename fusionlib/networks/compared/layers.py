@@ -11,7 +11,7 @@ import contextlib
 import functools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ... import images
-from ..tiles import tiles
+from ..tiles import Area, tiles
 
 State = Mapping[str, Tensor]
 Border = Literal["reflect", "replicate", "zeros"]
@@ -110,6 +110,14 @@ def min_max_scale(values: Tensor, margin: float = 0.0) -> Tensor:
 BAND_PIXELS = 64_000
 
 
+def bands(size: Sequence[int], reach: int) -> Iterator[tuple[Area, Area]]:
+    """Yield bands of rows of an image of ``size``, each also with ``reach`` pixels around."""
+    height, width = size
+    rows = math.ceil(height / max(1, round(height * width / BAND_PIXELS)))
+    for area in tiles(size, (rows, width)):
+        yield area, area.grown(reach, size)
+
+
 def in_bands(network: Callable[..., Tensor], a: Tensor, b: Tensor, reach: int) -> Tensor:
     """Run a network on bands of rows: the same numbers in a fraction of the memory.
 
@@ -117,17 +125,15 @@ def in_bands(network: Callable[..., Tensor], a: Tensor, b: Tensor, reach: int) -
     ----------
     network : callable
         Takes two tensors and gives one of their height and width.
-    a, b : (1, C, H, W)
+    a, b : (B, C, H, W)
     reach : int
         Pixels by which an output depends on its neighbours, so bands overlap by that much.
     """
-    size = height, width = a.shape[-2:]
-    rows = math.ceil(height / max(1, round(height * width / BAND_PIXELS)))
-    bands = []
-    for area in tiles(size, (rows, width)):
-        around = area.grown(reach, size)
-        bands.append(area.of(network(around.of(a), around.of(b)), around))
-    return torch.cat(bands, dim=2)
+    done = [
+        area.of(network(around.of(a), around.of(b)), around)
+        for area, around in bands(a.shape[-2:], reach)
+    ]
+    return torch.cat(done, dim=2)
 
 
 # ---- convolution and dense block -----------------------------------------------------------------

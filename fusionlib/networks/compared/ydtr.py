@@ -123,14 +123,14 @@ def from_torch(state: State) -> dict[str, Tensor]:
 
 
 def without_keys(naive: State) -> dict[str, Tensor]:
-    """Return the tensors of the fast form from the naive ones: V and proj as one matrix."""
+    """Return the tensors of the fast form from the naive ones: V and proj as one matrix (C, C)."""
     fast = {name: value for name, value in naive.items() if ".attn." not in name}
     for i in range(2):
         # proj(V(x)) = P (V x + v) + p = (P V) x + (P v + p); V is the last third of qkv.
         project = naive[f"blocks.{i}.attn.proj.weight"].double()
         shift = naive[f"blocks.{i}.attn.proj.bias"].double()
-        value = naive[f"blocks.{i}.attn.qkv.weight"][-CHANNELS:].double()
-        bias = naive[f"blocks.{i}.attn.qkv.bias"][-CHANNELS:].double()
+        value = naive[f"blocks.{i}.attn.qkv.weight"][-len(shift) :].double()
+        bias = naive[f"blocks.{i}.attn.qkv.bias"][-len(shift) :].double()
         fast[f"blocks.{i}.attn.weight"] = (project @ value).float()
         fast[f"blocks.{i}.attn.bias"] = (project @ bias + shift).float()
     return fast

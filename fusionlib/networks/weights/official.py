@@ -94,6 +94,34 @@ def _torch(
     )
 
 
+def _bundle(
+    method: str,
+    repository: str,
+    commit: str,
+    stem: str,
+    *files: tuple[int, str],
+    licence: str = NONE_STATED,
+) -> Official:
+    """Return a TensorFlow checkpoint: sizes and SHA-256 of its index and its data."""
+    paths = (f"{stem}.index", f"{stem}.data-00000-of-00001")
+    return Official(
+        method,
+        licence,
+        "bundle",
+        f"{method.lower()}:from_tensorflow",
+        tuple(
+            File(path.rpartition("/")[2], *known, at=(repository, commit, path))
+            for path, known in zip(paths, files, strict=True)
+        ),
+    )
+
+
+def _by_blob(method: str, repository: str, commit: str, path: str, blob: str) -> Official:
+    """Return a PyTorch file of which the id in git is known and nothing else."""
+    file = File(path.rpartition("/")[2], blob=blob, at=(repository, commit, path))
+    return Official(method, NONE_STATED, "torch", f"{method.lower()}:from_torch", (file,))
+
+
 def _rfn_nest() -> Official:
     # The authors publish zip files; a benchmark of others keeps the same two files unpacked (equal
     # git ids), under shorter names.
@@ -374,6 +402,82 @@ CHECKPOINTS: dict[str, Official] = {
             "7009d125e36db043d6918d9358e10c6dca7fdf2dd08ada09c5ecd294f45f98c5",
         ),
         licence=_TARDAL_LICENCE,
+    ),
+    "seafusion": _torch(
+        "SeAFusion",
+        "seafusion:from_torch",
+        "Linfeng-Tang/VIF-Benchmark",
+        "23f2e51",
+        "Checkpoint/SeAFusion/",
+        (
+            "SeAFusion.pth",
+            682043,
+            "8d65a7f9a50f36349803368cf9920f40420776995e7e8cc8a56d8d30e499431d",
+        ),
+        licence="MIT, as stated by a benchmark of the same author",
+    ),
+    "datfuse": _torch(
+        "DATFuse",
+        "datfuse:from_torch",
+        "tthinking/DATFuse",
+        "0cd93f1",
+        "",
+        ("model_10.pth", 65189, "075b636954cbd425fc29be808bcfb42232e29b203f054c2a637ed301300d5a1d"),
+    ),
+    "u2fusion": _bundle(
+        "U2Fusion",
+        "hanna-xu/U2Fusion",
+        "0a58821",
+        "model/model.ckpt",
+        (905, "15b7d283a1de8f616cc42978346bd24d47a9c380d624370368b956beb593014e"),
+        (2636868, "e50cada8d4ec92f2577ad5db5d212fba521dffb35d04e00a20364b43512c64c8"),
+    ),
+    "sdnet": _bundle(
+        "SDNet",
+        "HaoZhang1018/SDNet",
+        "bf6a2ee",
+        "IR_VIS/checkpoint/IRVIS.model-10",
+        (1325, "bed2d4628732a36bc972de1189c4e139d8bc233077da20156e8e662a17df35aa"),
+        (268364, "17e4426453f09f3dae7887244f48eed54550bdd584792ac284597ee3713293a0"),
+        licence="MIT",
+    ),
+    "lrrnet": _torch(
+        "LRRNet",
+        "lrrnet:from_torch",
+        "hli1221/imagefusion-LRRNet",
+        "e489fc3",
+        "model/",
+        (
+            "final_lrr_net_lam2_1.5_wir_3.0_lam3_gram_2000_epoch_4_block_4.model",
+            218515,
+            "1de9dd8dee9b650ce69c74ea53e3b9a6b749222f1059a689aabf28f68ee63e29",
+        ),
+    ),
+    "gifnet": _torch(
+        "GIFNet",
+        "gifnet:from_torch",
+        "AWCXV/GIFNet",
+        "c8ad04a",
+        "model/",
+        (
+            "Final.model",
+            3408450,
+            "bfc1dfef0d5b386b0c04f172daf8f6af52ba395f26dc3dd5757425fd32eb1038",
+        ),
+    ),
+    "cddfuse": _by_blob(
+        "CDDFuse",
+        "Zhaozixiang1228/MMIF-CDDFuse",
+        "fd8da1f",
+        "models/CDDFuse_IVF.pth",
+        "d2794226bd48961132111bceff89ce3c955b3985",
+    ),
+    "emma": _by_blob(
+        "EMMA",
+        "Zhaozixiang1228/MMIF-EMMA",
+        "9983ca2",
+        "model/EMMA.pth",
+        "46f382475767323b83f3f7f52dc2bed0ac6b7476",
     ),
 }
 

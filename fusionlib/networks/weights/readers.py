@@ -207,6 +207,10 @@ def _tensors(path: Path, loaded: object, wrappers: tuple[str, ...]) -> State:
         )
     if not isinstance(loaded, dict):
         raise ValueError(f"{path}: expected a state dict, got {type(loaded).__name__}")
+    if not any(isinstance(value, Tensor) for value in loaded.values()):
+        # a dict of state dicts, one for each part of a network, such as CDDFuse's
+        parts = {part: value for part, value in loaded.items() if isinstance(value, dict)}
+        loaded = {f"{part}/{name}": x for part, value in parts.items() for name, x in value.items()}
     # Flags beside the tensors, such as TarDAL's use_eval, are no weights.
     state = {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
     for name, value in state.items():
