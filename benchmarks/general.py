@@ -5,9 +5,9 @@
 
 Ten methods are ranked: average, maximum, LP, the six networks with official weights, and each of
 ``--rows`` and ``--trainings`` (other seeds) in its turn. Fused images stay below OUT, so a further
-row costs only itself; OUT gets ``scores.csv`` (a line an image), ``lost.csv`` and ``summary.csv``. Needs the sets of ``make data``
-and the official weights. ``--card`` writes the numbers of an earlier call into the model card, and
-beside them a sheet of generated scenes.
+row costs only itself; OUT gets ``scores.csv`` (a line an image), ``lost.csv`` and
+``summary.csv``. Needs the sets of ``make data`` and the official weights. ``--card`` writes the
+numbers of an earlier call into the model card, and beside them a sheet of generated scenes.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ is computed strip by strip: the same numbers in a fourth of the memory.
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -127,7 +129,7 @@ class Block(nn.Module):
             The side whose queries are taken, of ``other``, which is x where the side is the same.
         other : (B, 98, H, W)
         """
-        side, asker = self.sides[name], self.sides[asking]
+        side, asker = cast(Side, self.sides[name]), cast(Side, self.sides[asking])
         scale, shift, rescale, rebias = side.norm(x)
         scale_of_other, shift_of_other = (scale, shift) if asker is side else asker.norm(other)[:2]
         bias = self.positions()
@@ -143,7 +145,7 @@ class Block(nn.Module):
             key = side.key(strip[:, :, 2:-2])
             if asker is not side:
                 strip = torch.addcmul(shift_of_other, other[:, :, rows], scale_of_other)
-            query = asker.query(strip[:, :, 2:-2])
+            query = cast(nn.Conv2d, asker.query)(strip[:, :, 2:-2])
             mixed = self.attend(query, key, value[:, :, 2:-2], bias)
             mixed += side.local(F.pad(value, (2, 2, 0, 0), mode="reflect"))
             inside = slice(max(top, 0), min(bottom, height))
@@ -168,7 +170,8 @@ class Block(nn.Module):
             padded = F.pad(maps, (self.shift, right, 0, 0), mode="reflect")
             windows = to_windows(padded, WINDOW)
             tokens.append(windows.unflatten(2, (HEADS, -1)).transpose(1, 2))
-        attended = F.scaled_dot_product_attention(*tokens, attn_mask=bias)
+        queries, keys, values = tokens
+        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
         shape = height, width + self.shift + right
         whole = from_windows(attended.transpose(1, 2).flatten(2), WINDOW, shape)
         return whole[..., self.shift : self.shift + width]

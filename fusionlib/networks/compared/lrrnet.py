@@ -41,7 +41,9 @@ class FromOne(nn.Conv2d):
     def __init__(self, channels_out: int):
         super().__init__(1, channels_out, 3)
 
-    def forward(self, x: Tensor, z: Tensor, scale: float) -> Tensor:
+    def forward(  # type: ignore[override]
+        self, x: Tensor, z: Tensor, scale: float
+    ) -> Tensor:
         """Return scale z + convolution of x, (B, C, H, W), in the place of z."""
         shifted = F.unfold(F.pad(x, (1, 1, 1, 1), mode="reflect"), 3)  # (B, 9, H W)
         shifted = torch.cat([shifted, torch.ones_like(shifted[:, :1])], dim=1)
@@ -112,7 +114,7 @@ class LRRNet(nn.Module):
 
 def from_torch(state: State) -> dict[str, Tensor]:
     """Name the tensors of the official file as :class:`LRRNet` does."""
-    rules = {}
+    rules: dict[str, str] = {}
     for official, ours in (("get_ls1", "infrared"), ("get_ls2", "visible")):
         rules |= {
             rf"{official}\.lamj": f"{ours}.threshold",
