@@ -11,6 +11,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn
 
 from fusionlib.figures import COLOURS
 from fusionlib.figures.moe import CLASS_COLOURS, INFRARED, SOURCE_COLOURS, VISIBLE, _bare, add_boxes
@@ -271,27 +272,18 @@ def use(table: pd.DataFrame) -> plt.Figure:
     )
     for axis, gate in zip(axes.flat, gates, strict=True):
         rows = table.loc[gate]
-        shares = rows[names].to_numpy(dtype=float)
-        axis.imshow(shares, vmin=0, vmax=1, cmap="Greys", aspect="auto")
-        for (row, column), share in np.ndenumerate(shares):
-            axis.text(
-                column,
-                row,
-                f"{100 * share:.0f}",
-                ha="center",
-                va="center",
-                color="white" if share > 0.5 else "black",
-            )
-        axis.set(title=f"{gate} gate", xticks=range(len(names)), yticks=range(len(rows)))
+        shares = 100 * rows[names].astype(float)
+        options = {"vmin": 0, "vmax": 100, "cmap": "Greys", "cbar": False}
+        seaborn.heatmap(shares, annot=True, fmt=".0f", ax=axis, **options)
+        axis.set(title=f"{gate} gate", xlabel="", ylabel="")
         axis.set_xticklabels([name.replace("expert ", "E") for name in names])
         if gate != "global":  # whose experts read everything
             for number, label in enumerate(axis.get_xticklabels()):
                 label.set_color((VISIBLE, INFRARED)[2 * number // len(names)])
         axis.set_yticklabels(
-            [f"{condition} ({count})" for condition, count in rows["pairs"].items()]
+            [f"{condition} ({count})" for condition, count in rows["pairs"].items()], rotation=0
         )
         axis.tick_params(length=0)
-        axis.spines[:].set_visible(False)
     figure.supxlabel(
         "% of the pairs that an expert serves; blue reads visible, orange infrared features",
         fontsize=8,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
+import seaborn
 
 from fusionlib.figures import COLOURS
 from fusionlib.ranking import FriedmanResult
@@ -127,24 +127,19 @@ def rank_table(mean_ranks: pd.DataFrame, trivial: Collection[str] = ()) -> plt.F
     """
     k, width = mean_ranks.shape
     figure, axis = plt.subplots(figsize=(1.6 + 0.62 * width, 0.6 + 0.25 * k))
-    image = axis.imshow(
-        mean_ranks.to_numpy(dtype=float), cmap="Blues_r", vmin=1, vmax=k + 0.15 * k, aspect="auto"
+    seaborn.heatmap(
+        mean_ranks.astype(float),
+        annot=True,
+        fmt=".1f",
+        cmap="Blues_r",
+        vmin=1,
+        vmax=1.15 * k,
+        annot_kws={"fontsize": 8},
+        cbar=False,
+        ax=axis,
     )
-    for (y, x), value in np.ndenumerate(mean_ranks.to_numpy(dtype=float)):
-        dark = np.dot(image.to_rgba(value)[:3], [0.299, 0.587, 0.114]) < 0.55
-        axis.text(
-            x,
-            y,
-            f"{value:.1f}",
-            ha="center",
-            va="center",
-            color="white" if dark else "black",
-            fontsize=8,
-        )
-    axis.set_xticks(range(width), mean_ranks.columns)
-    axis.set_yticks(range(k), mean_ranks.index)
+    axis.set(xlabel="", ylabel="")
     for label in axis.get_yticklabels():
-        label.set_color(GRAY if label.get_text() in trivial else "black")
+        label.set(rotation=0, color=GRAY if label.get_text() in trivial else "black")
     axis.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
-    axis.spines[:].set_visible(False)
     return figure
