@@ -1,5 +1,5 @@
-"""Command line: ``fusionlib doctor | methods | fuse | score | data | run | report``. Exit code 0
-only on success.
+"""Command line: ``fusionlib doctor | methods | fuse | score | whose | check-metrics | data |
+run | report``. Exit code 0 only on success.
 """
 
 from __future__ import annotations
@@ -206,10 +206,13 @@ def fuse(
     """
     from fusionlib import images
     from fusionlib import methods as library
+    from fusionlib.metrics import exposure
 
     library.load_plugins(plugin or [])
     named = str(checkpoint) if checkpoint else None
     chosen = library.get(method, variant, named, device, unverified)
+    if (chosen.name, chosen.variant) == (library.MOE_FUSION, "scenes"):
+        typer.echo(f"{chosen.name}: {library.SCENES}", err=True)
     parameters = _parameters(set or [])
     if a.is_dir() != b.is_dir():
         raise ValueError(f"{a} and {b}: expected two files or two folders, got one of each")
@@ -220,8 +223,12 @@ def fuse(
         pair = images.read_pair(a, b, levels)
         if not keep_both_colours:
             pair = images.as_infrared_visible(*pair, str(a))[:2]
-        images.write(out, chosen.fuse(*pair, **parameters))
-        typer.echo(f"{out}" + images.loss(out))
+        gray, shown, _ = chosen.fuse_both(*pair, **parameters)
+        images.write(out, shown)
+        aside = images.is_stdout(out)
+        typer.echo(f"{out}{images.loss(out)}", err=aside)
+        lost = exposure.shares(gray, *map(images.luma, pair))
+        typer.echo(exposure.in_words(lost), err=aside)
         return
     try:
         count, problems = library.fuse_folders(
@@ -237,7 +244,9 @@ def fuse(
     except KeyboardInterrupt as error:
         raise Stopped(str(error)) from None
     typer.echo(f"{count} pairs fused into {out}/gray and {out}/color")
-    _end(problems)
+    if lost_pixels := library.folders.lost_pixels(out):
+        typer.echo(lost_pixels)
+    _end(problems, kept=count > 0)
 
 
 @app.command()
@@ -246,6 +255,9 @@ def score(
     a: Path,
     b: Path,
     convention: Annotated[list[str] | None, typer.Option()] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help='names, or "all"; without, the first thirteen')
+    ] = None,
     reference: Path | None = None,
     csv: Path | None = None,
     jobs: Annotated[
@@ -263,26 +275,30 @@ def score(
     from fusionlib import images, scoring, table_rows
 
     _check_csv(csv)
+    aside = csv is not None and images.is_stdout(csv)  # a table is read by programs
+    names = "all" if metric == ["all"] else metric or None
     chosen, interrupted = convention or ["moe-fusion"], ""
     rows = table_rows.printed(beside) if beside else None
     if rows is not None:
         chosen = [*dict.fromkeys([*chosen, *rows["convention"]])]
     gray = scoring.gray_folder(fused)
     if gray != fused:
-        typer.echo(f"{gray}: scored, since {fused} holds no images itself (color is for the eye)")
+        why = f"scored, since {fused} holds no images itself (color is for the eye)"
+        typer.echo(f"{gray}: {why}", err=aside)
     try:
         frame, problems = scoring.score_folder(
-            gray, a, b, convention=chosen, reference=reference, processes=jobs, stretch=stretch
+            gray, a, b, names, chosen, reference, processes=jobs, stretch=stretch
         )
     except scoring.Interrupted as error:
         (frame, problems), interrupted = error.scores, str(error)
-    if csv is not None:
-        images.write_text(csv, frame.to_csv(index=False))
     if len(frame):
-        _say_scores(frame, rows)
+        _say_scores(frame, rows, aside)
+    if csv is not None:  # after the means: they stand even where it cannot be written
+        images.write_text(csv, frame.to_csv(index=False))
     if interrupted:
         raise Stopped(interrupted + (f", in {csv}" if csv else ""))
-    typer.echo(f"{frame['image'].nunique()} images scored" if len(frame) else "no image scored")
+    count = f"{frame['image'].nunique()} images" if len(frame) else "no image"
+    typer.echo(f"{count} scored", err=aside)
     for problem in problems:
         typer.echo(f"skipped: {problem}", err=True)
     if problems or not len(frame):
@@ -291,24 +307,83 @@ def score(
 
 def _check_csv(csv: Path | None) -> None:
     """Refuse what is no name of a table before the work; a stream, such as /dev/stdout, is one."""
-    is_stream = csv is not None and csv.exists() and not csv.is_file() and not csv.is_dir()
-    if csv is not None and not is_stream and (csv.suffix.lower() != ".csv" or csv.is_dir()):
-        kind = "the folder " if csv.is_dir() else ""
-        raise ValueError(f"--csv: expected the name of a file that ends in .csv, got {kind}{csv}")
+    from fusionlib import images
+
+    if csv is not None and not images.is_stream(csv):
+        if csv.is_dir() or csv.suffix.lower() != ".csv":
+            got = f"the folder {csv}" if csv.is_dir() else csv
+            raise ValueError(f"--csv: expected the name of a file that ends in .csv, got {got}")
 
 
-def _say_scores(frame, rows) -> None:
-    """Say the means, what is no mean over all images, a row to paste, and the printed rows."""
+def _say_scores(frame, rows, aside: bool) -> None:
+    """Say the means, what is no mean over all images, a row to paste, and the printed rows.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Of :func:`fusionlib.scoring.score_folder`.
+    rows : DataFrame or None
+        Of :func:`fusionlib.table_rows.printed`.
+    aside : bool
+        On standard error.
+    """
     from fusionlib import scoring, table_rows
 
     table, sentences = scoring.summarize(frame)
-    typer.echo(table.to_string(float_format=lambda value: f"{value:.4f}", na_rep="-"))
-    typer.echo("\n".join(sentences), nl=bool(sentences))
+    finer = {name: "{:.5f}".format for name in table.columns if name == "Qncie"}
+    text = table.to_string(float_format=lambda value: f"{value:.4f}", formatters=finer, na_rep="-")
+    lines = [text, *sentences]
     for convention, means in table.iterrows():
-        typer.echo(f"to paste, {convention}, {' '.join(table_rows.ORDER)}:")
-        typer.echo(f"  {table_rows.to_paste(means)}")
+        lines.append(f"to paste, {convention}, {' '.join(table_rows.ORDER)}:")
+        lines.append(f"  {table_rows.to_paste(means)}")
     if rows is not None:
-        typer.echo(table_rows.beside(rows, table, frame["image"].nunique()))
+        lines.append(table_rows.beside(rows, table, frame["image"].nunique()))
+    typer.echo("\n".join(lines), err=aside)
+
+
+@app.command()
+def whose(
+    numbers: Annotated[list[str], typer.Argument(metavar="NAME=NUMBER...")],
+    of: Annotated[
+        tuple[Path, Path, Path] | None,
+        typer.Option("--images", metavar="FUSED A B", help="the images that the numbers are of"),
+    ] = None,
+) -> None:
+    """Tell which conventions can have produced printed numbers, and why the others cannot."""
+    from fusionlib import images
+    from fusionlib.experiments import whose
+
+    pairs = [word.partition("=") for word in numbers]
+    for word, (_, equals, _) in zip(numbers, pairs, strict=True):
+        if not equals:
+            raise ValueError(f"numbers: expected NAME=NUMBER, such as SD=9.6, got {word!r}")
+    triple = None if of is None else (images.read(of[0]), images.read(of[1]), images.read(of[2]))
+    frame = whose.possible({name: text for name, _, text in pairs}, triple)
+    for row in frame.itertuples():
+        typer.echo(f"{row.convention:12} {'yes' if row.possible else 'no':4} {row.reason}")
+    typer.echo(whose.sentence(frame))
+
+
+@app.command("check-metrics")
+def check_metrics() -> None:
+    """Compute every metric in every convention on three built-in pairs, beside the values of the
+    original evaluators.
+    """
+    from fusionlib.experiments import evaluator_check
+
+    table = evaluator_check.check()
+    columns = ["pair", "convention", "metric", "computed", "original", "evaluator"]
+    typer.echo(table[columns].to_string(index=False, na_rep="-"))
+    differ = table[~table["same"]]
+    typer.echo(f"{len(table) - len(differ)} of {len(table)} values are those of this version")
+    for row in differ.itertuples():
+        typer.echo(
+            f"{row.metric} ({row.convention}, {row.pair}): expected {row.value}, got"
+            f" {row.computed}",
+            err=True,
+        )
+    if len(differ):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -336,6 +411,7 @@ def data(
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="files at a time")] = 4,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """List data sets (data), say how to get one (data NAME), verify it (--check DIR), fetch some
     (data get NAME...); the same for weights.
@@ -433,12 +509,13 @@ def _ask(yes: bool) -> None:
         raise RuntimeError("nothing was fetched: expected y, or --yes (make: YES=1)") from None
 
 
-def _end(problems: list[str]) -> None:
-    """Name what failed; exit code 1 where something did."""
+def _end(problems: list[str], kept: bool = True) -> None:
+    """Name what failed, and whether the rest was kept; exit code 1 where something did."""
     for problem in problems:
         typer.echo(f"error: {problem}", err=True)
-    if problems:
+    if problems and kept:
         typer.echo("the rest is there; the same command goes on with what is missing", err=True)
+    if problems:
         raise typer.Exit(1)
 
 
@@ -479,8 +556,10 @@ def run(
         runs.end_with_parent()
     try:
         values = json.loads(parameters)
-    except ValueError:
-        raise ValueError(f"--parameters: expected a JSON object, got {parameters!r:.80}") from None
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise ValueError(f"--parameters: expected a JSON object, got {parameters!r:.80}")
     runs.execute(notebook, folder, values, threads)
 
 

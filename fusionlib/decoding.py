@@ -33,6 +33,7 @@ STARTS |= dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF")
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # photometric interpretations of TIFF
 UNSIGNED, SEPARATE = 1, 2  # sample format and planar configuration of TIFF
 WHOLE = (1, 8, 32946)  # compressions of TIFF where tifffile notices what is cut: none, deflate
+ROWS = 256  # of packed levels that are taken apart at a time, to need little memory
 _LOCK = threading.Lock()  # Pillow's limit is one for all threads
 
 
@@ -238,7 +239,9 @@ def _tiff(path: Path) -> Levels:
             raise _tiff_refusal(page, path)
         _say_first(path, len(file.pages))
         by_tags = page.bitspersample in (8, 16) and page.compression in WHOLE
-        if by_tags and page.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB):
+        if _is_packed(page):
+            levels = _tiff_packed(page, path)
+        elif by_tags and page.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB):
             levels = _tiff_levels(page, path)
         else:
             levels = _tiff_by_pillow(page, path)
@@ -260,6 +263,47 @@ def _tiff_levels(page: TiffPage, path: Path) -> Levels:
     largest = 2**page.bitspersample - 1
     values = values.astype(np.uint8 if largest == 255 else np.uint16, copy=False)  # either order
     return Levels(largest - values if page.photometric == WHITE_IS_ZERO else values, largest)
+
+
+def _is_packed(page: TiffPage) -> bool:
+    """Return whether a TIFF has gray levels of 9 to 15 bits without gaps between them, in strips as
+    they are.
+    """
+    is_gray = page.samplesperpixel == 1 and page.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO)
+    is_plain = page.compression == 1 and page.fillorder == 1 and not page.is_tiled
+    return is_gray and is_plain and page.bitspersample in range(9, 16)
+
+
+def _tiff_packed(page: TiffPage, path: Path) -> Levels:
+    """Return the pixels of :func:`_is_packed`: the high bits come first, whichever the order of
+    bytes, and a row fills its last byte (TIFF 6.0, section 8).
+    """
+    height, width, bits = page.imagelength, page.imagewidth, page.bitspersample
+    in_row = -(-width * bits // 8)
+    values = np.empty((height, width), np.uint16)
+    for row, content in _rows(page, path, in_row):
+        packed = np.frombuffer(content, np.uint8).reshape(-1, in_row)
+        single = np.unpackbits(packed, axis=1, count=width * bits).reshape(-1, width, bits)
+        wide = np.pad(single, ((0, 0), (0, 0), (16 - bits, 0)))
+        values[row : row + len(wide)] = np.packbits(wide, axis=-1).view(">u2")[..., 0]
+    largest = 2**bits - 1
+    return Levels(largest - values if page.photometric == WHITE_IS_ZERO else values, largest)
+
+
+def _rows(page: TiffPage, path: Path, in_row: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the number of a row and the bytes of it and some that follow, until all are there."""
+    height, content = page.imagelength, path.read_bytes()
+    if page.rowsperstrip < 1 or len(page.dataoffsets) * page.rowsperstrip < height:
+        raise ValueError("pixels are missing")
+    for first, start, size in zip(
+        range(0, height, page.rowsperstrip), page.dataoffsets, page.databytecounts, strict=False
+    ):
+        end = min(first + page.rowsperstrip, height)
+        if (end - first) * in_row > min(size, len(content) - start):
+            raise ValueError("pixels are missing")
+        for row in range(first, end, ROWS):
+            begin = start + (row - first) * in_row
+            yield row, content[begin : begin + min(ROWS, end - row) * in_row]
 
 
 def _tiff_by_pillow(page: TiffPage, path: Path) -> Levels:
@@ -292,9 +336,9 @@ def _tiff_refusal(page: TiffPage, path: Path) -> Refusal:
     ]
     depth = f", depth {page.imagedepth}" if page.imagedepth > 1 else ""
     return Refusal(
-        f"{path}: expected 8 or 16 bits a channel without sign, gray or RGB, got"
-        f" {page.samplesperpixel} x {page.bitspersample} bits, {', '.join(names)}{depth}; convert"
-        " it to PNG first"
+        f"{path}: expected 8 or 16 bits a channel without sign, gray or RGB, or 9 to 15 bits in"
+        f" gray without compression, got {page.samplesperpixel} x {page.bitspersample} bits,"
+        f" {', '.join(names)}{depth}; convert it to PNG first"
     )
 
 

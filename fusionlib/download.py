@@ -31,6 +31,8 @@ import requests
 import urllib3
 from tqdm.auto import tqdm
 
+from fusionlib import images
+
 GITHUB = "https://github.com"
 TIMEOUT = (10.0, 30.0)  # seconds for a connection, and without a byte
 GRACE = 90.0  # seconds for a file, whatever its size
@@ -258,7 +260,7 @@ def _fetch_one(group: list[Wanted], work: Path, bar: tqdm, stop: threading.Event
     for number, file in enumerate(group, 1):
         file.path.parent.mkdir(parents=True, exist_ok=True)
         last = number == len(group)
-        os.replace(part if last else shutil.copyfile(part, f"{part}-{number}"), file.path)
+        images.rename(part if last else shutil.copyfile(part, f"{part}-{number}"), file.path)
 
 
 # radon C: bounded in size, in time and by what the content is

@@ -7,7 +7,7 @@ taken as independent, and :func:`sentence` says so.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -64,6 +64,11 @@ def of(frame: pd.DataFrame) -> pd.Series | None:
     if "group" not in frame:
         return None
     return known(dict(zip(frame["image"], frame["group"].fillna("").astype(str), strict=True)))
+
+
+def at(known: pd.Series | None, images: Iterable[str]) -> pd.Series | None:
+    """Return the groups of these images, in their order; None where none is known."""
+    return None if known is None else known.loc[list(images)]
 
 
 def codes(groups: Sequence[Hashable] | None, count: int) -> np.ndarray:

@@ -40,6 +40,7 @@ LOSSY = {".jpg", ".jpeg", ".jfif", ".gif"}  # suffixes of files that do not keep
 # percentiles of the gray levels of a folder that become 0 and 255
 STRETCHES = {"none": None, "minmax": (0.0, 100.0), "percentile": (0.5, 99.5)}
 FEW = 255 / 5  # levels of a file of more than 8 bits that are worth a note
+STDOUT = 1  # number of the file that a process has open from its start
 ROWS = 256  # that are counted at a time, to need little memory
 _FEW_IN: set[Path] = set()  # folders that were told of
 
@@ -322,14 +323,14 @@ def stretch_levels(source: str | os.PathLike, stretch: str) -> tuple[float, floa
 def write(path: str | os.PathLike, image: np.ndarray) -> Path:
     """Write a uint8 image, whole or not at all.
 
-    The format follows the suffix (PNG is the project's own). Raises what :func:`check` raises, and
-    OSError with one sentence where the folder cannot be written.
+    The format follows the suffix (PNG is the project's own, and what a stream gets). Raises what
+    :func:`check` raises, and OSError with one sentence where the folder cannot be written.
     """
     path = check_suffix(path)
     image = check(image, str(path))
 
     def save(temporary: str) -> None:
-        file_format = Image.registered_extensions()[path.suffix.lower()]
+        file_format = Image.registered_extensions().get(path.suffix.lower(), "PNG")
         # Level 1 writes a PNG four times as fast as the default, for a tenth more bytes.
         options = {"compress_level": 1} if file_format == "PNG" else {}
         if file_format in ("JPEG", "WEBP"):  # at their defaults gray levels are off by up to 33
@@ -348,9 +349,9 @@ def loss(path: Path) -> str:
 
 
 def check_suffix(path: str | os.PathLike) -> Path:
-    """Return a path whose suffix names an image format; ValueError for another."""
+    """Return a path whose suffix names an image format, or a stream; ValueError for another."""
     path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES and not is_stream(path):
         raise ValueError(
             f"{path}: expected a suffix of an image format such as .png, got {path.suffix!r}"
         )
@@ -358,8 +359,9 @@ def check_suffix(path: str | os.PathLike) -> Path:
 
 
 def write_atomically(path: str | os.PathLike, save: Callable[[str], object]) -> Path:
-    """Call ``save(temporary_name)`` beside ``path`` and rename the result to ``path``; a device or
-    a pipe is written to, not replaced. What killed writers left in the folder is removed.
+    """Call ``save(temporary_name)`` beside ``path`` and rename the result to ``path``; a stream
+    (:func:`is_stream`) is written to, not replaced. What killed writers left in the folder is
+    removed.
 
     Raises
     ------
@@ -368,22 +370,23 @@ def write_atomically(path: str | os.PathLike, save: Callable[[str], object]) -> 
     """
     path = Path(path)
     temporary = None
-    is_special = path.exists() and not path.is_file() and not path.is_dir()
+    to_stream = is_stream(path)
     # a name may have 255 bytes; a letter has at most four
     prefix = f"{WRITING}{path.stem[:40]}-"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.gettempdir() if is_special else path.parent
+        folder = tempfile.gettempdir() if to_stream else path.parent
         _sweep_old(path.parent.absolute())
         handle, temporary = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=path.suffix)
         save(temporary)
-        if is_special:
-            with open(temporary, "rb") as source, open(path, "wb") as device:
-                shutil.copyfileobj(source, device)
+        if to_stream:
+            number = _descriptor(path)
+            target = path if number is None else os.dup(number)  # a name would start it anew
+            with open(temporary, "rb") as source, open(target, "wb") as stream:
+                shutil.copyfileobj(source, stream)
             return path
-        os.fsync(handle)  # else a power failure may leave the new name with nothing behind it
         os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        rename(temporary, path)
     except OSError as error:
         raise OSError(f"{path}: cannot be written ({error.strerror or error})") from None
     finally:
@@ -392,6 +395,44 @@ def write_atomically(path: str | os.PathLike, save: Callable[[str], object]) -> 
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
     return path
+
+
+def is_stream(path: str | os.PathLike) -> bool:
+    """Return whether a path is a device, a pipe, or what this process has open (``/dev/stdout``,
+    ``/dev/fd/3``), whatever that was redirected to.
+    """
+    path = Path(path)
+    is_special = path.exists() and not path.is_file() and not path.is_dir()
+    return is_special or _descriptor(path) is not None
+
+
+def _descriptor(path: Path) -> int | None:
+    """Return the number of the open file that a path or its links name, None for other paths."""
+    opened = Path("/dev/fd").resolve()
+    while path.exists():  # links in a circle do not
+        if path.name.isdecimal() and path.parent.resolve() == opened:
+            return int(path.name)
+        if not path.is_symlink():
+            break
+        path = path.parent / os.readlink(path)
+    return None
+
+
+def is_stdout(path: str | os.PathLike) -> bool:
+    """Return whether a path is the standard output of this process, where nothing else belongs."""
+    return _descriptor(Path(path)) == STDOUT
+
+
+def rename(source: str | os.PathLike, target: str | os.PathLike) -> None:
+    """Give a file, or a folder with all below it, its name once its content is on the disk: a power
+    failure would leave the new name with nothing behind it.
+    """
+    source = Path(source)
+    for path in (source, *source.rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            with open(path, "rb") as written:
+                os.fsync(written.fileno())
+    os.replace(source, target)
 
 
 def sweep(*folders: Path, older: float = 0) -> None:
@@ -508,6 +549,11 @@ def without_endings(folders: Sequence[Mapping[str, Path]]) -> list[dict[str, Pat
         {bases[name] if bases.get(name) in in_all else name: path for name, path in files.items()}
         for files, bases in zip(folders, shortened, strict=True)
     ]
+
+
+def is_name(name: object) -> bool:
+    """Return whether a folder of this name lies in the one where it is made, and nowhere else."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 
 def composed(name: str) -> str:

@@ -354,7 +354,7 @@ def _tests(
         raise ValueError(
             f"baseline: expected one of {', '.join(map(str, values))}, got {baseline!r}"
         )
-    labels = None if groups_of_images is None else groups_of_images.loc[values.index]
+    labels = grouped.at(groups_of_images, values.index)
     rows = {}
     for method in values.columns.drop(baseline):
         test = paired(values[baseline], values[method], groups=labels)

@@ -144,7 +144,7 @@ def _is_node(entry: object) -> bool:
     """Tell whether an entry of ``nodes.json`` has a name, and words where it lists any."""
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         return False
-    lists = [entry[key] for key in ("provides", "needs") if key in entry]
+    lists = [entry[key] for key in ("provides", "needs", "without") if key in entry]
     return all(isinstance(words, list) for words in lists) and all(
         isinstance(word, str) for words in lists for word in words
     )
@@ -334,8 +334,7 @@ def mean_intervals(frame: pd.DataFrame) -> pd.DataFrame:
     """
     labels, rows = grouped.of(frame), []
     for (metric, method), part in frame.groupby(["metric", "method"], sort=False):
-        of_images = None if labels is None else labels.loc[part["image"]]
-        low, high = interval(part["value"], groups=of_images)
+        low, high = interval(part["value"], groups=grouped.at(labels, part["image"]))
         rows.append((metric, method, part["value"].mean(), low, high))
     return pd.DataFrame(rows, columns=["metric", "method", "value", "low", "high"])
 

@@ -428,14 +428,23 @@ def check_parameters(notebook: str | Path, parameters: dict) -> None:
         )
     for name, value in parameters.items():
         default = known[name]
-        fits = isinstance(value, type(default)) and isinstance(value, bool) == isinstance(
-            default, bool
-        )
-        if not (fits or (isinstance(default, float) and type(value) is int)):
+        if not _fits(value, default):
             raise ValueError(
                 f"{notebook}: parameter {name}: expected {type(default).__name__} like {default!r},"
-                f" got {type(value).__name__} {value!r}"
+                f" got {type(value).__name__} {value!r:.200}"
             )
+
+
+def _fits(value: object, default: object) -> bool:
+    """Return whether a value has the type of a default, and so has each item of a list; a whole
+    number will do for any.
+    """
+    if isinstance(default, list) and isinstance(value, list) and default:
+        return all(any(_fits(item, one) for one in default) for item in value)
+    if isinstance(default, float) and type(value) is int:
+        return True
+    is_same = isinstance(value, bool) == isinstance(default, bool)
+    return isinstance(value, type(default)) and is_same
 
 
 def _misspelt(notebook: Path, namespace: Mapping) -> dict:

@@ -56,10 +56,11 @@ def score_folder(
     fused, a, b : path
         Folders of images.
     names : iterable of str, optional
-        Which metrics; all that the conventions have where None. With several conventions each gives
-        those it has.
+        Which metrics; those of the first thirteen that the conventions have where None, further
+        ones too where "all". With several conventions each gives those it has.
     convention : str or iterable of str
-        Keys of ``metrics.CONVENTIONS``.
+        Keys of ``metrics.CONVENTIONS``. Colour is scored on its luma Y, in ``vifb`` channel by
+        channel.
     reference : path, optional
         Folder of references; metrics that a convention defines against one are added, ``against``
         says which is which.
@@ -178,8 +179,8 @@ def score_images(
     Parameters
     ----------
     items : iterable of (name, fused, a, b, reference)
-        Gray uint8 of one size each; ``reference`` may be None, then metrics against a reference are
-        left out.
+        Gray uint8 of one size each, in ``vifb`` coloured ones too; ``reference`` may be None, then
+        metrics against a reference are left out.
     convention, names
         As for :func:`score_folder`.
 
@@ -215,7 +216,7 @@ def _plan(
         raise ValueError(
             f"convention: expected at least one of {', '.join(metrics.CONVENTIONS)}, got none"
         )
-    wanted = None if names is None else _listed(names)
+    wanted = names if names is None or names == "all" else _listed(names)
     kinds = AGAINST if with_reference else AGAINST[:1]
     plan = []
     for key in conventions:
@@ -224,7 +225,7 @@ def _plan(
             if chosen := _served(key, kind, wanted):
                 plan.append((key, kind, chosen))
     defined = {name for _, _, chosen in plan for name in chosen}
-    for name in wanted or ():
+    for name in wanted if isinstance(wanted, list) else ():
         if name not in defined:
             metrics.choose([name], conventions[0])  # says what there is
     if with_reference and "reference" not in {kind for _, kind, _ in plan}:
@@ -236,11 +237,11 @@ def _listed(words: Iterable[str] | str) -> list[str]:
     return [words] if isinstance(words, str) else list(words)
 
 
-def _served(convention: str, kind: str, wanted: list[str] | None) -> list[str]:
-    """Return the metrics that a convention defines against ``kind``, those of ``wanted`` if any."""
-    defined = metrics.CONVENTIONS[convention]
-    served = [name for name, metric in defined.items() if metric.serves(kind)]
-    return served if wanted is None else [name for name in served if name in wanted]
+def _served(convention: str, kind: str, wanted: list[str] | str | None) -> list[str]:
+    """Return the metrics that a convention defines against ``kind``, of those that are wanted."""
+    if not isinstance(wanted, list):
+        return list(metrics.serving(convention, kind, wanted))
+    return [name for name in metrics.serving(convention, kind, "all") if name in wanted]
 
 
 # radon C: names with and without a partner, and none at all
@@ -350,8 +351,8 @@ def _result(stem: str, paths: list[Path], job: Future) -> tuple[str, list[tuple]
 def _score(stem: str, paths: list[Path], plan: list, levels: list) -> tuple[str, list[tuple] | str]:
     """Return the rows of one image, or the sentence that says why there are none."""
     try:
-        arrays = [images.luma(images.read(*item)) for item in zip(paths, levels, strict=False)]
-        return stem, _values(stem, arrays, plan)
+        arrays = [images.read(*item) for item in zip(paths, levels, strict=False)]
+        return stem, _values(stem, [images.luma(array) for array in arrays], plan, arrays)
     except (ValueError, OSError) as error:
         # images.read names the file itself; a size that differs is known by array names only
         sentence = str(error)
@@ -359,13 +360,19 @@ def _score(stem: str, paths: list[Path], plan: list, levels: list) -> tuple[str,
         return stem, sentence if names_a_file else f"{paths[0]}: {sentence}"
 
 
-def _values(stem: str, arrays: list[np.ndarray], plan: list) -> list[tuple]:
-    """Return the rows of one image from [fused, a, b] or [fused, a, b, reference]."""
-    fused, a, b, *reference = arrays
+def _values(
+    stem: str, arrays: list[np.ndarray], plan: list, in_colour: list[np.ndarray] | None = None
+) -> list[tuple]:
+    """Return the rows of one image from [fused, a, b] or [fused, a, b, reference].
+
+    ``in_colour`` has the same images for conventions that take colour.
+    """
     rows: list[tuple] = []
     if isinstance(stem, str):  # of other bytes than UTF-8 it is no text that a table can hold
         stem = os.fsencode(stem).decode("utf-8", "backslashreplace")
     for convention, against, names in plan:
+        chosen = in_colour if in_colour and convention in metrics.IN_COLOUR else arrays
+        fused, a, b, *reference = chosen
         if against == "reference" and not reference:
             continue
         reasons: dict[str, str] = {}

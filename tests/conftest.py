@@ -58,6 +58,28 @@ def one_thread():
 
 
 @pytest.fixture
+def synced(monkeypatch):
+    """No file gets its name here before its content is on the disk; the names that were given."""
+    on_disk, named = set(), []
+    sync, replace = os.fsync, os.replace
+
+    def noted(handle):
+        sync(handle)
+        on_disk.add(os.fstat(handle).st_ino)
+
+    def checked(source, target, **options):
+        files = [path for path in (Path(source), *Path(source).rglob("*")) if path.is_file()]
+        assert {path.stat().st_ino for path in files} <= on_disk, f"{target} is not on the disk"
+        replace(source, target, **options)
+        named.append(Path(target))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    for rename in ("replace", "rename"):
+        monkeypatch.setattr(os, rename, checked)
+    return named
+
+
+@pytest.fixture
 def figures_closed():
     """Draw without a window, and leave no figure behind."""
     import matplotlib

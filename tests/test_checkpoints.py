@@ -8,6 +8,8 @@ import io
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 import threading
 import tracemalloc
 import zipfile
@@ -732,6 +734,50 @@ def test_a_shape_that_repeats_few_numbers(made_up, tmp_path, monkeypatch):
     torch.save(official_state() | {"conv64.weight": large}, made_up)
     with one_sentence(ValueError, made_up, "at most 67 MB"):
         load_checkpoint("YDTR", tmp_path / "weights")
+
+
+class Zeros:
+    """What PyTorch lets a pickle make of a number: 3 GB."""
+
+    def __reduce__(self):
+        return bytearray, (3_000_000_000,)
+
+
+REFUSED_EARLY = {
+    "of another network": ({"x": torch.ones(15_000_000)}, "not the weights of YDTR"),
+    "zeros": ({"x": Zeros()}, "its pickle makes a bytearray"),
+}
+PEAK = """
+import re
+from pathlib import Path
+from fusionlib.networks.weights import unverified
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+unverified.tensors_of("ydtr")
+Path("/proc/self/clear_refs").write_text("5")
+before = peak()
+try:
+    unverified.load_unverified(PATH, "ydtr")
+except ValueError as error:
+    print(error)
+print((peak() - before) / 1000)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is told by Linux")
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("kind", REFUSED_EARLY)
+def test_a_pytorch_file_is_judged_before_its_numbers_are_read(kind, legacy, tmp_path):
+    (state, words), path = REFUSED_EARLY[kind], tmp_path / "mine.pth"
+    torch.save(state, path, _use_new_zipfile_serialization=not legacy)
+    code = PEAK.replace("PATH", repr(str(path)))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    *said, megabytes = done.stdout.splitlines()
+    assert words in " ".join(said), done
+    # an old pickle tells nothing before its numbers, and has no more of them than bytes
+    assert float(megabytes) < (150 if legacy else 30)
 
 
 @pytest.mark.parametrize(

@@ -91,8 +91,8 @@ def test_score_against_references_beside_a_printed_table(pairs):
     words = ("score", pairs / "a", pairs / "a", pairs / "b", "--beside", "table-A-3")
     done = fusionlib(*words, "--reference", pairs / "a")
     heads, rows = (
-        [line.split() for line in done.stdout.splitlines() if line.startswith(start)]
-        for start in ("            MI", "(yours)")
+        [words for words in map(str.split, done.stdout.splitlines()) if words[:1] == [first]]
+        for first in ("MI", "(yours)")
     )
     own = dict(zip(heads[0], rows[0][1:], strict=True))
     assert float(own["RMSE"]) == 0 and float(own["CC"]) == float(own["SSIM"]) == 1

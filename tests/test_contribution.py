@@ -72,9 +72,10 @@ def edit(folder, change):
     path.write_text(json.dumps(content))
 
 
-def test_numbers_and_records_are_taken_and_pictures_are_not(root, finished):
+def test_numbers_and_records_are_taken_and_pictures_are_not(root, finished, synced):
     target = contribution.contribute(finished, root=root)
     assert target == root / "reports/contributed/NVIDIA-H100-80GB-HBM3/campus"
+    assert target in synced
     files = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
     assert files == {"nodes.json", "table-1-Campus/run.json", "table-1-Campus/results.csv"}
     assert "/disk" not in (target / "table-1-Campus/run.json").read_text()

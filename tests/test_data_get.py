@@ -154,7 +154,7 @@ def address_of(server, end):
     return next(path for path in server.contents if path.endswith(end))
 
 
-def test_a_folder_that_opens_at_once(server, tiny):
+def test_a_folder_that_opens_at_once(server, tiny, synced):
     chosen = get.plan(["general", "sample"], tiny, server.url)
     assert "o/one" in chosen.words and "MIT" in chosen.words and "MB to fetch" in chosen.words
     assert chosen.size == sum(map(len, server.contents.values())) and get.get(chosen) == []
@@ -168,6 +168,7 @@ def test_a_folder_that_opens_at_once(server, tiny):
     assert [entry["id"] for entry in coco["annotations"]] == [1, 2, 3]
     assert (tiny / "ivif/general/origin.csv").read_text().splitlines()[1] == "p,train,here,day"
     assert (tiny / "mfif/m/masks/lab.png").is_file() and not list(tiny.glob(".*"))
+    assert {*synced} == {path for path in tiny.rglob("*") if path.is_file()}
     for path in tiny.rglob("*"):
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = len(server.asked)
@@ -352,7 +353,7 @@ def repository_of(folder):
     return done.stdout.strip()
 
 
-def test_a_whole_set_is_cloned_and_counted(tmp_path, monkeypatch):
+def test_a_whole_set_is_cloned_and_counted(tmp_path, monkeypatch, synced):
     source, facts = tmp_path / "mirror/h/Set", catalog.entry("MSRS")[1]
     facts = facts | {"pairs": 2, "splits": {"train": 1, "test": 1}}
     clone = {"h/Set": [".", 1], "h/Labels": ["fusion", 1]}
@@ -371,6 +372,7 @@ def test_a_whole_set_is_cloned_and_counted(tmp_path, monkeypatch):
     repository_of(source.with_name("Labels"))
     assert get.get(chosen) == [] and not list(data.glob(".*"))
     assert commit in (data / "ivif/MSRS/.source").read_text()
+    assert {data / "ivif/MSRS", data / "ivif/MSRS/fusion"} <= {*synced}
     pairs = open_pairs(data / "ivif/MSRS", "MSRS", "test")
     assert pairs.names == ["2N"] and len(pairs[0].boxes) == 1
     (data / "ivif/MSRS/test/ir/2N.png").write_text("version https://git-lfs.github.com/spec/v1")

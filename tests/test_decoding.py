@@ -24,15 +24,16 @@ def rounded(values, levels=65535):
     return ((values.astype(np.int64) * 510 + levels) // (2 * levels)).astype(np.uint8)
 
 
-def packed12(values):
-    """Return rows of 12-bit numbers, the high bits first."""
-    bits = (values[..., None] >> np.arange(11, -1, -1)) & 1
+def packed(values, width=12):
+    """Return rows of numbers of some bits, the high ones first."""
+    bits = (values[..., None] >> np.arange(width - 1, -1, -1)) & 1
     return np.packbits(bits.reshape(len(values), -1).astype(np.uint8), axis=1)
 
 
 def tiff_of(path, shape, data, bits, order="<", **tags):
-    """Write an uncompressed gray TIFF of one strip by hand."""
-    numbers = {256: shape[1], 257: shape[0], 258: bits, 259: 1, 262: tags.get("photometric", 1)}
+    """Write a gray TIFF of one strip by hand."""
+    numbers = {256: shape[1], 257: shape[0], 258: bits, 262: tags.get("photometric", 1)}
+    numbers[259] = tags.get("compression", 1)
     numbers |= {273: 0, 277: 1, 278: shape[0], 279: len(data), 339: tags.get("format", 1)}
     numbers[273] = 8 + 2 + 12 * len(numbers) + 4
     entries = b"".join(
@@ -47,9 +48,14 @@ def write_tiff(path, values, **options):
     tifffile.imwrite(path, values, **options)
 
 
+def packbits(rows):
+    """Return rows by PackBits, without any saving."""
+    return b"".join(bytes([len(row) - 1]) + row.tobytes() for row in rows)
+
+
 RIGHT = {
-    "12 bits, packed": (
-        lambda path: tiff_of(path, (24, 36), packed12(RAMP16 >> 4).tobytes(), 12),
+    "12 bits by PackBits": (
+        lambda path: tiff_of(path, (24, 36), packbits(packed(RAMP16 >> 4)), 12, compression=32773),
         rounded(RAMP16 >> 4, 4095),
     ),
     "16 bits": (lambda path: write_tiff(path, RAMP16), rounded(RAMP16)),
@@ -91,6 +97,44 @@ def test_a_tiff_means_what_its_tags_say(kind, tmp_path):
     write(path)
     assert np.array_equal(images.read(path), expected)
     assert decoding.shape(path) == expected.shape[:2]
+
+
+@pytest.mark.parametrize("photometric", [0, 1])
+@pytest.mark.parametrize("bits", [9, 10, 12, 14, 15])
+@pytest.mark.parametrize("order", "<>")
+def test_packed_levels_of_either_order_mean_the_same(order, bits, photometric, tmp_path):
+    path, largest = tmp_path / "x.tif", 2**bits - 1
+    values = RNG.integers(0, largest + 1, (300, 37))  # whose rows do not fill their last byte
+    data = packed(values, bits).tobytes()
+    tiff_of(path, values.shape, data, bits, order, photometric=photometric)
+    meant = values if photometric else largest - values
+    assert np.array_equal(images.read(path), rounded(meant, largest))
+    assert decoding.shape(path) == values.shape
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"x.tif: the image is damaged .*pixels are missing"):
+        images.read(path)
+
+
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_packed_levels_in_several_strips(lacking, tmp_path):
+    path, values = tmp_path / "x.tif", RNG.integers(0, 4096, (10, 37))
+    rows = packed(values)
+    tiff_of(path, values.shape, b"", 12, ">")
+    content, sizes = path.read_bytes(), [rows[i : i + 4].nbytes for i in (0, 4, 8)]
+    starts = len(content) + 24 + np.cumsum([0, *sizes[:2]])
+    sizes[1] -= lacking
+    for tag, numbers in ((278, [4]), (273, starts), (279, sizes)):
+        place = content.index(struct.pack(">HHI", tag, 4, 1)) + 4
+        value = numbers[0] if tag == 278 else len(content)
+        entry = struct.pack(">II", len(numbers), value)
+        content = content[:place] + entry + content[place + 8 :]
+        content += struct.pack(">3I", *numbers) if tag != 278 else b""
+    path.write_bytes(content + rows.tobytes())
+    if lacking:
+        with pytest.raises(ValueError, match="pixels are missing"):
+            images.read(path)
+    else:
+        assert np.array_equal(images.read(path), rounded(values, 4095))
 
 
 UPRIGHT = {
@@ -187,10 +231,11 @@ REFUSED = {
     "32-bit integers": lambda path: write_tiff(path, np.ones((4, 4), np.uint32)),
     "floats": lambda path: write_tiff(path, np.ones((4, 4), np.float32)),
     "64-bit floats": lambda path: write_tiff(path, np.ones((4, 4), np.float64)),
-    "12 bits in gray, big-endian": lambda path: tiff_of(
-        path, (24, 36), packed12(RAMP16 >> 4).tobytes(), 12, ">"
+    "12 bits in gray by PackBits, big-endian": lambda path: tiff_of(
+        path, (24, 36), packbits(packed(RAMP16 >> 4)), 12, ">", compression=32773
     ),
-    "10 bits in gray": lambda path: tiff_of(path, (4, 4), bytes(20), 10),
+    "17 bits in gray": lambda path: tiff_of(path, (4, 4), bytes(36), 17),
+    "signed 12 bits in gray": lambda path: tiff_of(path, (4, 4), bytes(24), 12, format=2),
     "signed bits in colour": lambda path: write_tiff(
         path, COLOUR16.astype(np.int16), photometric="rgb"
     ),

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from fusionlib import images, losses
+from fusionlib import groups, images, losses
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.datasets.scenes import CONDITIONS, scene, write_scenes
 from fusionlib.experiments import expert_use, held_out
@@ -231,6 +231,25 @@ def test_verdicts(ratios, expected):
         assert abs(expert_use.gain_over_untrained(planted(*ratios))["gain, dB"]).max() < 0.2
 
 
+def test_frames_of_one_drive_are_one_sample():
+    """Every frame ten times is no more evidence; without groups it would be."""
+    once = planted(2, 1, 0).query("image in ['0', '1', '2', '3', '4', '5', '6']")
+    assert once["image"].nunique() == 7
+    once = once.assign(group=once["image"])
+    often = pd.concat([once.assign(image=once["image"] + f"-{i}") for i in range(10)])
+    for table, columns in (
+        (expert_use.specialised, ["low", "high"]),
+        (expert_use.gain_over_untrained, ["gain low", "gain high"]),
+        (expert_use.gain_over_untrained, ["preference low", "preference high"]),
+    ):
+        one, ten = (table(energies)[columns] for energies in (once, often))
+        pd.testing.assert_frame_equal(one, ten)
+        apart = table(often.drop(columns="group"))[columns]
+        assert (np.ptp(apart, axis=1) < 0.6 * np.ptp(ten, axis=1)).all()
+    drives = often.assign(group=(often["image"].str[0].astype(int) % 5).astype(str))
+    assert (expert_use.verdicts(drives) == groups.TOO_FEW).all(axis=None)
+
+
 # ---- what gates do -------------------------------------------------------------------------------
 
 
@@ -274,6 +293,11 @@ def test_trends_find_a_planted_relation():
         and (share.lowest, share.highest) == (0, 121)
     )
     assert np.isnan(entropy.rho) and np.isnan(entropy.p) and entropy.n == 12
+    frame["image"] = frame["group"] = [f"drive {number}" for number in range(12)]
+    often = pd.concat([frame.assign(image=frame["image"] + f", {i}") for i in range(10)])
+    again = expert_use.trends(often)
+    assert list(again["n"]) == [12, 12]
+    pd.testing.assert_frame_equal(again, expert_use.trends(frame))
 
 
 def test_conditions(tmp_path, pairs):

@@ -11,13 +11,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusionlib import images, losses
+from fusionlib import images, losses, methods, metrics
+from fusionlib.datasets import open_pairs as open_scenes
 from fusionlib.datasets.infrared_visible import Pair
-from fusionlib.experiments import model_quality
+from fusionlib.experiments import comparison, model_quality, protocol
 from fusionlib.metrics import exposure
 from fusionlib.networks import MoEFusion, inference
 from fusionlib.networks.output import soft_knee
-from fusionlib.training import TrainingConfig, augmentation, samples, train
+from fusionlib.networks.weights.checkpoint import fingerprint
+from fusionlib.training import TrainingConfig, augmentation, loop, samples, train
 from fusionlib.training.config import AugmentationConfig, open_pairs
 from fusionlib.training.sources import draw
 
@@ -149,6 +151,19 @@ def test_each_modality_gets_one_rising_curve(channels):
     assert torch.allclose(inverted[1:], ramp[1:], atol=1e-6)
 
 
+def test_flat_images_are_of_one_level():
+    kept = []
+    for seed in range(200):
+        changed = augmentation.change_exposure(
+            torch.rand(4, 6, 7), AugmentationConfig(flat=0.5), np.random.default_rng(seed), 2
+        )
+        kept.append([bool(plane.std() > 1e-3) for plane in changed])
+    shares = np.mean(kept, axis=0)
+    assert (abs(shares[:2] - 0.5) < 0.1).all() and (shares[2:] == 1).all(), "maps stay"
+    both = np.array(kept)[:, :2]
+    assert {tuple(pair) for pair in both.tolist()} == {(a, b) for a in (0, 1) for b in (0, 1)}
+
+
 def test_reduced_frames_keep_their_boxes_and_small_frames_their_size():
     settings = AugmentationConfig(reduced=1.0)
     half = planes(settings, crop=None)
@@ -212,6 +227,7 @@ def test_training_on_several_folders(two_folders):
         }
     )
     assert TrainingConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert config.data.title == "a of one (train), two (all)"
     pairs = open_pairs(config)
     assert pairs.names == ["a0", "a1", "x", "y", "z"] and pairs.shares == [0.75, 0.25]
     assert [pair.name for pair in pairs] == pairs.names and pairs[4].name == "z"
@@ -276,3 +292,80 @@ def test_responses_and_dents():
     assert curves.loc[100].tolist() == [100, 100, 100] and (model_quality.dents(curves) == 0).all()
     dented = model_quality.responses(lambda a, b: np.where(a > 120, a - 60, a), [0, 105, 125])
     assert model_quality.dents(dented)["f(i, 0)"] == 40
+
+
+def test_an_interrupted_training_on_several_folders_ends_as_one_left_alone(two_folders):
+    source = {"folder": str(two_folders / "one"), "split": "train"}
+    config = TrainingConfig.from_dict(
+        {
+            "data": {
+                "sources": [{**source, "names": "a*", "share": 2}, {**source, "names": "b*"}],
+                "size": None,
+                "crop": [10, 12],
+                "flip": True,
+                "held_out": None,
+            },
+            "network": {"width": 2, "gate_grid": [[2, 2], [2, 2]], "knee": 0.8},
+            "detectors.attention": "uniform",
+            "optimization": {"epochs": 4, "batch": 2, "gradient": "signed", "range_loss": 5},
+            "augmentation": {"gamma": 0.4, "contrast": 0.2, "offset": 0.1, "inverted": 0.3},
+            "run": {"save_every": 1},
+        }
+    )
+    whole = train(config, two_folders / "whole", device="cpu", progress=False)
+    steps = 0
+
+    def stop_in_the_third(*arguments):
+        nonlocal steps
+        steps += 1
+        if steps == 4:
+            raise KeyboardInterrupt
+        return step_loss(*arguments)
+
+    step_loss = loop.step_loss
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "step_loss", stop_in_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, two_folders / "killed", device="cpu", progress=False)
+    resumed = train(config, two_folders / "killed", device="cpu", progress=False)
+    assert fingerprint(resumed.state_dict()) == fingerprint(whole.state_dict())
+
+
+def test_scores_of_a_model_by_hand():
+    pairs = open_scenes("", limit=2, scene_size=(72, 80))
+    frame = model_quality.score(lambda a, b: np.maximum(a, b) // 64 * 64, pairs)
+    assert list(frame.index) == pairs.names
+    infrared, visible = pairs[1].infrared, images.luma(pairs[1].visible)
+    fused = np.maximum(infrared, visible) // 64 * 64
+    row = frame.iloc[1]
+    values = metrics.evaluate(fused, infrared, visible, ["Qabf", "VIF"], "standard")
+    assert row[["Qabf", "VIF"]].to_dict() == pytest.approx(values, nan_ok=True)
+    dark = np.maximum(infrared, visible) < 64
+    assert row["dark %"] == pytest.approx(100 * dark.mean())
+    seen = dark & (np.maximum(infrared, visible) >= 20)
+    assert row["black %"] == pytest.approx(100 * seen.mean())
+    tensors = [torch.from_numpy(x)[None, None] / 255 for x in (fused, infrared, visible)]
+    expected = losses.pixel_loss(*tensors) + 10 * losses.gradient_loss(*tensors)
+    assert row["paper loss"] == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_lost_pixels_of_fused_folders(tmp_path):
+    pairs = open_scenes("", limit=3, scene_size=(40, 48))
+    sources = protocol.write_sources(pairs, tmp_path / "sources")
+    chosen = {name: methods.get(name) for name in ("average", "LP")}
+    comparison.fuse(chosen, pairs, sources, tmp_path, progress=False)
+    table = comparison.lost_pixels(chosen, sources, tmp_path)
+    shares = []
+    for pair in pairs:
+        pair_luma = pair.infrared, images.luma(pair.visible)
+        shares.append(exposure.shares(chosen["LP"].fuse(*pair_luma), *pair_luma))
+    for name in ("clipped %", "black %"):
+        assert table.loc["LP", name] == pytest.approx(np.mean([one[name] for one in shares]))
+        assert table.loc["average", name] == 0
+    for side in ("infrared", "visible"):
+        assert len(images.list_images(tmp_path / "sources" / side)) == 3
+    folders = tmp_path / "sources/infrared", tmp_path / "sources/visible"
+    methods.fuse_folders(chosen["LP"], *folders, tmp_path / "out", progress=False)
+    said = methods.folders.lost_pixels(tmp_path / "out")
+    assert said.startswith(f"clipped {table.loc['LP', 'clipped %']:.2f} % of the pixels, black")
+    assert methods.folders.lost_pixels(tmp_path / "sources") == ""

@@ -12,7 +12,6 @@ from fusionlib.datasets.scenes import scene
 from fusionlib.methods import get, missing_weights
 from fusionlib.methods.learned import MOE_FUSION
 from fusionlib.networks import COMPARED
-from fusionlib.runs import root
 from fusionlib.training import train
 from fusionlib.training.config import TrainingConfig
 from fusionlib.training.model import load
@@ -46,9 +45,7 @@ def test_methods_fuse_to_the_same_gray_values(name, variant, request):
 def test_attention_agrees():
     infrared, visible = gray()
     maps = [
-        load(root() / methods.ARTEFACT, device)
-        .predict_pair(infrared, visible, details=False)[1]
-        .cpu()
+        load(methods.ARTEFACT, device).predict_pair(infrared, visible, details=False)[1].cpu()
         for device in ("cpu", "cuda")
     ]
     assert torch.allclose(*maps, atol=1e-4)

@@ -1,5 +1,7 @@
 """Lists of data sets in the run graph: one node each, or one for all."""
 
+from pathlib import Path
+
 import pytest
 from test_runs import FINISH, notebook
 
@@ -59,9 +61,29 @@ def test_one_missing_data_set_is_told_and_stops_no_other(tiny, capsys):
     assert [node.name for node in nodes if node.wanted] == ["each-one", "each-two", "all"]
     said = capsys.readouterr().err
     assert said.count("expected the data set two at") == 1 and "the rest runs" in said
+    assert nodes[-1].parameters == {}, "what is left is the built-in data"
+    assert [Path(f).name for f in nodes[-1].without] == ["two"]
     (tiny / "data" / "mfif" / "one").rmdir()
     with pytest.raises(ValueError, match="FUSION_DATA: expected the data set one at .*PROFILE"):
         graph.expand("sample", tiny, data=str(tiny / "data"), here=tiny / "workflow")
+
+
+def test_what_needs_all_or_the_first_of_a_node_takes_those_that_can_run(tiny):
+    (tiny / "data" / "mfif" / "one").rmdir()
+    table = tiny / "workflow" / "nodes.yaml"
+    more = "needs: {every: {node: each, take: all}, start: {node: each, take: first}}"
+    table.write_text(table.read_text().replace("provides: [a],", f"provides: [a], {more},"))
+    notebook(
+        tiny / "notebooks" / "all.ipynb",
+        FINISH,
+        parameters="output: str = ''\ndata: list = []\ndataset: list = []\nevery: list = []\n"
+        "start: str = ''",
+    )
+    data = str(tiny / "data")
+    node = graph.expand("sample", tiny, data=data, here=tiny / "workflow")[-1]
+    assert node.needs == [tiny / "each-two"] * 2
+    assert node.parameters["every"] == [node.parameters["start"]] == [str(tiny / "each-two")]
+    assert node.without == [str(tiny / "data" / "mfif" / "one")]
 
 
 def test_data_that_nobody_asked_for_need_not_be_there(tiny, capsys):

@@ -2,6 +2,9 @@
 rates take their groups; win rates, equivalence, and Holm over a whole table.
 """
 
+import ast
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import stats
 
-from fusionlib import groups, methods, ranking, results
+from fusionlib import groups, methods, ranking, results, runs
 from fusionlib.datasets import catalog, grouping, open_pairs
 from fusionlib.detectors import Boxes
 from fusionlib.experiments import ablations, comparison, detection_table, protocol
@@ -72,10 +75,33 @@ def test_a_set_of_ones_own_states_its_groups(tmp_path):
     }
     (tmp_path / "dataset.yaml").write_text(yaml.safe_dump({"Mine": entry}))
     assert list(open_pairs(tmp_path, "mine").groups.values()) == ["a", "a", "b"]
+    layout = {"called": "mine", "a": "a/{name}.*", "b": "b/{name}.*"}
+    stacks = entry | {"kind": "multi-focus", "layouts": [layout]}
+    (tmp_path / "dataset.yaml").write_text(yaml.safe_dump({"Mine": stacks}))
+    assert catalog.grouping_of("mine", tmp_path).group("b-1") == "b"
+    assert catalog.grouping_of("", "") == grouping.SCENE == catalog.grouping_of("MFIFB", tmp_path)
+    assert catalog.grouping_of("yard", tmp_path) is None
     entry["group"] = {"name": "no parentheses", "called": "drive"}
     (tmp_path / "dataset.yaml").write_text(yaml.safe_dump({"Mine": entry}))
     with pytest.raises(ValueError, match="group: expected .called: WORDS, name: PATTERN"):
         open_pairs(tmp_path, "mine")
+
+
+def test_every_paired_test_and_interval_is_told_its_groups():
+    """Of a notebook or an experiment; one that forgets takes frames of one drive as independent."""
+    root, seen = runs.root(), 0
+    for path in [*root.glob("fusionlib/experiments/*.py"), *root.glob("notebooks/*.ipynb")]:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".ipynb":
+            cells = json.loads(text)["cells"]
+            text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+        for call in ast.walk(ast.parse(text)):
+            name = ast.unparse(call.func) if isinstance(call, ast.Call) else ""
+            if name in ("results.paired", "results.interval"):
+                seen += 1
+                words = [keyword.arg for keyword in call.keywords]
+                assert "groups" in words, f"{path.name}: {ast.unparse(call)}"
+    assert seen > 8
 
 
 # ---- a table and its groups ----------------------------------------------------------------------

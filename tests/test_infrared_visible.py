@@ -208,7 +208,7 @@ def test_bad_folders(tmp_path):
     with pytest.raises(ValueError, match="annotations.json: expected a JSON file"):
         InfraredVisible(tmp_path)
     images.write_text(tmp_path / "annotations.json", '{"images": []}')
-    with pytest.raises(ValueError, match="expected COCO lists .*'categories' is missing"):
+    with pytest.raises(ValueError, match="expected COCO lists .*'annotations' is missing"):
         InfraredVisible(tmp_path)
     annotate(tmp_path, categories=("dragon",))
     with pytest.raises(ValueError, match="expected classes out of .*, got 'dragon'"):

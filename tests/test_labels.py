@@ -2,6 +2,7 @@
 for what cannot be known.
 """
 
+import itertools
 import json
 import time
 import unicodedata
@@ -328,9 +329,10 @@ def test_names_that_are_no_text(tmp_path, name):
         coco(tmp_path, [facts])
         with pytest.raises(ValueError, match="annotations.json: expected file names and splits"):
             InfraredVisible(tmp_path)
-    for key in ("images", "annotations", "categories"):
+    parts = ("images", "annotations", "categories")
+    for key, part in itertools.product(parts, ([name], {}, None, "")):
         coco(tmp_path, ["a.png"])
-        content = json.loads((tmp_path / "annotations.json").read_text()) | {key: [name]}
+        content = json.loads((tmp_path / "annotations.json").read_text()) | {key: part}
         images.write_text(tmp_path / "annotations.json", json.dumps(content))
         with pytest.raises(ValueError, match="annotations.json: expected COCO lists"):
             InfraredVisible(tmp_path)

@@ -72,7 +72,7 @@ def test_the_generator_makes_the_images_of_the_values(vector):
     assert sums == ORACLE["triplets"][vector]["crc32"]
 
 
-@pytest.mark.parametrize("convention", metrics.CONVENTIONS)
+@pytest.mark.parametrize("convention", [c for c in metrics.CONVENTIONS if c != "toolbox"])
 @pytest.mark.parametrize("vector", TRIPLETS)
 def test_every_value_of_every_convention(vector, convention):
     a, b, fused = TRIPLETS[vector]

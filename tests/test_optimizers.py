@@ -393,6 +393,14 @@ A, B = scene((32, 32))
             ValueError,
             "population: expected an integer of at least 1, got 0",
         ),
+        *(
+            (
+                lambda seed=seed: bat(np.sin, seed=seed),
+                ValueError,
+                "seed: expected an integer of at",
+            )
+            for seed in (-1, 1.5, "x", None, True)
+        ),
         (
             lambda: particle_swarm(np.sin, iterations=-1),
             ValueError,

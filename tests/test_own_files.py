@@ -1,7 +1,9 @@
 """Nobody's files are overwritten, and what was done before an interruption stays."""
 
+import io
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,6 +18,7 @@ import pytest
 
 from fusionlib import decoding, images, methods, places, runs, scoring
 from fusionlib.__main__ import main
+from fusionlib.experiments import comparison, protocol
 from fusionlib.networks import load_checkpoint, save_checkpoint
 
 
@@ -131,7 +134,7 @@ def test_an_output_of_something_else_is_replaced_whole_or_not_at_all(change, hom
 
 def test_weights_that_changed_under_their_path_are_another_method(home):
     folder, out = home / "training", home / "out"
-    shutil.copytree(runs.root() / methods.ARTEFACT, folder)
+    shutil.copytree(methods.ARTEFACT, folder)
     weights, call = folder / "model.safetensors", (home / "ir", home / "vi", out)
     for attempt in ("first", "trained anew"):
         method = methods.get("MoE-Fusion", checkpoint=folder, device="cpu")
@@ -355,6 +358,73 @@ def test_a_device_or_a_pipe_is_written_to(home, tmp_path, monkeypatch, capsys):
     assert not os.path.isfile("/dev/null")
 
 
+@pytest.mark.parametrize(("name", "number"), [("/dev/stdout", 1), ("/dev/fd/7", 7)])
+def test_an_open_file_is_written_to_where_it_stands(name, number, home):
+    table, link = home / "table.txt", home / "link.csv"
+    table.write_text("kept\n"), link.symlink_to(name)
+    command = f'exec {shlex.join([sys.executable, "-m", "fusionlib"])} "$@" {number}>> {table}'
+    score = ["score", home / "ir", home / "ir", home / "vi", "--csv", link]
+    done = subprocess.run(["sh", "-c", command, "sh", *score], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    kept, rows = table.read_text().split("\n", 1)
+    assert kept == "kept"
+    assert set(pd.read_csv(io.StringIO(rows))["image"]) == {0, 1, 2}, "the means stand elsewhere"
+    picture = home / "picture"
+    fuse = ["fuse", "--method", "average", home / "ir/000.png", home / "vi/000.png", name]
+    command = command.replace(f">> {table}", f"> {picture}")
+    assert not subprocess.run(["sh", "-c", command, "sh", *fuse]).returncode
+    assert images.read(picture).shape == (32, 48) and os.path.islink("/dev/stdout")
+
+
+@pytest.mark.parametrize("given", ["weight=null", "weight=[1, 2]", "weight=2", "nonsense=1"])
+def test_a_wrong_parameter_is_named_and_is_in_nobodys_way(given, home, monkeypatch, capsys):
+    words = ("fuse", home / "ir", home / "vi", home / "out", "--method", "LP", "--set")
+    code, told = call(monkeypatch, capsys, *words, given)
+    assert code == 1 and "the rest is there" not in told
+    if given.startswith("weight"):
+        assert told.count("weight: expected a number in [0, 1], got") == 3
+    else:
+        assert told.count("LP: no parameter named nonsense") == 1 and not (home / "out").exists()
+    assert call(monkeypatch, capsys, *words, "weight=0.25")[0] == 0
+    code, told = call(monkeypatch, capsys, *words, given)
+    assert code == 1 and len(content(home / "out")) == 7, "what was fused stays"
+
+
+@pytest.mark.parametrize("given", ["[1]", "3", "{", "[" * 100_000])
+def test_parameters_of_a_notebook_are_one_object(given, home, monkeypatch, capsys):
+    words = ("run", "n.ipynb", home / "out", "--parameters", given)
+    code, told = call(monkeypatch, capsys, *words)
+    assert code == 1 and told.startswith("error: --parameters: expected a JSON object, got '")
+    assert len(told.splitlines()) == 1
+
+
+def test_the_means_are_told_even_where_the_table_cannot_be_written(home, monkeypatch, capsys):
+    (home / "taken").write_text("a file")
+    words = ["score", home / "ir", home / "ir", home / "vi", "--csv", home / "taken" / "t.csv"]
+    monkeypatch.setattr(sys, "argv", ["fusionlib", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr()
+    assert ended.value.code == 1 and "t.csv: cannot be written" in told.err
+    assert "moe-fusion" in told.out
+
+
+@pytest.mark.parametrize("name", ["..", ".", "../ir", "a/b", "", "LP", "infrared"])
+def test_rows_of_ones_own_have_names_of_their_own(name, home):
+    """Such a folder would be emptied: theirs, another row's, or a source's."""
+    (home / "ir").rename(home / "gray")
+    before = content(home)
+    sources = protocol.Sources(home / "gray", home / "vi", ("000", "001"), "", (0, 1), ())
+    with pytest.raises(ValueError, match="folders: expected names of new methods"):
+        comparison.import_fused_folders({name: home / "vi"}, sources, home / "fused")
+    with pytest.raises(ValueError, match="folders: expected the path of Mine's images, got 3"):
+        comparison.import_fused_folders({"Mine": 3}, sources, home / "fused")
+    assert content(home) == before
+    if name not in methods.names():
+        with pytest.raises(TypeError, match="register: expected a name"):
+            methods.register(name)
+
+
 def test_a_table_goes_under_csv_only(home, monkeypatch, capsys):
     (home / "folder.csv").mkdir()
     before = content(home)
@@ -460,12 +530,19 @@ def test_fused_images_are_found_in_either_form_of_unicode(form, home):
     assert images.read(home / f"out/gray/{name}.png").shape == (32, 48)
 
 
-@pytest.mark.parametrize("command", ["fuse", "score"])
+@pytest.mark.parametrize("command", ["fuse", "score", "data"])
 def test_the_limit_of_pixels_is_an_option(command, home, monkeypatch, capsys):
     monkeypatch.setenv(decoding.LIMIT, "")
-    folders = [home / "ir", home / "vi"]
-    folders = [*folders, home / "out"] if command == "fuse" else [home / "ir", *folders]
-    words = (command, *folders, *(("--method", "average") if command == "fuse" else ()))
+    layout = {"called": "plain", "infrared": "ir/{name}.*", "visible": "vi/{name}.*"}
+    (home / "dataset.yaml").write_text(json.dumps({"Yard": {"pairs": 3, "layouts": [layout]}}))
+    words = (
+        command,
+        *{
+            "fuse": ("--method", "average", home / "ir", home / "vi", home / "out"),
+            "score": (home / "ir", home / "ir", home / "vi"),
+            "data": ("yard", "--check", home, "--processes", 2),
+        }[command],
+    )
     code, sentences = call(monkeypatch, capsys, *words, "--max-pixels", "1535")
     assert code == 1 and "at most 1535 pixels, got 32x48 = 1536" in sentences
     monkeypatch.setenv(decoding.LIMIT, "")

@@ -242,7 +242,7 @@ def test_half_a_picture_does_not_stop_the_report(tmp_path):
     page = report.write(tmp_path).read_text()
     assert (
         page.count("data:image") == 1
-        and "other.png cannot be read (" in page
+        and "other.png: the image is damaged or truncated (" in page
         and "x1y2" not in page
     )
 

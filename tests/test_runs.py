@@ -116,13 +116,18 @@ def test_a_run_does_not_hand_on_what_an_earlier_one_wrote(tmp_path):
 
 
 def test_parameters_are_checked_before_anything_runs(tmp_path):
-    path = notebook(tmp_path / "n.ipynb", FINISH)
-    runs.check_parameters(path, {"n": 4, "rate": 1})
+    kinds = "output: str = ''\nn: int = 3\nrate: float = 0.5\nname: str = 'x'\n"
+    kinds += "names: list = ['a']\nsizes: list = [[1, 2]]\nmany: list = []"
+    path = notebook(tmp_path / "n.ipynb", FINISH, parameters=kinds)
+    runs.check_parameters(path, {"n": 4, "rate": 1, "names": [], "sizes": [[3, 4], [5, 6]]})
+    runs.check_parameters(path, {"many": [1, "b"]})
     for bad, words in [
         ({"m": 1}, "no parameter named m; there are output, n"),
         ({"n": "4"}, "expected int like 3, got str"),
         ({"n": True}, "expected int"),
         ({"name": 2}, "expected str"),
+        ({"names": ["a", 2]}, r"expected list like \['a'\], got list \['a', 2\]"),
+        ({"sizes": [[1, 2], [3.5, 4]]}, "expected list like"),
     ]:
         with pytest.raises(ValueError, match=words):
             runs.check_parameters(path, bad)

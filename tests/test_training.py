@@ -217,7 +217,7 @@ def test_a_former_checkpoint_goes_on(unbroken, pairs, tmp_path):
 
 
 def test_the_suites_own_checkpoint_opens():
-    settings = load(REPOSITORY / ARTEFACT, "cpu").settings
+    settings = load(ARTEFACT, "cpu").settings
     assert vary(settings, workers=None) == SMOKE
 
 
@@ -1087,7 +1087,7 @@ def test_attention_of_the_suites_own_model_lies_on_objects():
     Of the weights that come with the suite: the detection loss says so little of the attention that
     a training with another seed, or on another kind of processor, may end without.
     """
-    model = load(REPOSITORY / ARTEFACT, "cpu")
+    model = load(ARTEFACT, "cpu")
     means = (
         held_out.attention(model, held_out.pairs(model.settings))
         .groupby("map")[["inside", "outside"]]

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from test_runs import FINISH, notebook
 
-from fusionlib import published, runs
+from fusionlib import published, report, runs
 from workflow import graph
 
 PROFILE = (
@@ -192,6 +192,39 @@ def test_lost_and_changed_results_are_made_again(tiny):
     assert again.returncode == 0 and "bad runs again: " in again.stdout
     assert {name for name, when in times(tiny).items() if when != before[name]} == {"bad"}
     assert runs.load(tiny / "reports" / "smoke" / "bad")
+
+
+def test_a_data_set_that_is_not_there_is_said_and_the_results_of_others_stay(tiny):
+    home, data = tiny / "workflow", tiny / "data"
+    sets = "infrared_visible: [yard, wood]\n"
+    (home / "profiles" / "smoke.yaml").write_text(re.sub("infrared_visible: .*\n", sets, PROFILE))
+    (home / "nodes.yaml").write_text(
+        "each: {notebook: each.ipynb, provides: [table-1], for_each: infrared_visible}\n"
+        "gallery: {notebook: gallery.ipynb, provides: [figure-1, figure-5],"
+        " for_all: infrared_visible, needs: {fused: {node: each, take: all}}}\n"
+    )
+    look = "from pathlib import Path\nfolders = [data] if isinstance(data, str) else data\n"
+    look += "assert all(Path(folder).is_dir() for folder in folders)"
+    draw = "import numpy as np\nfrom fusionlib import images, runs"
+    draw += "\nrun = runs.Run('t', output, {})"
+    picture = "images.write(run.folder / 'figures' / 'figure-1.png', np.zeros((4, 5), np.uint8))"
+    end = f"{draw}\n{picture}\nrun.finish();"
+    for name, kind in (("each", "str = ''"), ("gallery", "list = []\nfused: list = []")):
+        words = f"output: str = ''\ndataset: {kind}\ndata: {kind.split(chr(10))[0]}"
+        notebook(tiny / "notebooks" / f"{name}.ipynb", look, end, parameters=words)
+    (data / "ivif" / "yard").mkdir(parents=True)
+    done = reproduce(tiny, env=os.environ | {"FUSION_DATA": str(data)})
+    assert done.returncode != 0 and "expected the data set wood at" in done.stderr
+    assert set(times(tiny)) == {"each-yard", "gallery"}, done.stderr
+    page = (tiny / "reports" / "smoke" / "index.html").read_text()
+    assert "<strong>gallery left out:</strong> wood: finished without it, it is not there" in page
+    assert "each-wood failed." in page
+    reasons = {
+        entry["word"]: entry["reason"]
+        for entry in report.artefacts(report.nodes(tiny / "reports" / "smoke"), [])
+    }
+    assert reasons["figure-1"] == "wood: finished without it, it is not there"
+    assert reasons["figure-5"] == f"gallery finished without it; {reasons['figure-1']}"
 
 
 def test_the_last_node_runs_whatever_became_of_the_others(tiny):

@@ -34,6 +34,8 @@ class Node:
     is_final : bool
         Run after all others, whether they succeeded or not, and every time: it reads what they
         left.
+    without : list of str
+        Folders of the data sets that it would run on too, were they there.
     hours : float
         By the costs that the profile states, of a GPU where it is told to run on one; an estimate,
         0 without any.
@@ -50,6 +52,7 @@ class Node:
     needs: list[Path] = field(default_factory=list)
     wanted: bool = True
     is_final: bool = False
+    without: list[str] = field(default_factory=list)
     hours: float = 0.0
     basis: str = ""
 
@@ -141,6 +144,7 @@ def expand(
     settings, entries = load_graph(profile, only, here)
     found = [folder for folder in places.folders("weights", weights) if folder.is_dir()]
     weights = str(next(iter(found), "")) if profile != "smoke" else places.NOWHERE
+    lacking = {} if dry else missing_sets(settings, data)
     nodes = []
     folders: dict[str, dict[str | None, Path]] = {}
     for key, entry in entries.items():
@@ -150,12 +154,15 @@ def expand(
             name = key if item in (None, BUILT_IN) else f"{key}-{item}"
             folders[key][item] = reports / name
             needs = {
-                parameter: chosen_folders(f"{name}: {parameter}", need, folders, item)
+                parameter: chosen_folders(f"{name}: {parameter}", need, folders, item, lacking)
                 for parameter, need in entry.get("needs", {}).items()
             }
+            whole = settings.get(entry.get("for_all"), [BUILT_IN])
+            there = [other for other in whole if other not in lacking] or whole
+            asked = dict.fromkeys([*whole, *taken_whole(entry, item, folders)])
             parameters = {
                 **settings.get("parameters", {}).get(entry["notebook"].stem, {}),
-                **data_parameters(entry, item, settings, data, known),
+                **data_parameters(entry, item, there, settings, data, known),
                 **common_parameters(settings, weights, known),
                 **need_parameters(needs, known),
                 **({entry["finally"]: str(reports)} if "finally" in entry else {}),
@@ -173,6 +180,7 @@ def expand(
                     needs=[folder for chosen in needs.values() for folder in chosen],
                     wanted=not only or bool(set(only) & set(entry["provides"])),
                     is_final="finally" in entry,
+                    without=[lacking[name] for name in asked if name in lacking],
                     hours=hours,
                     basis=basis,
                 )
@@ -255,16 +263,21 @@ def items_of(entry: dict, settings: dict) -> Sequence[str | None]:
 
 # radon C: one data set, several, or none
 def data_parameters(
-    entry: dict, item: str | None, settings: dict, data: str, known: Collection[str]
+    entry: dict,
+    item: str | None,
+    items: Sequence[str],
+    settings: dict,
+    data: str,
+    known: Collection[str],
 ) -> dict:
     """Return ``dataset``, ``data`` and, where the notebook knows it and the profile states it,
-    ``split`` of a node; nothing where it runs on built-in data alone.
+    ``split`` of a node of one data set, ``item``, or of several, ``items``; nothing where it runs
+    on built-in data alone.
     """
     splits = settings.get("splits", {}) if "split" in known else {}
     if item not in (None, BUILT_IN):
         split = {"split": splits[item]} if item in splits else {}
         return {"dataset": item, "data": data_folder(data, entry["for_each"], item), **split}
-    items = settings.get(entry.get("for_all"), [BUILT_IN])
     if items == [BUILT_IN]:
         return {}
     return {
@@ -284,7 +297,11 @@ def common_parameters(settings: dict, weights: str, known: dict) -> dict:
 
 
 def chosen_folders(
-    where: str, need: dict, folders: dict[str, dict[str | None, Path]], item: str | None
+    where: str,
+    need: dict,
+    folders: dict[str, dict[str | None, Path]],
+    item: str | None,
+    lacking: Collection[str] = (),
 ) -> list[Path]:
     """Return the folders of another node that a node needs.
 
@@ -298,6 +315,8 @@ def chosen_folders(
         Key of a node -> its data sets -> their folders.
     item : str or None
         The data set of the node that asks.
+    lacking : collection of str
+        Data sets that are not there: "all" and "first" are of the others, as far as there are any.
 
     Raises
     ------
@@ -307,7 +326,8 @@ def chosen_folders(
     candidates, (preferred, _, otherwise) = folders[need["node"]], need["take"].partition(" or ")
     if preferred == "same" and item in candidates:
         return [candidates[item]]
-    every = list(candidates.values())
+    there = [folder for name, folder in candidates.items() if name not in lacking]
+    every = there or list(candidates.values())
     match otherwise or preferred:
         case "all":
             return every
@@ -317,6 +337,19 @@ def chosen_folders(
         f"nodes.yaml: {where}: expected {need['node']} for the data set {item} (take:"
         f" {need['take']}), the profile has it for {', '.join(map(str, candidates))}"
     )
+
+
+def taken_whole(
+    entry: dict, item: str | None, folders: dict[str, dict[str | None, Path]]
+) -> list[str | None]:
+    """Return the data sets of the nodes of which :func:`chosen_folders` takes all."""
+    return [
+        name
+        for need in entry.get("needs", {}).values()
+        if need["take"].endswith("all")
+        and not (need["take"].startswith("same") and item in folders[need["node"]])
+        for name in folders[need["node"]]
+    ]
 
 
 def need_parameters(needs: dict[str, list[Path]], known: dict) -> dict:
@@ -388,10 +421,22 @@ def data_folder(data: str, kind: str, item: str) -> str:
     return str(places.find("data", name, data) or first / name)
 
 
+def missing_sets(settings: dict, data: str) -> dict[str, str]:
+    """Return the data sets of a profile that are not there, with the folder each could be in."""
+    folders = {
+        item: data_folder(data, kind, item)
+        for kind, items in settings.items()
+        if kind.startswith(("multi_focus", "infrared_visible", "trained_on"))
+        for item in items
+        if item != BUILT_IN
+    }
+    return {item: folder for item, folder in folders.items() if not Path(folder).is_dir()}
+
+
 # radon C: what runs, what that needs, and where its data is
 def check_data(nodes: Sequence[Node]) -> None:
-    """Tell on stderr of each data set of nodes that will run that is not there: those nodes fail,
-    the others run. What nobody asked for need not be there.
+    """Tell on stderr of each data set of nodes that will run that is not there: nodes of it alone
+    fail, those of several sets run without it. What nobody asked for need not be there.
 
     Raises
     ------
@@ -402,6 +447,7 @@ def check_data(nodes: Sequence[Node]) -> None:
     for node in reversed(nodes):  # a node stands behind all that it needs
         running |= set(node.needs) if node.folder in running else set()
     given = [node.parameters.get("data", []) for node in nodes if node.folder in running]
+    given += [node.without for node in nodes if node.folder in running]
     folders = dict.fromkeys(
         folder for data in given for folder in ([data] if isinstance(data, str) else data) if folder
     )
@@ -414,4 +460,4 @@ def check_data(nodes: Sequence[Node]) -> None:
     if missing and len(missing) == len(folders):
         raise ValueError(f"{next(iter(missing.values()))}, or use PROFILE=smoke")
     for sentence in missing.values():
-        print(f"{sentence}; what needs it fails, the rest runs", file=sys.stderr)
+        print(f"{sentence}; what is of it alone fails, the rest runs", file=sys.stderr)

@@ -90,6 +90,7 @@ def reproduce(
             "provides": node.provides,
             "wanted": node.wanted,
             "needs": [needed.name for needed in node.needs],
+            "without": [Path(folder).name for folder in node.without],
         }
         for node in nodes
     ]

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 
-from fusionlib import download
+from fusionlib import download, workers
 
 from . import damage
 from .case import REFUSE, Case
@@ -110,6 +110,7 @@ def server() -> int:
     owner = os.getpid()
     process = os.fork()
     if not process:
+        workers.end_with_parent(signal.SIGKILL)  # nothing is registered of one that is killed
         served = ThreadingHTTPServer(("127.0.0.1", port), Handler, bind_and_activate=False)
         served.socket.close()
         served.socket = listening

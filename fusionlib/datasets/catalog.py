@@ -414,6 +414,16 @@ def pairs(
     return opened
 
 
+def grouping_of(dataset: str, directory: str | os.PathLike = "") -> grouping.Rule | None:
+    """Return which pairs of a data set belong together; of built-in and generated ones, which lie
+    in no ``directory``, none does. None where nobody has said.
+    """
+    if not str(directory):
+        return grouping.SCENE
+    name = known(dataset, None, directory)
+    return grouping.rule(entry(name, directory)[1]) if name else None
+
+
 def multi_focus(
     name: str, directory: str | os.PathLike, names: list[str] | None = None
 ) -> MultiFocus:

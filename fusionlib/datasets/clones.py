@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from .. import download
+from .. import download, images
 from . import catalog, checking
 
 # ends a transfer that brings less than 10 kB a second for a minute
@@ -81,7 +81,7 @@ def fetch(
         shutil.rmtree(copy / ".git")
         (copy / part / SOURCE).write_text(f"{url} {commit} {subset if only else ''}")
         goal.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(copy / part, goal)
+        images.rename(copy / part, goal)
     return _problems(name, _cloned_subset(target), target)
 
 

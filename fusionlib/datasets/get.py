@@ -21,7 +21,7 @@ from typing import NamedTuple
 import pooch
 import yaml
 
-from .. import download, places
+from .. import download, images, places
 from ..download import Wanted
 from . import catalog, clones
 from .labels import read_yolo
@@ -237,7 +237,7 @@ def get(chosen: Plan, jobs: int = 4, progress: bool = False) -> list[str]:
         for path, content in stale:
             path.parent.mkdir(parents=True, exist_ok=True)
             (work / path.name).write_bytes(content)
-            os.replace(work / path.name, path)
+            images.rename(work / path.name, path)
         for name, subset in chosen.clones.items():
             problems += clones.fetch(name, subset, chosen.folder, chosen.mirror, work, progress)
     return [*problems, *incomplete]

@@ -56,11 +56,9 @@ def rule(facts: Mapping) -> Rule | None:
     ValueError
         A key ``group`` of another form; one sentence.
     """
-    if facts.get("kind") == "multi-focus":
-        return SCENE
     stated = facts.get("group")
     if stated is None:
-        return None
+        return SCENE if facts.get("kind") == "multi-focus" else None
     try:
         stated_rule = Rule(**stated)
         captures = re.compile(stated_rule.name).groups

@@ -341,6 +341,9 @@ def read_coco(
     """
     path, coco = Path(path), read_json(path)
     try:
+        for part in ("images", "annotations", "categories"):
+            if not isinstance(coco[part], list):  # nothing of another kind would mean no objects
+                raise TypeError(repr(part))
         categories = _by_id(path, coco["categories"], "category", "name")
         listed = _by_id(path, coco["images"], "image", "file_name")
         annotations = {number: _of_image(path, entry) for number, entry in listed.items()}

@@ -31,7 +31,7 @@ from scipy import stats
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fusionlib import groups, losses, published, ranking, results, runs
+from fusionlib import groups, losses, published, ranking, results
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.experiments import comparison, protocol
 from fusionlib.methods import Method, get
@@ -111,7 +111,7 @@ def prepare_shared(
     FileNotFoundError, ValueError
         No finished training there, or a damaged one.
     """
-    folder = Path(checkpoint or runs.root() / ARTEFACT)
+    folder = Path(checkpoint or ARTEFACT)
     folder = folder / "model" if (folder / "model").is_dir() else folder
     model = load(folder, device)
     checksum = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
@@ -378,7 +378,7 @@ def differences(
         delta = (ours[seeds] - theirs[seeds]).dropna()  # images that all have
         per_seed = delta.mean()
         difference = float(per_seed.mean())
-        of_images = None if labels is None else labels.loc[delta.index]
+        of_images = groups.at(labels, delta.index)
         low, high = hierarchical_interval(delta.to_numpy(), groups_of_images=of_images)
         rows.append(
             {

@@ -5,16 +5,18 @@ A method without weights and one that crashes are named in a status and the othe
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from fusionlib import methods, scoring
+from fusionlib import images, methods, scoring
 from fusionlib.datasets import Pair, catalog
 from fusionlib.experiments import protocol
 from fusionlib.experiments.protocol import Sources
 from fusionlib.methods.learned import MOE_FUSION, ComparedNetwork, MoEFusionMethod
+from fusionlib.metrics import exposure
 from fusionlib.networks import COMPARED
 
 TRIVIAL = ("infrared", "visible", "average", "maximum")
@@ -35,15 +37,29 @@ def get(name: str, weights: str = "", checkpoint: str = "", device: str = "auto"
     Parameters
     ----------
     name : str
+        "NAME VARIANT" for a variant.
     weights : path
         Folder of official weights, for a compared network; "" for :mod:`fusionlib.places`.
-    checkpoint : path
-        Folder of a training, for MoE-Fusion; "" for the small one of the suite.
+    checkpoint : str
+        For MoE-Fusion without a variant: folder of a training, or the name of a variant, such as
+        :func:`own_weights` gives.
     device : str
         "auto", "cpu" or "cuda".
     """
-    meant = {MOE_FUSION: checkpoint or None, **dict.fromkeys(COMPARED, weights or None)}
-    return methods.get(name, checkpoint=meant.get(name), device=device)
+    plain, _, variant = name.partition(" ")
+    if plain != MOE_FUSION:
+        folder = weights if plain in COMPARED else ""
+        return methods.get(plain, variant or None, folder or None, device)
+    if not variant and checkpoint in methods.OWN_WEIGHTS:
+        variant = checkpoint
+    return methods.get(plain, variant or None, None if variant else checkpoint or None, device)
+
+
+def own_weights(data: str) -> str:
+    """Return which of MoE-Fusion's weights a notebook takes unless told: those of generated scenes
+    on generated scenes, where ``data`` is "", the general ones on anybody's images.
+    """
+    return "general" if data else "scenes"
 
 
 def fuse(
@@ -102,7 +118,17 @@ def import_fused_folders(
     -------
     dict, dict
         Status as of :func:`fuse`, and the pairs that a row has no image of, where there are any.
+
+    Raises
+    ------
+    ValueError
+        A name that a method has, or that is no name of a folder; no folder.
     """
+    for name, source in folders.items():
+        if name in methods.names() or not images.is_name(name):
+            raise ValueError(f"folders: expected names of new methods, without /, got {name!r}")
+        if not isinstance(source, str | os.PathLike):
+            raise ValueError(f"folders: expected the path of {name}'s images, got {source!r:.80}")
     status, lacking = {}, {}
     for name, source in folders.items():
         try:
@@ -171,6 +197,22 @@ def score(
     return (
         pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
     ), problems
+
+
+def lost_pixels(names: Iterable[str], sources: Sources, folder: str | Path) -> pd.DataFrame:
+    """Return clipped and black pixels of the gray images of ``folder/METHOD``, in percent, mean
+    over the images: a row a method, see :mod:`fusionlib.metrics.exposure`.
+    """
+    rows = {}
+    for name in names:
+        folders = Path(folder) / name / "gray", sources.infrared, sources.visible
+        files = [images.list_images(path) for path in folders]
+        shares = []
+        for image in files[0].keys() & set(sources.names):
+            triplet = [images.luma(images.read(paths[image])) for paths in files]
+            shares.append(exposure.shares(*triplet))
+        rows[name] = pd.DataFrame(shares).mean()
+    return pd.DataFrame(rows).T
 
 
 # radon C: variants and resolutions, not both at once

@@ -18,7 +18,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from fusionlib import images, results
+from fusionlib import groups, images, results
 from fusionlib.datasets import scenes, survey
 from fusionlib.datasets.infrared_visible import Pair
 from fusionlib.experiments import held_out
@@ -37,14 +37,14 @@ class ExpertUsage(NamedTuple):
     Attributes
     ----------
     gates : DataFrame
-        A row for each pair and gate: image, condition, luminance (mean Y, gray levels), gate,
-        ``expert 1`` ... (weights that sum to one), entropy (nats), "visible share" (weight of the
-        experts on visible features; NaN for the global gate, whose experts read both), "one
+        A row for each pair and gate: image, group, condition, luminance (mean Y, gray levels),
+        gate, ``expert 1`` ... (weights that sum to one), entropy (nats), "visible share" (weight of
+        the experts on visible features; NaN for the global gate, whose experts read both), "one
         modality" (whether only one was served; NaN likewise).
     energies : DataFrame
-        A row for each pair with boxes, local expert and kind of features: image, condition, ground,
-        expert, reads, features, inside, outside (mean squared response per pixel), "ratio, dB" (NaN
-        where either is zero).
+        A row for each pair with boxes, local expert and kind of features: image, group, condition,
+        ground, expert, reads, features, inside, outside (mean squared response per pixel),
+        "ratio, dB" (NaN where either is zero).
     """
 
     gates: pd.DataFrame
@@ -103,7 +103,7 @@ def measure_usage(
     conditions = conditions or [survey.UNSTATED] * len(pairs)
     for pair, condition in zip(pairs, conditions, strict=True):
         fusion, _ = model.predict_pair(pair.infrared, pair.visible)
-        head = {"image": pair.name, "condition": condition}
+        head = {"image": pair.name, "group": pair.group, "condition": condition}
         luminance = {"luminance": float(images.luma(pair.visible).mean())}
         gates += [head | luminance | row for row in _gate_rows(fusion)]
         mask = held_out.object_mask(pair)
@@ -207,7 +207,7 @@ def _response(mixture: MixtureOfExperts, features: Sequence[Tensor]) -> np.ndarr
     return (outputs - outputs_for_zeros)[0].double().square().mean(dim=1).sqrt().cpu().numpy()
 
 
-# ---- statistics over pairs -----------------------------------------------------------------------
+# ---- statistics over pairs, or over their groups where these are known --------------------------
 
 
 def specialised(energies: pd.DataFrame) -> pd.DataFrame:
@@ -219,9 +219,9 @@ def specialised(energies: pd.DataFrame) -> pd.DataFrame:
         features, ground, expert, reads, "ratio, dB" (mean over pairs), low, high (95 % bootstrap
         interval), n.
     """
-    rows = []
+    labels, rows = groups.of(energies), []
     for keys, part in energies.groupby(["features", "ground", "expert", "reads"], sort=False):
-        low, high = results.interval(part["ratio, dB"])
+        low, high = results.interval(part["ratio, dB"], groups=groups.at(labels, part["image"]))
         rows.append([*keys, part["ratio, dB"].mean(), low, high, int(part["ratio, dB"].count())])
     return pd.DataFrame(
         rows, columns=["features", "ground", "expert", "reads", "ratio, dB", "low", "high", "n"]
@@ -241,11 +241,13 @@ def gain_over_untrained(energies: pd.DataFrame) -> pd.DataFrame:
     wide = energies.pivot(
         index="image", columns=["features", "ground", "expert"], values="ratio, dB"
     )
+    labels = groups.at(groups.of(energies), wide.index)
     reads = dict(zip(energies["expert"], energies["reads"], strict=True))
     grounds, rows = list(dict.fromkeys(energies["ground"])), []
     for ground in grounds:
         for expert, modality in reads.items():
-            gain = results.paired(wide[MASKED, ground, expert], wide[UNTRAINED, ground, expert])
+            ratios = wide[MASKED, ground, expert], wide[UNTRAINED, ground, expert]
+            gain = results.paired(*ratios, groups=labels)
             row = {
                 "ground": ground,
                 "expert": expert,
@@ -256,8 +258,9 @@ def gain_over_untrained(energies: pd.DataFrame) -> pd.DataFrame:
             }
             for other in (name for name in grounds if name != ground):
                 peers = [number for number, read in reads.items() if read == modality]
-                ratios = np.mean([wide[UNMASKED, other, number] for number in peers], axis=0)
-                preference = results.paired(wide[UNMASKED, ground, expert], ratios)
+                others = np.mean([wide[UNMASKED, other, number] for number in peers], axis=0)
+                ratios = wide[UNMASKED, ground, expert], others
+                preference = results.paired(*ratios, groups=labels)
                 row |= {
                     "preference, dB": preference.difference,
                     "preference low": preference.interval[0],
@@ -273,8 +276,10 @@ def verdicts(energies: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Indexed by statement; a column a ground, "k of N".
+        Indexed by statement; a column a ground, "k of N", or "too few groups for a verdict".
     """
+    labels = groups.of(energies)
+    few = labels is not None and labels.nunique() < groups.FEWEST
     ratios, gains = specialised(energies), gain_over_untrained(energies)
     tables = {
         f"energy on its own side: {features}": ratios[ratios["features"] == features]
@@ -292,7 +297,7 @@ def verdicts(energies: pd.DataFrame) -> pd.DataFrame:
     for statement, table in tables.items():
         holds = (table["low"] > 0).where(table["ground"] == "foreground", table["high"] < 0)
         rows[statement] = {
-            ground: f"{int(experts.sum())} of {len(experts)}"
+            ground: groups.TOO_FEW if few else f"{int(experts.sum())} of {len(experts)}"
             for ground, experts in holds.groupby(table["ground"], sort=False)
         }
     return pd.DataFrame(rows).T
@@ -322,7 +327,7 @@ def trends(
     -------
     DataFrame
         gate, what, lowest, highest, rho (Spearman's, against luminance), p, "p, conditions"
-        (Kruskal-Wallis over the conditions), n; NaN where the values do not vary.
+        (Kruskal-Wallis over the conditions), n (pairs or groups); NaN where the values do not vary.
     """
     rows = []
     for name, decisions in gates.groupby("gate", sort=False):
@@ -332,15 +337,26 @@ def trends(
                 continue
             row = {"gate": name, "what": column}
             row |= {"lowest": defined[column].min(), "highest": defined[column].max()}
-            row |= _tests(defined[column], defined)
-            rows.append(row | {"n": len(defined)})
+            independent = _independent(defined, column)
+            row |= _tests(independent[column], independent)
+            rows.append(row | {"n": len(independent)})
     return pd.DataFrame(rows)
+
+
+def _independent(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return the means of each group under each condition; the pairs where no group is known."""
+    labels = groups.of(frame)
+    if labels is None:
+        return frame
+    keys = [labels.loc[frame["image"]].to_numpy(), frame["condition"].to_numpy()]
+    means = frame[["luminance", column]].groupby(keys, sort=False).mean()
+    return means.rename_axis(["group", "condition"]).reset_index()
 
 
 def _tests(values: pd.Series, frame: pd.DataFrame) -> Mapping[str, float]:
     rho = p = among = np.nan
     if len(values) > 2 and values.nunique() > 1 and frame["luminance"].nunique() > 1:
         rho, p = stats.spearmanr(frame["luminance"], values)
-        groups = [group for _, group in values.groupby(frame["condition"])]
-        among = stats.kruskal(*groups).pvalue if len(groups) > 1 else np.nan
+        parts = [part for _, part in values.groupby(frame["condition"])]
+        among = stats.kruskal(*parts).pvalue if len(parts) > 1 else np.nan
     return {"rho": float(rho), "p": float(p), "p, conditions": float(among)}

@@ -128,7 +128,7 @@ def compare_to_baselines(
     """
     first, labels, tests = scores["method"].iloc[0], groups.of(scores), {}
     wide = scores.pivot(index="image", columns=["metric", "method"], values="value")
-    labels = None if labels is None else labels.loc[wide.index]
+    labels = groups.at(labels, wide.index)
     for metric in BETTER:
         for baseline in others:
             pair = wide[metric, first], wide[metric, baseline]

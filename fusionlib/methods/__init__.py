@@ -16,7 +16,14 @@ from typing import Any
 import numpy as np
 
 from fusionlib.methods.folders import fuse_folders, fuse_pairs, import_fused_folder
-from fusionlib.methods.learned import ARTEFACT, OWN_LUMA, ComparedNetwork, MoEFusionMethod
+from fusionlib.methods.learned import (
+    ARTEFACT,
+    OWN_LUMA,
+    OWN_WEIGHTS,
+    SCENES,
+    ComparedNetwork,
+    MoEFusionMethod,
+)
 from fusionlib.methods.method import Decision, Method, mixed_chroma
 from fusionlib.methods.registry import METHODS, MOE_FUSION, load_plugins, register
 from fusionlib.networks import COMPARED
@@ -25,6 +32,9 @@ __all__ = [
     "ARTEFACT",
     "COMPARED",
     "METHODS",
+    "MOE_FUSION",
+    "OWN_WEIGHTS",
+    "SCENES",
     "Decision",
     "Method",
     "count_parameters_and_flops",
@@ -77,8 +87,8 @@ def get(
         One of ``get(name).variants``; the first by default.
     checkpoint : path, optional
         Folder with the official weights of a compared network (by default where
-        :mod:`fusionlib.places` says), or of a training of MoE-Fusion (the small model of the suite
-        by default); refused by the others.
+        :mod:`fusionlib.places` says), or of a training of MoE-Fusion, in place of the variants,
+        which are trainings that come with the suite; refused by the others.
     device : str
         "auto", "cpu" or "cuda"; used by learned methods.
     unverified : bool
@@ -125,13 +135,18 @@ def get(
             fuse_colour=network if chosen.endswith(OWN_LUMA) else None,
         )
     if name == MOE_FUSION:
+        if checkpoint and variant:
+            raise ValueError(
+                f"{name}: expected a variant or a checkpoint, got both, {variant!r} and"
+                f" {checkpoint!r}"
+            )
         return Method(
             name,
-            MoEFusionMethod(checkpoint, device),
-            chosen,
+            MoEFusionMethod(checkpoint or OWN_WEIGHTS[chosen], device),
+            "" if checkpoint else chosen,
             variants,
             {"memory": None},
-            str(checkpoint or ARTEFACT),
+            str(checkpoint or ""),
             MoEFusionMethod.summary,
             dtype=np.uint8,
         )
@@ -145,7 +160,7 @@ def variants_of(name: str) -> tuple[str, ...]:
     if name in METHODS:
         return tuple(METHODS[name])
     if name not in COMPARED:
-        return ("",)
+        return tuple(OWN_WEIGHTS)
     network = COMPARED[name]
     return (
         *network.variants,

@@ -94,7 +94,9 @@ def curvelet(
 
 
 def _curvelet(shape: tuple[int, int], scales: int, angles: int, finest: str) -> Curvelet:
-    return Curvelet(shape, min(scales, default_scales(shape)), angles, finest)
+    # a small image has fewer; what is no number is refused there
+    fitting = min(scales, default_scales(shape)) if isinstance(scales, int) else scales
+    return Curvelet(shape, fitting, angles, finest)
 
 
 class BandFusion:
@@ -126,7 +128,8 @@ class BandFusion:
         base: str,
         weight: float,
     ):
-        if not 0 <= weight <= 1:
+        is_number = isinstance(weight, float | int | np.number) and not isinstance(weight, bool)
+        if not is_number or not 0 <= weight <= 1:
             raise ValueError(f"weight: expected a number in [0, 1], got {weight!r}")
         self.transform = transform
         self.luma = transform.forward(a), transform.forward(b)

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from fusionlib import images, runs
 from fusionlib.methods.method import Method
+from fusionlib.metrics import exposure
 
 KINDS = ("gray", "color")
 FAILURES = (ValueError, TypeError, OSError, RuntimeError)  # of a pair, which stop no other
@@ -45,7 +46,8 @@ def fuse_pairs(
     Returns
     -------
     dict
-        ``{name: info}``: what the method found out about each pair, with ``seconds``.
+        ``{name: info}``: what the method found out about each pair, with ``seconds`` and the
+        shares of clipped and black pixels.
 
     Raises
     ------
@@ -68,7 +70,11 @@ def fuse_pairs(
 def _fuse(method: Method, a: np.ndarray, b: np.ndarray, parameters: dict) -> tuple:
     started = time.perf_counter()
     gray, shown, facts = method.fuse_both(a, b, **parameters)
-    return gray, shown, {**facts, "seconds": time.perf_counter() - started}
+    seconds = time.perf_counter() - started
+    facts = {**facts, "seconds": seconds}
+    if gray.shape == a.shape[:2]:  # not where a protocol fuses at another size
+        facts |= exposure.shares(gray, images.luma(a), images.luma(b))
+    return gray, shown, facts
 
 
 def _write(folder: Path, name: str, fused: tuple) -> dict:
@@ -188,6 +194,7 @@ def fuse_folders(
         ``out`` cannot be written, or another process fuses into it.
     """
     out = Path(out)
+    method.check_parameters(parameters)
     problems: list[str] = []
     files = _readable_pairs(a, b, problems)
     check_outputs([out, *(out / kind for kind in KINDS)], [a, b])
@@ -235,6 +242,20 @@ def fuse_folders(
         images.write_text(out / "run.json", json.dumps(record, indent=1, default=float))
         (out / UNFINISHED).unlink()
     return len(info), problems
+
+
+def lost_pixels(out: Path) -> str:
+    """Return the mean shares of clipped and black pixels in a folder of fused images, and the image
+    with the most, in words; "" where they are not recorded.
+    """
+    facts = {name: entry[1] for name, entry in _recorded(out)[1].items()}
+    known = {name: fact for name, fact in facts.items() if "black %" in fact}
+    if not known:
+        return ""
+    keys = ("clipped %", "black %")
+    mean = {key: float(np.mean([fact[key] for fact in known.values()])) for key in keys}
+    worst = max(known, key=lambda name: sum(known[name][key] for key in keys))
+    return f"{exposure.in_words(mean)}; most: {worst}, {exposure.in_words(known[worst])}"
 
 
 def _readable_pairs(
@@ -300,7 +321,8 @@ def _make_room(out: Path, wanted: dict, overwrite: bool) -> dict[str, list]:
         for key in ("weights", "both_colours"):  # records from before these keys
             old.setdefault(key, wanted[key])
     if old is not None and old != wanted:
-        if not overwrite:
+        begun = (out / UNFINISHED).is_file() and not images_there  # nothing to lose
+        if not overwrite and not begun:
             differs = ", ".join(key for key in wanted if old.get(key) != wanted[key])
             raise ValueError(
                 f"{out}: expected the same method, parameters and pairs as before (by"

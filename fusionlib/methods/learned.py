@@ -21,8 +21,14 @@ if TYPE_CHECKING:
     from fusionlib.training.model import Model
 
 OWN_LUMA = "-own-luma"
-# below the folder of the package: a small model trained on generated scenes
-ARTEFACT = "fusionlib/included/models/training"
+MODELS = Path(__file__).parents[1] / "included/models"
+ARTEFACT = MODELS / "training"  # a small model trained on generated scenes
+# Variants of MoE-Fusion: weights trained here, since its authors published none; default first.
+OWN_WEIGHTS = {"general": MODELS / "general", "scenes": ARTEFACT}
+SCENES = (
+    "the weights 'scenes' were trained for a minute on generated scenes, to show that everything"
+    " works; for images of your own take the variant 'general'"
+)
 
 
 class Learned:
@@ -89,18 +95,16 @@ class MoEFusionMethod(Learned):
 
     Parameters
     ----------
-    folder : path or None
-        Of the training; None takes the small model that comes with the suite, trained on generated
-        scenes in about a minute: it shows that everything works and is no substitute for a training
-        on photographs.
+    folder : path
+        Of the training, such as one of :data:`OWN_WEIGHTS`.
     device : str
         "auto", "cpu" or "cuda".
     """
 
     summary = "Local and global mixtures of experts, guided by a detector's attention."
 
-    def __init__(self, folder: str | Path | None, device: str):
-        self.folder, self.device = Path(folder or runs.root() / ARTEFACT), device
+    def __init__(self, folder: str | Path, device: str):
+        self.folder, self.device = Path(folder), device
 
     @cached_property
     def network(self) -> Model:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -112,6 +112,14 @@ class Method:
         _, shown, info = self.fuse_both(a, b, **parameters)
         return shown, info
 
+    def check_parameters(self, names: Iterable[str]) -> None:
+        """Raise ValueError for a name that is none of :attr:`parameters`."""
+        if unknown := sorted(set(names) - set(self.parameters)):
+            raise ValueError(
+                f"{self.name}: no parameter named {', '.join(unknown)}; "
+                f"there are {', '.join(self.parameters) or 'none'}"
+            )
+
     # radon C: none, one or both sources coloured, each fused by its own rule
     def fuse_both(
         self, a: np.ndarray, b: np.ndarray, **parameters
@@ -122,12 +130,7 @@ class Method:
         Where exactly one source is coloured the gray one is what was fused, before chroma is put
         back: that clips.
         """
-        unknown = sorted(set(parameters) - set(self.parameters))
-        if unknown:
-            raise ValueError(
-                f"{self.name}: no parameter named {', '.join(unknown)}; "
-                f"there are {', '.join(self.parameters) or 'none'}"
-            )
+        self.check_parameters(parameters)
         a, b = images.check_pair(a, b)
         coloured = [images.is_colour(image) for image in (a, b)]
         if self.fuse_colour is not None and coloured == [False, True]:

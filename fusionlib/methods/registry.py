@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fusionlib import images
 from fusionlib.methods.method import Method
 from fusionlib.networks import COMPARED
 
@@ -52,7 +53,7 @@ def register(
     ValueError
         The name is taken.
     """
-    if not isinstance(name, str) or not name or "/" in name:
+    if not images.is_name(name):
         raise TypeError(
             f'register: expected a name, without "/", as in @register("mine"), got {name!r:.60}'
         )

@@ -16,42 +16,80 @@ Images are gray ``(H, W)``, 8 bits. A value without meaning is NaN and knows why
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fusionlib import images
-from fusionlib.metrics.conventions import CONVENTIONS, NAMES, Metric, choose, describe
+from fusionlib.metrics.conventions import (
+    CONVENTIONS,
+    FURTHER,
+    IN_COLOUR,
+    NAMES,
+    Metric,
+    choose,
+    describe,
+    serving,
+)
 from fusionlib.metrics.correlation import correlation, scd, standard_deviation
-from fusionlib.metrics.fidelity import ssim, vif
+from fusionlib.metrics.features import feature_information
+from fusionlib.metrics.fidelity import fusion_fidelity, ssim, vif
 from fusionlib.metrics.gradient import (
+    artefacts,
     average_gradient,
+    edge_intensity,
     qabf_petrovic,
     qabf_xydeas,
     spatial_frequency,
 )
-from fusionlib.metrics.information import entropy, mutual_information
+from fusionlib.metrics.information import (
+    cross_entropy,
+    entropy,
+    mutual_information,
+    nonlinear_correlation,
+)
+from fusionlib.metrics.perception import contrast_preservation, perceived_difference
 from fusionlib.metrics.reference import mse, psnr, rmse
-from fusionlib.metrics.undefined import Undefined
+from fusionlib.metrics.structure import chosen_similarity, exposure_fusion_ssim, multiscale_ssim
+from fusionlib.metrics.undefined import Undefined, combine
+
+if TYPE_CHECKING:
+    from fusionlib.metrics.batch import evaluate_batch
 
 __all__ = [
     "CONVENTIONS",
+    "FURTHER",
+    "IN_COLOUR",
     "NAMES",
     "Metric",
     "Undefined",
+    "artefacts",
     "average_gradient",
     "choose",
+    "chosen_similarity",
     "compare",
+    "contrast_preservation",
     "correlation",
+    "cross_entropy",
     "describe",
+    "edge_intensity",
     "entropy",
     "evaluate",
+    "evaluate_batch",
+    "exposure_fusion_ssim",
+    "feature_information",
+    "fusion_fidelity",
     "mse",
+    "multiscale_ssim",
     "mutual_information",
+    "nonlinear_correlation",
+    "perceived_difference",
     "psnr",
     "qabf_petrovic",
     "qabf_xydeas",
     "rmse",
     "scd",
+    "serving",
     "spatial_frequency",
     "ssim",
     "standard_deviation",
@@ -74,10 +112,13 @@ def evaluate(
     ----------
     fused, a, b : (H, W) uint8, one size
         Gray images; arrays of another type are accepted where they hold whole numbers 0..255. ``a``
-        is the infrared or first, ``b`` the visible or second source; every metric here is symmetric
-        in them.
+        is the infrared or first, ``b`` the visible or second source; every metric is symmetric in
+        them but VIFF, where their gains tie, and the Nabf of ``moe-fusion``. In convention ``vifb``
+        each may be (H, W, 3): a channel is scored against the same channel, or the one there is,
+        and the three values are averaged.
     names : iterable of str, optional
-        Which metrics; all that the convention computes from sources where None.
+        Which metrics; the convention's part of the first thirteen where None, further ones too
+        where "all".
     convention : str
         A key of :data:`CONVENTIONS`.
     reasons : dict, optional
@@ -94,7 +135,10 @@ def evaluate(
         Not gray, not 8 bits, sizes that differ, an unknown metric or convention: one sentence each.
     """
     chosen = choose(names, convention, "sources")
-    return _score(chosen, _gray(fused=fused, a=a, b=b), reasons)
+    if convention in IN_COLOUR and any(np.ndim(image) == 3 for image in (fused, a, b)):
+        channels = _channels(fused=fused, a=a, b=b)
+        return _score(chosen, channels, reasons, side_by_side=np.ndim(fused) == 3)
+    return _score(chosen, [_gray(fused=fused, a=a, b=b)], reasons)
 
 
 def compare(
@@ -108,7 +152,16 @@ def compare(
     :func:`evaluate`.
     """
     chosen = choose(names, convention, "reference")
-    return _score(chosen, _gray(fused=fused, reference=reference), reasons)
+    return _score(chosen, [_gray(fused=fused, reference=reference)], reasons)
+
+
+def __getattr__(name: str):
+    """Import ``evaluate_batch`` when it is first asked for: it needs torch, all else does not."""
+    if name == "evaluate_batch":
+        from fusionlib.metrics.batch import evaluate_batch
+
+        return evaluate_batch
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def why_undefined(
@@ -130,14 +183,36 @@ def why_undefined(
 
 
 def _score(
-    chosen: dict[str, Metric], arrays: list[np.ndarray], reasons: dict[str, str] | None
+    chosen: dict[str, Metric],
+    channels: list[list[np.ndarray]],
+    reasons: dict[str, str] | None,
+    side_by_side: bool = False,
 ) -> dict[str, float]:
-    values = {name: metric(*arrays) for name, metric in chosen.items()}
+    """Return the means over channels, each the fused image and those that it is compared with."""
+    values = {}
+    for name, metric in chosen.items():
+        if side_by_side and metric.channels == "side by side":
+            values[name] = metric(*(np.hstack(images) for images in zip(*channels, strict=True)))
+        else:
+            values[name] = combine([metric(*images) for images in channels], "mean")
     if reasons is not None:
         reasons |= {
             name: value.reason for name, value in values.items() if isinstance(value, Undefined)
         }
     return values
+
+
+def _channels(**arrays: np.ndarray) -> list[list[np.ndarray]]:
+    """Return the named images channel by channel, gray ones the same in each; or raise one
+    sentence.
+    """
+    levels = {name: _levels(array, name) for name, array in arrays.items()}
+    return [
+        _gray(
+            **{name: image if image.ndim == 2 else image[..., k] for name, image in levels.items()}
+        )
+        for k in range(3)
+    ]
 
 
 def _gray(**arrays: np.ndarray) -> list[np.ndarray]:
@@ -154,6 +229,17 @@ def _gray(**arrays: np.ndarray) -> list[np.ndarray]:
 
 
 def _gray_levels(array: np.ndarray, name: str) -> np.ndarray:
+    image = _levels(array, name)
+    if image.ndim == 3:
+        raise ValueError(
+            f"{name}: expected a gray image (H, W), got colour {image.shape}; score its luma Y, "
+            f"images.luma({name})"
+        )
+    return image
+
+
+def _levels(array: np.ndarray, name: str) -> np.ndarray:
+    """Return a gray or colour image as uint8, or raise one sentence."""
     if (
         isinstance(array, np.ndarray)
         and array.dtype != np.uint8
@@ -168,10 +254,4 @@ def _gray_levels(array: np.ndarray, name: str) -> np.ndarray:
                 " images.from_unit where white is 1"
             )
         array = array.astype(np.uint8)
-    image = images.check(array, name)
-    if image.ndim == 3:
-        raise ValueError(
-            f"{name}: expected a gray image (H, W), got colour {image.shape}; score its luma Y, "
-            f"images.luma({name})"
-        )
-    return image
+    return images.check(array, name)

@@ -8,6 +8,8 @@ every name::
     CONVENTIONS["moe-fusion"]["SD"].larger_is_better
     CONVENTIONS["moe-fusion"]["SD"].options     # {"arithmetic": "uint8"}
 
+The names of :data:`FURTHER` are computed when they are asked for by name, or by "all".
+
 The conventions
 ---------------
 standard
@@ -20,7 +22,10 @@ multi-focus
 cddfuse
     A widely copied Python evaluator, in float64.
 vifb
-    A benchmark of visible and infrared fusion in MATLAB.
+    A benchmark of visible and infrared fusion in MATLAB; the one convention that takes colour, each
+    channel of the fused image against the same channel of the sources.
+toolbox
+    A MATLAB toolbox of fusion metrics whose Qcb, Qcv, Qy and Qncie were copied into most others.
 
 Variants that are no convention here, so that a reader recognises them
 ----------------------------------------------------------------------
@@ -28,9 +33,8 @@ Variants that are no convention here, so that a reader recognises them
     A popular MATLAB toolbox takes entropies of image rows; it is no mutual information of pixels.
 MI lower by the factor ln 2 = 0.693
     Natural logarithm: ``mutual_information(..., base=math.e)``.
-VIFF (0.42 where VIF summed over the sources is 0.54 or 0.63)
-    Han et al. 2013, which papers cite for VIF: noise 0.005 * 255^2, in each window the source of
-    smaller gain, scales weighted (1, 0, 0.15, 1) / 2.15.
+VIFF above VIF summed over the sources, or equal to it
+    Han et al. 2013 is VIFF in ``standard``; ``cddfuse`` prints the sum of two VIF under this name.
 VIF of 0.46 where it should be 0.22 for one source
     Images on [0, 1] given to code for 0..255; the noise variance 2 then drowns everything.
 SD of 10 in one paper and 45 in the next
@@ -38,17 +42,44 @@ SD of 10 in one paper and 45 in the next
 SF of 9 or 0.035
     Images on 0..255 or [0, 1] (``white``); both sums divided by all pixels lower it by 0.1 to 1 %
     (``divisor``).
+SF of 9.4 where it should be 12
+    A Python evaluator given uint8 arrays: differences and squares wrap modulo 256, without warning.
 AG 27 % higher
     Forward differences; 0.4 to 3 % lower: the sum divided by all pixels.
 Qabf that differs in the third digit between two environments
     On [0, 1] the order in which a convolution adds its taps decides ties, up to 0.02; Qabf of
     0.97479 at most: ties count 1; Qabf near 0.93 where others have 0.83: Petrovic's constants.
+Qabf near 0
+    Angles or gradients kept in uint8 arrays, where every fraction and sign is lost.
 PSNR above 60 dB for ordinary images
     MSE of images on [0, 1] with peak 255: 48.13 dB too high. PSNR of 52 to 56 dB with RMSE below 1:
     the root of the summed squares divided by the pixel count.
 SSIM of 1.07 where the sum over two sources is 1.52
     Data range 2, a library's default for floats; ``ssim(..., data_range=2)``. Below 1: 7 x 7
     uniform or 11 x 11 Gaussian window, downsampled or not, differ by 0.03.
+SSIM of 0.89 where the sum over two sources is 1.16
+    Images times 255 with L = 255, or images on 0..255 with L = 1: the constants vanish and flat
+    areas are noise.
+CE of 0, or below 0
+    It sees only the levels that both histograms have: 0 also means "no level in common". CE near
+    0.01: a torch port takes the binary cross entropy of sigmoid(gray level), which sees black only.
+EI higher by a quarter or a half, or an eighth
+    Zeros around the image, so that a constant image has edges; or Sobel's taps divided by 8.
+Qcb, Qcv of 0..1 images
+    Both stretch each image to 0..255 first; without that, or with the stretch of uint8 arrays, Qcb
+    moves by 0.1 or in the fourth digit. Qcv in hundreds in one paper and in tens in the next:
+    multiplied by 0.1 for the table.
+Qy of 0.97 where it should be 0.73
+    A port whose 7 x 7 window adds up to 7, and other constants. Qncie of 0.885 for 0.815: Pearson's
+    correlation in the place of the histograms'.
+Nabf of 0.03 for an average of the sources, which has no artefact
+    Exchanged arguments, see ``moe-fusion``; two to four times as high: Petrovic's form for Kumar's
+    (``artefacts(..., form="petrovic")``).
+FMI of 0.4 or 0.9
+    Another feature. "FMI_pixel" of the MATLAB evaluators is FMI-edge; their wavelet filter has 102
+    taps and others' 62.
+MS_SSIM of 0.8 where MS-SSIM is 0.4
+    MEF-SSIM under that name, see ``moe-fusion``; or a sum over both sources, of images times 255.
 """
 
 from __future__ import annotations
@@ -60,20 +91,36 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from fusionlib.metrics.correlation import correlation, scd, standard_deviation
-from fusionlib.metrics.fidelity import ssim, vif
+from fusionlib.metrics.features import feature_information
+from fusionlib.metrics.fidelity import fusion_fidelity, ssim, vif
 from fusionlib.metrics.gradient import (
+    artefacts,
     average_gradient,
+    edge_intensity,
     qabf_petrovic,
     qabf_xydeas,
     spatial_frequency,
 )
-from fusionlib.metrics.information import entropy, mutual_information
+from fusionlib.metrics.information import (
+    cross_entropy,
+    entropy,
+    mutual_information,
+    nonlinear_correlation,
+)
+from fusionlib.metrics.perception import contrast_preservation, perceived_difference
 from fusionlib.metrics.reference import mse, psnr, rmse
+from fusionlib.metrics.structure import chosen_similarity, exposure_fusion_ssim, multiscale_ssim
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NAMES = ("EN", "SF", "SD", "MI", "VIF", "AG", "SCD", "Qabf", "CC", "MSE", "RMSE", "PSNR", "SSIM")
+FIRST = ("EN", "SF", "SD", "MI", "VIF", "AG", "SCD", "Qabf", "CC", "MSE", "RMSE", "PSNR", "SSIM")
+FURTHER = (
+    *("EI", "CE", "Qcb", "Qcv", "Qy", "Qncie", "Nabf", "VIFF", "MS-SSIM", "MEF-SSIM"),
+    *("FMI-pixel", "FMI-edge", "FMI-dct", "FMI-wavelet"),
+)
+NAMES = FIRST + FURTHER
+IN_COLOUR = ("vifb",)  # conventions that take H x W x 3
 
 
 class Metric(str):
@@ -88,12 +135,16 @@ class Metric(str):
         of the last two.
     larger_is_better : bool
         Whether a larger value means a better image, by those who use the metric.
+    channels : str
+        What a convention that takes colour makes of three channels: their "mean", or one image of
+        them "side by side".
     options : mapping
     """
 
     function: Callable[..., float]
     images: str
     larger_is_better: bool
+    channels: str
     options: Mapping[str, object]
 
     def __new__(
@@ -102,11 +153,13 @@ class Metric(str):
         function: Callable[..., float],
         images: str,
         larger_is_better: bool = True,
+        channels: str = "mean",
         **options: object,
     ) -> Metric:
         metric = super().__new__(cls, sentence)
         metric.function, metric.images = function, images
-        metric.larger_is_better, metric.options = larger_is_better, MappingProxyType(options)
+        metric.larger_is_better, metric.channels = larger_is_better, channels
+        metric.options = MappingProxyType(options)
         return metric
 
     def __call__(self, fused, *images) -> float:
@@ -159,6 +212,47 @@ _QABF = Metric(
 _CC = Metric(
     "Pearson correlation of the fused image with each source, averaged over both sources.",
     correlation,
+    "sources",
+)
+_EI = Metric(
+    "Mean strength of the Sobel gradient, taps 1, 2, 1, gray levels 0..255, the edge pixel repeated"
+    " around the image.",
+    edge_intensity,
+    "none",
+)
+_QCB = Metric(
+    "Chen and Blum's preserved contrast, each image stretched to 0..255, with the contrast"
+    " sensitivity and masking constants of the toolbox, zeros around the image.",
+    contrast_preservation,
+    "sources",
+)
+_QCV = Metric(
+    "Chen and Varshney's perceived difference as the toolbox computes it, a black image included;"
+    " smaller is better.",
+    perceived_difference,
+    "sources",
+    larger_is_better=False,
+    black="counted",
+)
+
+
+def _fmi(feature: str, words: str) -> Metric:
+    return Metric(
+        f"Feature mutual information of {words} in windows of 3 x 3 taken column by column,"
+        " averaged over both sources.",
+        feature_information,
+        "sources",
+        feature=feature,
+    )
+
+
+_FMI_PIXEL = _fmi("pixel", "gray levels")
+_FMI_EDGE = _fmi("edge", 'thinned Sobel edges (what evaluators call "FMI_pixel")')
+_FMI_DCT = _fmi("dct", "the cosine transform of the whole image")
+_FMI_WAVELET = _fmi("wavelet", "one level of the discrete Meyer transform")
+_MEF_SSIM = Metric(
+    'Ma, Zeng and Wang\'s MEF-SSIM, three scales, K = 0.03, which evaluators print as "MS_SSIM".',
+    exposure_fusion_ssim,
     "sources",
 )
 
@@ -218,6 +312,19 @@ CONVENTIONS: dict[str, dict[str, Metric]] = {
             "sources",
             white=1.0,
         ),
+        "Nabf": Metric(
+            "Kumar's artefacts with exchanged arguments: the first source scored as if fused from"
+            " the second and the fused image, which says nothing of artefacts in the fused image;"
+            " smaller is better.",
+            artefacts,
+            "sources",
+            larger_is_better=False,
+            exchanged=True,
+        ),
+        "MEF-SSIM": _MEF_SSIM,
+        "FMI-edge": _FMI_EDGE,
+        "FMI-dct": _FMI_DCT,
+        "FMI-wavelet": _FMI_WAVELET,
     },
     "standard": {
         "EN": _EN,
@@ -264,6 +371,60 @@ CONVENTIONS: dict[str, dict[str, Metric]] = {
             ssim,
             "either",
         ),
+        "EI": _EI,
+        "CE": Metric(
+            "Cross entropy of each source's histogram with the fused one in bits, over the levels"
+            " that both have, averaged over both sources; smaller is better.",
+            cross_entropy,
+            "sources",
+            larger_is_better=False,
+        ),
+        "Qcb": _QCB,
+        "Qcv": Metric(
+            "Chen and Varshney's perceived difference with the constants of the toolbox, undefined"
+            " for constant images; the zeros around the images weigh their border most; smaller is"
+            " better.",
+            perceived_difference,
+            "sources",
+            larger_is_better=False,
+        ),
+        "Qy": Metric(
+            "Yang's similarity to both sources where they agree, to the nearer one elsewhere,"
+            " 7 x 7 Gaussian window, windows without variation having none.",
+            chosen_similarity,
+            "sources",
+        ),
+        "Qncie": Metric(
+            "Nonlinear correlation information entropy of the three images, 256-bin histograms,"
+            " undefined for constant images.",
+            nonlinear_correlation,
+            "sources",
+        ),
+        "Nabf": Metric(
+            "Kumar's share of edge strength lost to artefacts, pixels where the fused gradient"
+            " exceeds both sources'; smaller is better.",
+            artefacts,
+            "sources",
+            larger_is_better=False,
+        ),
+        "VIFF": Metric(
+            "Han's visual information fidelity for fusion, in each window to the source of smaller"
+            " gain, noise 0.005 * 255^2, scales weighted (1, 0, 0.15, 1) / 2.15.",
+            fusion_fidelity,
+            "sources",
+        ),
+        # ASSUMPTION: over two sources the standard MS-SSIM is their mean, as for SSIM.
+        "MS-SSIM": Metric(
+            "Wang's SSIM on five scales, data range 255, with the reference or averaged over both"
+            " sources.",
+            multiscale_ssim,
+            "either",
+        ),
+        "MEF-SSIM": _MEF_SSIM,
+        "FMI-pixel": _FMI_PIXEL,
+        "FMI-edge": _FMI_EDGE,
+        "FMI-dct": _FMI_DCT,
+        "FMI-wavelet": _FMI_WAVELET,
     },
     "multi-focus": {
         "EN": _EN,
@@ -357,14 +518,22 @@ CONVENTIONS: dict[str, dict[str, Metric]] = {
             window="uniform",
             over="sum",
         ),
+        "VIFF": Metric(
+            "What its evaluator calls VIFF is the sum of two VIF, each 1 where it is 0 / 0; Han's"
+            " VIFF is another metric.",
+            vif,
+            "sources",
+            undefined=1.0,
+        ),
     },
     "vifb": {
         "EN": _EN,
         "SF": Metric(
             "Root of the summed squared vertical and horizontal differences divided by H W, gray"
-            " levels 0..255.",
+            " levels 0..255; three channels lie side by side.",
             spatial_frequency,
             "none",
+            channels="side by side",
             divisor="pixels",
         ),
         "SD": Metric(
@@ -404,6 +573,36 @@ CONVENTIONS: dict[str, dict[str, Metric]] = {
             "sources",
             over="sum",
         ),
+        "EI": _EI,
+        "CE": Metric(
+            "Cross entropy of each source's histogram with the fused one in bits, over the levels"
+            " that both have, 0 where there is none, averaged over both sources; smaller is"
+            " better.",
+            cross_entropy,
+            "sources",
+            larger_is_better=False,
+            disjoint="zero",
+        ),
+        "Qcb": _QCB,
+        "Qcv": _QCV,
+    },
+    "toolbox": {
+        "Qcb": _QCB,
+        "Qcv": _QCV,
+        "Qy": Metric(
+            "Yang's similarity as in standard, undefined where two images do not vary in one"
+            " window, for its value there is rounding noise.",
+            chosen_similarity,
+            "sources",
+            flat="undefined",
+        ),
+        "Qncie": Metric(
+            "Nonlinear correlation information entropy of the three images, 256-bin histograms, a"
+            " black image included.",
+            nonlinear_correlation,
+            "sources",
+            black="counted",
+        ),
     },
 }
 
@@ -418,15 +617,27 @@ def describe() -> pd.DataFrame:
     return pd.DataFrame(rows, index=pd.Index(NAMES, name="metric"), columns=list(CONVENTIONS))
 
 
+def serving(convention: str, images: str, names: str | None = None) -> dict[str, Metric]:
+    """Return the metrics of a convention from "sources" or a "reference": those of :data:`FIRST`
+    (all where it has none of them), or "all".
+    """
+    known = CONVENTIONS[convention]
+    served = {name: metric for name, metric in known.items() if metric.serves(images)}
+    first = {name: metric for name, metric in served.items() if name in FIRST}
+    return served if names == "all" or not set(FIRST) & set(known) else first
+
+
 # radon C: each way to name what is not there, with the nearest that is
 def choose(
     names: Iterable[str] | str | None, convention: str, images: str = "sources"
 ) -> dict[str, Metric]:
-    """Return ``{name: metric}`` for ``names``, or for all that "sources" or a "reference" allow.
+    """Return ``{name: metric}`` for ``names``, of those that "sources" or a "reference" allow.
 
     Parameters
     ----------
     names : str or iterable of str, optional
+        None for the convention's part of :data:`FIRST` (for all where it has none of them), "all"
+        for those of :data:`FURTHER` too.
     convention : str
         Key of :data:`CONVENTIONS`.
     images : "sources" or "reference"
@@ -443,8 +654,7 @@ def choose(
             f"convention: expected one of {', '.join(CONVENTIONS)}, got {convention!r}"
             f"{_near(convention, CONVENTIONS)}"
         )
-    known = CONVENTIONS[convention]
-    served = {name: metric for name, metric in known.items() if metric.serves(images)}
+    known, served = CONVENTIONS[convention], serving(convention, images, "all")
     where = "from the sources" if images == "sources" else "against a reference"
     if not served:
         able = [
@@ -455,8 +665,8 @@ def choose(
         raise ValueError(
             f"convention: expected one with metrics {where} ({', '.join(able)}), got {convention!r}"
         )
-    if names is None:
-        return served
+    if names is None or names == "all":
+        return serving(convention, images, names)
     names = [names] if isinstance(names, str) else list(names)
     for name in names:
         if name in served:

@@ -33,6 +33,14 @@ def extreme_share(fused: np.ndarray, infrared: np.ndarray, visible: np.ndarray) 
     return float(beyond)
 
 
+def in_words(values: dict[str, float]) -> str:
+    """Return :func:`shares` as a part of a sentence."""
+    return (
+        f"clipped {values['clipped %']:.2f} % of the pixels, black where a source is not"
+        f" {values['black %']:.2f} %"
+    )
+
+
 def shares(fused: np.ndarray, infrared: np.ndarray, visible: np.ndarray) -> dict[str, float]:
     """Return clipped and black pixels in percent, as they stand beside the metrics."""
     return {

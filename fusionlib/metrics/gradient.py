@@ -1,4 +1,5 @@
-"""SF, AG and Qabf: how strong the edges are, and how much of the sources' edges arrived.
+"""SF, AG, EI, Qabf and Nabf: how strong the edges are, how much of the sources' edges arrived, and
+how many came from neither source.
 
 Images are 8-bit gray levels ``(H, W)`` on the 0..255 scale. Qabf exists with two sets of constants;
 their values must never be compared with each other (0.93 and 0.83 on one image).
@@ -7,13 +8,16 @@ their values must never be compared with each other (0.93 and 0.83 on one image)
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
 
 from fusionlib.metrics.arrays import inner, signed, strips
 from fusionlib.metrics.undefined import Undefined, choice
+
+Border = Literal["reflect", "edge", "constant"]
+Preserved = Callable[..., tuple[np.ndarray, np.ndarray]]
 
 TOO_SMALL = "gradients need at least 2 x 2 pixels, the images have {0} x {1}"
 NO_EDGES = "no source has an edge, so there is none to preserve"
@@ -99,6 +103,47 @@ def average_gradient(
     return total / (length * math.sqrt(2.0)) / count
 
 
+def edge_intensity(fused: np.ndarray) -> float:
+    """Return EI, the mean strength of the Sobel gradient.
+
+    Parameters
+    ----------
+    fused : (H, W) uint8
+
+    Returns
+    -------
+    float
+        0 to 1140.4; borders repeat the edge pixel, so a constant image has 0.
+
+    Notes
+    -----
+    Rajalingam & Priya 2018, as VIFB cites it; the taps 1, 2, 1 are not divided by 8.
+    """
+    return float(sobel_strength(fused, "edge").mean())
+
+
+def sobel_strength(image: np.ndarray, border: Border) -> np.ndarray:
+    """Return sqrt(gx^2 + gy^2) of :func:`sobel`, (H, W) float64."""
+    gx, gy = sobel(image, border)
+    return np.sqrt(gx * gx + gy * gy)
+
+
+def sobel(image: np.ndarray, border: Border) -> tuple[np.ndarray, np.ndarray]:
+    """Return gx and gy by the taps 1, 2, 1, each (H, W) float64, exact for whole numbers.
+
+    Parameters
+    ----------
+    image : (H, W)
+    border : str
+        What lies around the image, a mode of ``numpy.pad``.
+    """
+    x = signed(np.pad(image, 1, mode=border))
+    down = x[:-2] + 2 * x[1:-1] + x[2:]
+    right = x[:, :-2] + 2 * x[:, 1:-1] + x[:, 2:]
+    gx, gy = down[:, 2:] - down[:, :-2], right[2:] - right[:-2]
+    return gx.astype(np.float64), gy.astype(np.float64)
+
+
 # ---- Qabf: one idea, two sets of constants -------------------------------------------------------
 
 
@@ -174,58 +219,72 @@ def qabf_petrovic(fused: np.ndarray, *sources: np.ndarray) -> float:
     because they alone reproduce its Leopard cell 0.9313. ASSUMPTION: where no source has any
     gradient, the least weight would weigh nothing but noise, so Qabf is undefined.
     """
+    return _qabf(fused, sources, "reflect", 8.0, _preserved_petrovic)
 
-    def preserved(
-        strength: np.ndarray, strength_f: np.ndarray, turn: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        low, high = np.minimum(strength, strength_f), np.maximum(strength, strength_f)
-        ratio = np.divide(low, high)
-        np.copyto(ratio, 0.0, where=low == 0.0)
-        # A = ||alpha_S - alpha_F| - pi / 2| / (pi / 2): an edge and its negative have one
-        # orientation
-        turn -= np.pi / 2
-        np.abs(turn, out=turn)
-        turn *= 2.0 / np.pi
-        # Q = sqrt(Q_g Q_alpha)
-        quality = (
-            0.9999
-            * 0.9995
-            / (_sigmoid_divisor(ratio, 19.0, 0.5) * _sigmoid_divisor(turn, 22.0, 0.5))
-        )
-        # w = g^L where g >= T_d, else w_min
-        weight = strength * np.sqrt(strength)
-        np.copyto(weight, 0.001, where=strength < 2.0)
-        return np.sqrt(quality, out=quality), weight
 
-    return _qabf(fused, sources, "reflect", 8.0, preserved)
+def _preserved_petrovic(
+    strength: np.ndarray, strength_f: np.ndarray, turn: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    low, high = np.minimum(strength, strength_f), np.maximum(strength, strength_f)
+    ratio = np.divide(low, high)
+    np.copyto(ratio, 0.0, where=low == 0.0)
+    # A = ||alpha_S - alpha_F| - pi / 2| / (pi / 2): an edge and its negative have one
+    # orientation
+    turn -= np.pi / 2
+    np.abs(turn, out=turn)
+    turn *= 2.0 / np.pi
+    # Q = sqrt(Q_g Q_alpha)
+    quality = (
+        0.9999 * 0.9995 / (_sigmoid_divisor(ratio, 19.0, 0.5) * _sigmoid_divisor(turn, 22.0, 0.5))
+    )
+    # w = g^L where g >= T_d, else w_min
+    weight = strength * np.sqrt(strength)
+    np.copyto(weight, 0.001, where=strength < 2.0)
+    return np.sqrt(quality, out=quality), weight
 
 
 def _qabf(
     fused: np.ndarray,
     sources: tuple[np.ndarray, ...],
-    border: Literal["reflect", "edge", "constant"],
+    border: Border,
     divisor: float,
-    preserved: Callable[..., tuple[np.ndarray, np.ndarray]],
+    preserved: Preserved,
 ) -> float:
-    """Return the weighted mean of the edge preservation over all sources and pixels.
+    """Return the weighted mean of the edge preservation over all sources and pixels."""
+    total = weights = edges = 0.0
+    for _, compared in _preservation(fused, sources, border, divisor, preserved):
+        for strength, quality, weight in compared:
+            # Q^AB/F = sum(Q^AF w^A + Q^BF w^B) / sum(w^A + w^B)  (Eq. 23, Abas & Baykan 2021)
+            total += float(np.einsum("ij,ij->", quality, weight))
+            weights += float(weight.sum())
+            edges += float(strength.sum())
+    return total / weights if edges > 0 else Undefined(NO_EDGES)
+
+
+def _preservation(
+    fused: np.ndarray,
+    sources: tuple[np.ndarray, ...],
+    border: Border,
+    divisor: float,
+    preserved: Preserved,
+) -> Iterator[tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray, np.ndarray]]]]:
+    """Yield, strip by strip, the fused gradient's strength, and strength, quality and weight of
+    each source's.
 
     ``preserved(strength, strength_f, |angle - angle_f|)`` returns quality and weight of each pixel.
     """
     padded = [np.pad(np.asarray(image), 1, mode=border) for image in (fused, *sources)]
-    total = weights = edges = 0.0
-    # 0 / 0 where both gradients vanish, replaced at once
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for rows in strips(padded[0].shape[0], padded[0].shape[1], 3):
+    for rows in strips(padded[0].shape[0], padded[0].shape[1], 3):
+        compared = []
+        # 0 / 0 where both gradients vanish, replaced at once
+        with np.errstate(divide="ignore", invalid="ignore"):
             strength_f, angle_f = _sobel(padded[0][rows], divisor)
             for source in padded[1:]:
                 strength, angle = _sobel(source[rows], divisor)
                 angle -= angle_f
                 quality, weight = preserved(strength, strength_f, np.abs(angle, out=angle))
-                # Q^AB/F = sum(Q^AF w^A + Q^BF w^B) / sum(w^A + w^B)  (Eq. 23, Abas & Baykan 2021)
-                total += float(np.einsum("ij,ij->", quality, weight))
-                weights += float(weight.sum())
-                edges += float(strength.sum())
-    return total / weights if edges > 0 else Undefined(NO_EDGES)
+                compared.append((strength, quality, weight))
+        yield strength_f, compared
 
 
 def _sigmoid_divisor(x: np.ndarray, slope: float, middle: float) -> np.ndarray:
@@ -271,3 +330,51 @@ def _sobel(padded: np.ndarray, divisor: float) -> tuple[np.ndarray, np.ndarray]:
     sy *= sy
     strength += sy
     return np.sqrt(strength, out=strength), angle
+
+
+# ---- Nabf: edges of neither source ---------------------------------------------------------------
+
+
+def artefacts(
+    fused: np.ndarray, a: np.ndarray, b: np.ndarray, *, form: str = "kumar", exchanged: bool = False
+) -> float:
+    """Return Nabf, the share of the edge strength lost to artefacts; SMALLER is better.
+
+    Artefacts are pixels where the fused gradient is stronger than that of each source.
+
+    Parameters
+    ----------
+    fused, a, b : (H, W) uint8, one size
+    form : "kumar" or "petrovic"
+        What an artefact costs: each source's loss by its own weight, or both losses by both
+        weights, two to four times as much.
+    exchanged : bool
+        Hand over (a, b, fused) for (fused, a, b), as an evaluator does: the first source is then
+        scored as if fused from the second and the fused image.
+
+    Returns
+    -------
+    float
+        0 to 1 for Kumar's form, 0 where the fused image overshoots nowhere: an average has no
+        artefact, and neither has a copy or a constant image.
+
+    Notes
+    -----
+    Petrovic & Dimitrijevic 2007; Kumar 2013. Preservation Q and weights w as in
+    :func:`qabf_petrovic`.
+    """
+    choice("form", form, ("kumar", "petrovic"))
+    if exchanged:
+        fused, a, b = a, b, fused
+    total = weights = 0.0
+    for strength_f, compared in _preservation(fused, (a, b), "reflect", 8.0, _preserved_petrovic):
+        (strength_a, quality_a, weight_a), (strength_b, quality_b, weight_b) = compared
+        # N^AB/F = sum AM ((1 - Q^AF) w^A + (1 - Q^BF) w^B) / sum(w^A + w^B), AM = 1 in artefacts
+        if form == "kumar":
+            lost = (1.0 - quality_a) * weight_a + (1.0 - quality_b) * weight_b
+        else:
+            lost = (2.0 - quality_a - quality_b) * (weight_a + weight_b)
+        artefact = (strength_f > strength_a) & (strength_f > strength_b)
+        total += float(lost[artefact].sum())
+        weights += float(weight_a.sum() + weight_b.sum())
+    return total / weights

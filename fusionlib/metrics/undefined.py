@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 
 class Undefined(float):
     """A NaN that knows its reason: a ``float`` to everybody, with the sentence in ``reason``."""
@@ -31,6 +33,24 @@ def source_names(sources: Sequence) -> list[str]:
         if len(sources) == 1
         else [f"source {letter}" for letter in "abcdefgh"[: len(sources)]]
     )
+
+
+def constant(fused: np.ndarray, *sources: np.ndarray, black: str = "undefined") -> Undefined | None:
+    """Return why a metric that spreads each image to 0..255 is undefined: one of them is constant.
+
+    Parameters
+    ----------
+    fused, *sources : (H, W), one size
+    black : "undefined" or "counted"
+        Whether an image of zeros has no meaning either, or stays as it is.
+    """
+    choice("black", black, ("undefined", "counted"))
+    names = ["the fused image", *source_names(sources)]
+    for image, name in zip((fused, *sources), names, strict=True):
+        high = image.max()
+        if image.min() == high and not (black == "counted" and high == 0):
+            return Undefined(f"{name} is constant, so spreading it to 0..255 is 0 / 0")
+    return None
 
 
 def combine(values: Sequence[float], how: str = "sum") -> float:

@@ -52,7 +52,8 @@ class Candidates:
     ):
         if form not in FORMS:
             raise ValueError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
-        for name, value, least in (("population", population, 1), ("iterations", iterations, 0)):
+        whole = {"population": (population, 1), "iterations": (iterations, 0), "seed": (seed, 0)}
+        for name, (value, least) in whole.items():
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
                 raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")
         box = np.asarray(bounds, dtype=np.float64)

@@ -148,9 +148,18 @@ def nodes(folder: Path) -> list[dict]:
             {"name": path.parent.name, "notebook": "", "provides": [], "wanted": True}
             for path in sorted(folder.glob("*/run.json"))
         ]
-    return [
+    every = [
         node | outcome(folder / node["name"], refused.get(node["name"], "")) for node in planned
     ]
+    for node in every:
+        if node["status"] == "finished":
+            node["left_out"] += _without(node)
+    return every
+
+
+def _without(node: dict) -> list[str]:
+    """Return a sentence for each data set that a node would have run on, were it there."""
+    return [f"{name}: finished without it, it is not there" for name in node.get("without", [])]
 
 
 def outcome(home: Path, refusal: str = "") -> dict:
@@ -223,6 +232,8 @@ def _artefact_status(word: str, every: list[dict], tables: list[dict]) -> dict:
     if link := _link_to(word, providers, tables):
         names = ", ".join(node["name"] for node in failed)
         reason = f"without {names}, which failed" if failed else ""
+        lost = [sentence for node in providers for sentence in _without(node)]
+        reason = "; ".join(filter(None, [reason, *lost]))
         if entry := next((entry for entry in tables if entry["key"] == word), None):
             reason = "; ".join(filter(None, [_compared(entry), reason]))
         return {"status": "present", "reason": reason, "link": link}
@@ -259,7 +270,8 @@ def _why_not_run(providers: list[dict], every: list[dict]) -> str:
     if "figures" in first["run"]:
         return f"{first['name']} finished; an archive keeps no pictures"
     if any(node["status"] == "finished" for node in providers):
-        return f"{first['name']} finished without it; its notebook says why"
+        lost = "; ".join(sentence for node in providers for sentence in _without(node))
+        return f"{first['name']} finished without it; {lost or 'its notebook says why'}"
     if not any(node["wanted"] for node in providers):
         return "ONLY did not ask for it"
     for node in every:
@@ -320,10 +332,8 @@ def embed(every: list[dict], folder: Path, budget: int = EMBEDDED) -> None:
         picture["source"] = picture["path"].relative_to(folder).as_posix()
         try:
             source = embedded(picture["path"])
-        except OSError as error:
-            picture["caption"] = (
-                f"{picture['path'].name} cannot be read ({error}). {picture['caption']}"
-            )
+        except (ValueError, OSError) as error:
+            picture["caption"] = f"{error}. {picture['caption']}"
             continue
         budget -= len(source)
         if budget >= 0:
@@ -335,7 +345,7 @@ def embedded(path: Path) -> str:
     (photographs).
     """
     encoded = io.BytesIO()
-    Image.open(path).convert("RGB").save(encoded, "JPEG", quality=85, optimize=True)
+    Image.fromarray(images.read(path)).save(encoded, "JPEG", quality=85, optimize=True)
     kind, data = min(
         ("png", path.read_bytes()), ("jpeg", encoded.getvalue()), key=lambda item: len(item[1])
     )

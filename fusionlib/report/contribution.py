@@ -97,7 +97,7 @@ def contribute(folder: str | Path, home: Path | None = None, root: Path | None =
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as temporary:
         archive(folder, Path(temporary) / path.stem, tables=False)
-        (Path(temporary) / path.stem).rename(target)
+        images.rename(Path(temporary) / path.stem, target)
     return target
 
 

@@ -1,4 +1,5 @@
-"""Augmentation of training samples: other exposures, inverted infrared, reduced frames.
+"""Augmentation of training samples: other exposures, inverted infrared, flat images, reduced
+frames.
 
 Ours, not the paper's, and off by default: a network that has seen the pairs of one camera alone
 has no reason to behave on those of another. Mirroring is ``data.flip``.
@@ -22,7 +23,7 @@ def change_exposure(
     sample: Tensor, settings: AugmentationConfig, rng: np.random.Generator, images: int
 ) -> Tensor:
     """Return a sample whose two modalities have other gammas, contrasts and offsets, each its own,
-    and perhaps an inverted infrared image, cut to [0, 1].
+    and perhaps an inverted infrared image or one without contrast, cut to [0, 1].
 
     Parameters
     ----------
@@ -30,18 +31,24 @@ def change_exposure(
         Infrared, the visible image's Y, then its R, G, B or not, then attention maps or not.
     settings : AugmentationConfig
     rng : numpy Generator
-        Seven numbers are drawn, whatever the settings.
+        Ten numbers are drawn, whatever the settings.
     images : int
         Channels that are images; attention maps behind them stay.
     """
     gamma, contrast = np.exp(rng.normal(size=(2, 2)) * [[settings.gamma], [settings.contrast]])
     offset = rng.normal(size=2) * settings.offset
     inverted = rng.random() < settings.inverted
+    # a covered lens, fog, or a scene of one temperature: what the gates would never see
+    flat, gray = rng.random(2) < settings.flat, rng.random(2)
     changed = sample.clone()
     if inverted:
         changed[0] = 1 - changed[0]
     # Y and R, G, B of the visible image go through one curve.
-    for part, g, c, o in zip((slice(1), slice(1, images)), gamma, contrast, offset, strict=True):
+    parts = slice(1), slice(1, images)
+    for part, level, is_flat in zip(parts, gray, flat, strict=True):
+        if is_flat:
+            changed[part] = level
+    for part, g, c, o in zip(parts, gamma, contrast, offset, strict=True):
         curve = (changed[part] ** g - MIDDLE) * c + MIDDLE + o
         changed[part] = curve.clamp(0, 1)
     return changed

@@ -146,13 +146,26 @@ class DataConfig:
 
     @property
     def title(self) -> str:
-        """What is trained on, in words: data sets with their splits, or generated scenes."""
+        """What is trained on, in words, such as "roadscene, m3fd of general (train)"; or
+        "generated scenes".
+        """
         if self.generated:
             return "generated scenes"
-        parts = [(part.dataset, part.folder, part.split) for part in self.sources]
-        parts = parts or [("", self.folder or "", self.split or "")]
-        words = [f"{name or Path(path).name} ({part or 'all'})" for name, path, part in parts]
-        return ", ".join(dict.fromkeys(words))
+        if not self.sources:
+            return _named("", self.folder or "", self.split or "")
+        patterns: dict[str, list[str]] = {}
+        for part in self.sources:
+            whole = _named(part.dataset, part.folder, part.split)
+            patterns.setdefault(whole, []).append(part.names.rstrip("*_"))
+        words = [
+            f"{', '.join(names)} of {whole}" if all(names) else whole
+            for whole, names in patterns.items()
+        ]
+        return ", ".join(words)
+
+
+def _named(dataset: str, folder: str, split: str) -> str:
+    return f"{dataset or Path(folder).name} ({split or 'all'})"
 
 
 @dataclass(frozen=True)
@@ -163,6 +176,7 @@ class AugmentationConfig:
     contrast: NonNegative = 0.0  # that of the logarithm of a factor about mid-gray
     offset: NonNegative = 0.0  # standard deviation, images in [0, 1]
     inverted: Share = 0.0  # share of the samples with an inverted infrared image
+    flat: Share = 0.0  # share of the images of either kind that become one level of gray
     reduced: Share = 0.0  # share of the samples at half their size, where the crop allows it
 
     def __post_init__(self):

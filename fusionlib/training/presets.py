@@ -66,7 +66,7 @@ GENERAL = TrainingConfig(
         range_loss=20.0,
     ),
     augmentation=AugmentationConfig(
-        gamma=0.45, contrast=0.25, offset=0.08, inverted=0.15, reduced=0.5
+        gamma=0.45, contrast=0.25, offset=0.08, inverted=0.15, flat=0.05, reduced=0.5
     ),
 )
 # The loss of equation (5) as the paper's reading has it, and its output; only the data are changed.

@@ -28,6 +28,7 @@ State = Mapping[str, Tensor]
 Look = Callable[[State], object]  # raises ValueError for tensors without numbers, on "meta"
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "params", "weight")
+HUNGRY = b"bytearray"  # of what PyTorch lets a pickle call: a number makes so many bytes
 PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
 NPY_HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -45,7 +46,8 @@ def read_raw(entry: Official, paths: list[Path], look: Look) -> list[State]:
     paths : list of path
         One for each of its files, or one .npz.
     look : callable
-        Gets the tensors of an archive or a bundle before their numbers are read.
+        Gets the tensors before their numbers are read, where one file has them all and its format
+        tells them apart: not an old pickle, nor safetensors, which has the bytes of its file.
 
     Raises
     ------
@@ -57,7 +59,8 @@ def read_raw(entry: Official, paths: list[Path], look: Look) -> list[State]:
     if paths[0].suffix == ".npz":
         return [_read_npz(paths[0], look)]
     if entry.format == "torch":
-        return [read_torch(path, (entry.member,)) for path in paths]
+        one = look if len(paths) == 1 else None  # each of several files has a part of the tensors
+        return [read_torch(path, (entry.member,), one) for path in paths]
     if entry.format == "archive":
         return [_read_archive(paths[0], entry.member, look)]
     return [_read_bundle(paths[0], paths[1], look)]
@@ -81,7 +84,12 @@ def read_any(path: Path, wrappers: tuple[str, ...], look: Look) -> State:
         return _read_npz(path, look)
     if path.suffix == PARTS[0]:
         return _read_bundle(path, path.with_suffix(PARTS[1]), look)
-    state = read_safetensors(path) if path.suffix == ".safetensors" else read_torch(path, wrappers)
+    if path.suffix == ".safetensors":
+        return _without_prefix(read_safetensors(path))
+    return _without_prefix(read_torch(path, wrappers, lambda state: look(_without_prefix(state))))
+
+
+def _without_prefix(state: State) -> State:
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
@@ -173,7 +181,7 @@ def read_safetensors(path: Path) -> State:
         return safetensors.torch.load_file(path)
 
 
-def read_torch(path: Path, wrappers: tuple[str, ...] = ()) -> State:
+def read_torch(path: Path, wrappers: tuple[str, ...] = (), look: Look | None = None) -> State:
     """Read a PyTorch file, old pickle or zip, as tensors and nothing else.
 
     Parameters
@@ -181,13 +189,18 @@ def read_torch(path: Path, wrappers: tuple[str, ...] = ()) -> State:
     path : path
     wrappers : tuple of str
         Keys of which the first that is there holds the state dict.
-
-    Raises
-    ------
-    ValueError
-        As :func:`read_raw`.
+    look : callable, optional
+        As for :func:`read_raw`, which raises the same.
     """
-    loaded = load_torch(path)
+    if look is not None and zipfile.is_zipfile(path):
+        # mapped, the numbers stay in the file; their checksums are compared when they are read
+        shapes = _tensors(path, load_torch(path, mapped=True), wrappers)
+        look({name: value.to("meta") for name, value in shapes.items()})
+    return _tensors(path, load_torch(path), wrappers)
+
+
+def _tensors(path: Path, loaded: object, wrappers: tuple[str, ...]) -> State:
+    """Return the tensors of what a PyTorch file holds."""
     if isinstance(loaded, dict):
         loaded = next(
             (loaded[key] for key in wrappers if isinstance(loaded.get(key), dict)), loaded
@@ -210,16 +223,22 @@ def is_plain(value: Tensor) -> bool:
     return dense and value.device.type == "cpu" and not value.is_quantized
 
 
-def load_torch(path: Path, most: int = MOST) -> Any:
+def load_torch(path: Path, most: int = MOST, mapped: bool = False) -> Any:
     """Return what a PyTorch file holds; ValueError for one that is damaged, holds code, or unpacks
-    to more than ``most`` bytes.
+    to more than ``most`` bytes. ``mapped`` leaves the numbers of a zip in the file.
     """
     with _reading(path, "PyTorch file"):
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 _check_unpacked(path, archive, most)
+                names = [name for name in archive.namelist() if name.endswith(".pkl")]
+                pickles = [archive.read(name) for name in names]
+        else:
+            pickles = [path.read_bytes()]
+        if any(HUNGRY in content for content in pickles):
+            raise ValueError(f"{path}: expected tensors, its pickle makes a {HUNGRY.decode()}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # whatever a pickle of others makes of PyTorch's reader
         foreign = "weights_only" in str(error) or "Unsupported" in str(error)
         problem = "holds code instead of numbers" if foreign else "cannot be read"
