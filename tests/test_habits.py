@@ -1,0 +1,61 @@
+"""What others rely on beside the code: workflow files, forms and descriptions of a release."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import fusionlib
+
+ROOT = Path(__file__).parents[1]
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def commands(path):
+    """All commands of a workflow file."""
+    jobs = yaml.safe_load(path.read_text())["jobs"].values()
+    return [step["run"] for job in jobs for step in job["steps"] if "run" in step]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_run_make_alone(path):
+    assert commands(path)
+    for command in commands(path):
+        program, target, *settings = command.split()
+        assert program == "make" and target in TARGETS, command
+        assert all("=" in setting for setting in settings), command
+
+
+def test_dockerfile_uses_make():
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    assert len(lines) <= 10
+    assert {"install", "reproduce"} <= TARGETS
+    assert "RUN make install" in lines and 'CMD ["make", "reproduce"]' in lines
+
+
+def test_every_description_has_this_release():
+    version = fusionlib.__version__
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == version
+    assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text()
+    deposit = json.loads((ROOT / ".zenodo.json").read_text())
+    assert deposit["title"] == citation["title"] and deposit["license"] == citation["license"]
+    assert deposit["creators"] == citation["authors"] and "version" not in deposit
+
+
+def test_the_issue_form_asks_for_what_decides_a_number():
+    form = yaml.safe_load((ROOT / ".github/ISSUE_TEMPLATE/my-number-differs.yml").read_text())
+    asked = {entry["id"]: entry for entry in form["body"] if "id" in entry}
+    assert {"paper", "numbers", "convention", "files", "versions"} <= asked.keys()
+    assert all(entry["validations"]["required"] for entry in asked.values())
+
+
+def test_hooks_use_the_tools_of_the_environment():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [entry["repo"] for entry in hooks] == ["local"]
+    makefile = (ROOT / "Makefile").read_text()
+    for hook in hooks[0]["hooks"]:
+        assert hook["entry"].split()[0].replace(".venv", "$(BIN)").replace("/bin", "") in makefile
