@@ -629,8 +629,9 @@ def _leaderboard(listed, sources, convention: list[str] | None, jobs: int, outpu
         else:
             gray = scoring.gray_folder(folder)
             chosen = convention or ["moe-fusion"]
+            a, b = sources
             scores[name], skipped = scoring.score_folder(
-                gray, *sources, convention=chosen, processes=jobs
+                gray, a, b, convention=chosen, processes=jobs
             )
             problems += skipped
     typer.echo(leaderboard.write(scores, shown, output))

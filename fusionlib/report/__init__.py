@@ -15,7 +15,7 @@ from pathlib import Path
 from fusionlib import audit, images, places, results, runs
 from fusionlib.report import layout
 from fusionlib.report.layout import PAPERS, TABLES, table
-from fusionlib.report.rows import SIGNS, sections
+from fusionlib.report.rows import SIGNS, Section, sections
 from fusionlib.report.shelf import Shelf, embedded, of_nodes
 
 # Every figure and table of both papers by the word that nodes provide and ONLY understands.
@@ -375,13 +375,27 @@ def gallery(every: list[dict]) -> list[dict]:
             makers = {picture["node"]["name"]: picture["node"] for picture in shown}
             figures.append(entry | {"nodes": list(makers.values())})
     for node in every:
-        node["further"] = []
-        for picture in node["pictures"]:
-            content = picture["path"].read_bytes()
-            if content not in seen:
-                seen.add(content)
-                node["further"].append(picture | {"node": node})
+        node["further"] = _further(node, seen)
     return figures
+
+
+def _further(node: dict, seen: set[bytes]) -> list[dict]:
+    """Return the pictures of a node that are none of ``seen``, and add them."""
+    further = []
+    for picture in node["pictures"]:
+        content = picture["path"].read_bytes()
+        if content not in seen:
+            seen.add(content)
+            further.append(picture | {"node": node})
+    return further
+
+
+def _with_makers(listed: list[Section], every: list[dict]) -> list[Section]:
+    """Set the ``nodes`` of each section: those that were finished and provide it."""
+    done = [node for node in every if node["status"] == "finished"]
+    for section in listed:
+        section.nodes = [node for node in done if set(section.keys) & set(node["provides"])]
+    return listed
 
 
 def notebook_page(home: Path) -> None:
@@ -456,20 +470,13 @@ def write(folder: str | Path) -> Path:
     add_contributed(tables, places.reports() / "contributed")
     finished = [node["run"] for node in every if node["status"] == "finished"]
     claims = audit.audit()
-    listed = sections(tables)
-    for section in listed:
-        section.nodes = [
-            node
-            for node in every
-            if node["status"] == "finished" and set(section.keys) & set(node["provides"])
-        ]
     shelf = Shelf(folder, COMPARED)
     page = render(
         "page.html",
         profile=folder.name,
         made=datetime.now().strftime("%Y-%m-%d %H:%M"),
         nodes=every,
-        sections=listed,
+        sections=_with_makers(sections(tables), every),
         figures=gallery(every),
         sets=of_nodes(every, folder, shelf),
         sources=shelf.sources,

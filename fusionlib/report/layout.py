@@ -157,11 +157,14 @@ def counts(tables: list[dict]) -> dict[str, int]:
     """Count the printed numbers of tables by the verdict on their first row (the default variant of
     a method).
     """
-    verdicts = []
-    for entry in tables:
-        keys = list(dict.fromkeys(["dataset", "method", "metric", TABLES[entry["key"]].row]))
-        verdicts.append(entry["joined"].drop_duplicates(keys)["verdict"])
+    verdicts = [first_rows(entry)["verdict"] for entry in tables]
     return dict(pd.concat(verdicts).value_counts()) if verdicts else {}
+
+
+def first_rows(entry: dict) -> pd.DataFrame:
+    """Return the comparison of a table with one row a printed number: its first variant's."""
+    keys = list(dict.fromkeys(["dataset", "method", "metric", TABLES[entry["key"]].row]))
+    return entry["joined"].drop_duplicates(keys)
 
 
 def in_short(verdicts: dict[str, int]) -> dict[str, int]:
