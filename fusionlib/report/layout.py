@@ -108,8 +108,8 @@ def table(key: str, frame: pd.DataFrame) -> dict:
     Returns
     -------
     dict
-        key, number, paper, title, caption; ``joined``, the long comparison of
-        :func:`fusionlib.results.join_published`; and either ``lines``, ``metrics`` and
+        key, number, paper, title, caption, n (images of print, the most); ``joined``, the long
+        comparison of :func:`fusionlib.results.join_published`; and either ``lines``, ``metrics`` and
         ``others``, the images that ours are means over if not the paper's (multi-focus), or
         ``grids`` (MoE-Fusion).
     """
@@ -127,6 +127,7 @@ def table(key: str, frame: pd.DataFrame) -> dict:
         "number": about.number,
         "title": about.title,
         "caption": about.caption,
+        "n": int(printed["n_images"].max()),
         "joined": joined,
     }
     if about.paper == "moe-fusion":

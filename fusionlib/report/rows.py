@@ -143,7 +143,8 @@ def _grid_row(grid: layout.Grid, line: dict) -> Row:
 def _of_lines(entries: list[dict]) -> Section:
     metrics = list(dict.fromkeys(name for entry in entries for name in entry["joined"]["metric"]))
     rows = _rows_once(entries, metrics)
-    order = list(dict.fromkeys(row.method for row in rows))
+    run = {row.method for row in rows if row.whose == "ours"}
+    order = sorted(dict.fromkeys(row.method for row in rows), key=lambda name: name not in run)
     numbers = ", ".join(entry["number"] for entry in entries)
     several = "Tables" if len(entries) > 1 else "Table"
     return Section(
@@ -163,12 +164,12 @@ def _rows_once(entries: list[dict], metrics: list[str]) -> list[Row]:
     for entry in entries:
         for (method, variant), part in entry["joined"].groupby(["method", "variant"], sort=False):
             name = f"{method} ({variant})" if variant else method
-            for row in _line_rows(name, part, metrics, entry["others"]):
+            for row in _line_rows(name, part, metrics, entry):
                 rows.setdefault((row.method, row.images, row.whose), row)
     return list(rows.values())
 
 
-def _line_rows(name: str, part: pd.DataFrame, metrics: list[str], others: str) -> list[Row]:
+def _line_rows(name: str, part: pd.DataFrame, metrics: list[str], entry: dict) -> list[Row]:
     """Return the rows of one method in one printed table: one where ours is of the same images,
     else ours and the printed one.
     """
@@ -177,10 +178,10 @@ def _line_rows(name: str, part: pd.DataFrame, metrics: list[str], others: str) -
     if part["verdict"].isin(layout.COMPARED).any():
         return [Row(name, dataset, "ours", n, [_cell(lines.get(key), True, n) for key in metrics])]
     printed = [{"text": lines[key].printed if key in lines else "", "rank": 0} for key in metrics]
-    rows = [Row(name, dataset, "print", 0, printed)]
+    rows = [Row(name, dataset, "print", entry["n"], printed)]
     if part["ours"].notna().any():
         cells = [_cell(lines.get(key), False, n) for key in metrics]
-        rows.insert(0, Row(name, others or dataset, "ours", n, cells))
+        rows.insert(0, Row(name, entry["others"] or dataset, "ours", n, cells))
     return rows
 
 
