@@ -109,8 +109,8 @@ def table(key: str, frame: pd.DataFrame) -> dict:
     -------
     dict
         key, number, paper, title, caption, n (images of print, the most); ``joined``, the long
-        comparison of :func:`fusionlib.results.join_published`; and either ``lines``, ``metrics`` and
-        ``others``, the images that ours are means over if not the paper's (multi-focus), or
+        comparison of :func:`fusionlib.results.join_published`; and either ``lines``, ``metrics``
+        and ``others``, the images that ours are means over if not the paper's (multi-focus), or
         ``grids`` (MoE-Fusion).
     """
     about = TABLES[key]
