@@ -11,12 +11,16 @@ import contextlib
 import re
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fusionlib import audit, images, places, results, runs
 from fusionlib.report import layout
 from fusionlib.report.layout import PAPERS, TABLES, table
 from fusionlib.report.rows import SIGNS, Section, sections
 from fusionlib.report.shelf import Shelf, embedded, of_nodes
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 # Every figure and table of both papers by the word that nodes provide and ONLY understands.
 # "" as word: a drawing of a procedure or a list of settings, with no result to reproduce.
@@ -341,8 +345,8 @@ def embed(every: list[dict], folder: Path, budget: int = EMBEDDED) -> None:
             picture["source"] = source
 
 
-def render(template: str, **words: object) -> str:
-    """Return a page from one of the templates beside this file."""
+def template(name: str) -> Template:
+    """Return one of the templates beside this file; jinja2 may be missing, so it is asked first."""
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(
@@ -353,7 +357,7 @@ def render(template: str, **words: object) -> str:
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # the order is the reader's
     environment.globals["signs"] = SIGNS
-    return environment.get_template(template).render(**words)
+    return environment.get_template(name)
 
 
 def gallery(every: list[dict]) -> list[dict]:
@@ -445,7 +449,7 @@ def write(folder: str | Path) -> Path:
     ValueError
         Nothing was planned or run there.
     """
-    folder = Path(folder)
+    page, folder = template("page.html"), Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(
             f"{folder}: expected the folder of a profile's results, found nothing there"
@@ -471,8 +475,7 @@ def write(folder: str | Path) -> Path:
     finished = [node["run"] for node in every if node["status"] == "finished"]
     claims = audit.audit()
     shelf = Shelf(folder, COMPARED)
-    page = render(
-        "page.html",
+    text = page.render(
         profile=folder.name,
         made=datetime.now().strftime("%Y-%m-%d %H:%M"),
         nodes=every,
@@ -499,4 +502,4 @@ def write(folder: str | Path) -> Path:
         assumptions=assumptions(),
         environment=finished[-1]["environment"] if finished else runs.environment(),
     )
-    return images.write_text(folder / "index.html", page)
+    return images.write_text(folder / "index.html", text)
