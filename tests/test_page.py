@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from test_cli import fusionlib
-from test_report import METRICS, node, scores, text_of
+from test_report import METRICS, multi_focus_rows, node, scores, text_of
 
 from fusionlib import images, published, report
 from fusionlib.report import layout, leaderboard, rows, shelf
@@ -246,6 +246,16 @@ def test_the_paragraph_above_a_table_says_what_agrees_and_names_what_is_furthest
         if (row.method, row.images, row.whose) == ("TarDAL", "LLVIP", "ours")
     ]
     assert cell["partner"].verdict == "differs" and row_count(section) == {"ours": 10, "print": 30}
+
+
+def test_what_three_printed_tables_stand_beside_is_one_row_and_not_three():
+    keys = ("table-A-1", "table-A-2", "table-A-3")
+    (section,) = rows.sections([layout.table(key, multi_focus_rows()) for key in keys])
+    assert section.keys == list(keys)
+    ours = [(row.method, row.images, row.n) for row in section.rows if row.whose == "ours"]
+    assert ours == [("LP+PSO", "built-in", 6)]
+    below = [(row.images, row.n) for row in section.rows[1:4]]
+    assert below == [("lab", 1), ("leopard", 1), ("all", 93)], "print, in the rows under it"
 
 
 def row_count(section):

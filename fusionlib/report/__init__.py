@@ -11,12 +11,16 @@ import contextlib
 import re
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fusionlib import audit, images, places, results, runs
 from fusionlib.report import layout
 from fusionlib.report.layout import PAPERS, TABLES, table
-from fusionlib.report.rows import SIGNS, sections
+from fusionlib.report.rows import SIGNS, Section, sections
 from fusionlib.report.shelf import Shelf, embedded, of_nodes
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 # Every figure and table of both papers by the word that nodes provide and ONLY understands.
 # "" as word: a drawing of a procedure or a list of settings, with no result to reproduce.
@@ -341,8 +345,8 @@ def embed(every: list[dict], folder: Path, budget: int = EMBEDDED) -> None:
             picture["source"] = source
 
 
-def render(template: str, **words: object) -> str:
-    """Return a page from one of the templates beside this file."""
+def template(name: str) -> Template:
+    """Return one of the templates beside this file; jinja2 may be missing, so it is asked first."""
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(
@@ -353,7 +357,7 @@ def render(template: str, **words: object) -> str:
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # the order is the reader's
     environment.globals["signs"] = SIGNS
-    return environment.get_template(template).render(**words)
+    return environment.get_template(name)
 
 
 def gallery(every: list[dict]) -> list[dict]:
@@ -375,13 +379,27 @@ def gallery(every: list[dict]) -> list[dict]:
             makers = {picture["node"]["name"]: picture["node"] for picture in shown}
             figures.append(entry | {"nodes": list(makers.values())})
     for node in every:
-        node["further"] = []
-        for picture in node["pictures"]:
-            content = picture["path"].read_bytes()
-            if content not in seen:
-                seen.add(content)
-                node["further"].append(picture | {"node": node})
+        node["further"] = _further(node, seen)
     return figures
+
+
+def _further(node: dict, seen: set[bytes]) -> list[dict]:
+    """Return the pictures of a node that are none of ``seen``, and add them."""
+    further = []
+    for picture in node["pictures"]:
+        content = picture["path"].read_bytes()
+        if content not in seen:
+            seen.add(content)
+            further.append(picture | {"node": node})
+    return further
+
+
+def _with_makers(listed: list[Section], every: list[dict]) -> list[Section]:
+    """Set the ``nodes`` of each section: those that were finished and provide it."""
+    done = [node for node in every if node["status"] == "finished"]
+    for section in listed:
+        section.nodes = [node for node in done if set(section.keys) & set(node["provides"])]
+    return listed
 
 
 def notebook_page(home: Path) -> None:
@@ -431,7 +449,7 @@ def write(folder: str | Path) -> Path:
     ValueError
         Nothing was planned or run there.
     """
-    folder = Path(folder)
+    page, folder = template("page.html"), Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(
             f"{folder}: expected the folder of a profile's results, found nothing there"
@@ -456,20 +474,12 @@ def write(folder: str | Path) -> Path:
     add_contributed(tables, places.reports() / "contributed")
     finished = [node["run"] for node in every if node["status"] == "finished"]
     claims = audit.audit()
-    listed = sections(tables)
-    for section in listed:
-        section.nodes = [
-            node
-            for node in every
-            if node["status"] == "finished" and set(section.keys) & set(node["provides"])
-        ]
     shelf = Shelf(folder, COMPARED)
-    page = render(
-        "page.html",
+    text = page.render(
         profile=folder.name,
         made=datetime.now().strftime("%Y-%m-%d %H:%M"),
         nodes=every,
-        sections=listed,
+        sections=_with_makers(sections(tables), every),
         figures=gallery(every),
         sets=of_nodes(every, folder, shelf),
         sources=shelf.sources,
@@ -492,4 +502,4 @@ def write(folder: str | Path) -> Path:
         assumptions=assumptions(),
         environment=finished[-1]["environment"] if finished else runs.environment(),
     )
-    return images.write_text(folder / "index.html", page)
+    return images.write_text(folder / "index.html", text)

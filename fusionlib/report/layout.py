@@ -108,9 +108,9 @@ def table(key: str, frame: pd.DataFrame) -> dict:
     Returns
     -------
     dict
-        key, number, paper, title, caption; ``joined``, the long comparison of
-        :func:`fusionlib.results.join_published`; and either ``lines``, ``metrics`` and
-        ``others``, the images that ours are means over if not the paper's (multi-focus), or
+        key, number, paper, title, caption, n (images of print, the most); ``joined``, the long
+        comparison of :func:`fusionlib.results.join_published`; and either ``lines``, ``metrics``
+        and ``others``, the images that ours are means over if not the paper's (multi-focus), or
         ``grids`` (MoE-Fusion).
     """
     about = TABLES[key]
@@ -127,6 +127,7 @@ def table(key: str, frame: pd.DataFrame) -> dict:
         "number": about.number,
         "title": about.title,
         "caption": about.caption,
+        "n": int(printed["n_images"].max()),
         "joined": joined,
     }
     if about.paper == "moe-fusion":
@@ -157,11 +158,14 @@ def counts(tables: list[dict]) -> dict[str, int]:
     """Count the printed numbers of tables by the verdict on their first row (the default variant of
     a method).
     """
-    verdicts = []
-    for entry in tables:
-        keys = list(dict.fromkeys(["dataset", "method", "metric", TABLES[entry["key"]].row]))
-        verdicts.append(entry["joined"].drop_duplicates(keys)["verdict"])
+    verdicts = [first_rows(entry)["verdict"] for entry in tables]
     return dict(pd.concat(verdicts).value_counts()) if verdicts else {}
+
+
+def first_rows(entry: dict) -> pd.DataFrame:
+    """Return the comparison of a table with one row a printed number: its first variant's."""
+    keys = list(dict.fromkeys(["dataset", "method", "metric", TABLES[entry["key"]].row]))
+    return entry["joined"].drop_duplicates(keys)
 
 
 def in_short(verdicts: dict[str, int]) -> dict[str, int]:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from fusionlib import images, ranking, runs
-from fusionlib.report import render
+from fusionlib.report import template
 from fusionlib.report.layout import ARROWS, BEST
 from fusionlib.report.shelf import Shelf, comparable, shown_folder
 
@@ -199,15 +199,14 @@ def write(scores: Mapping[str, pd.DataFrame], folders: Mapping[str, Path], targe
     target : path
         Made if it is not there.
     """
-    common = common_images(scores)
+    page, common = template("leaderboard.html"), common_images(scores)
     target.mkdir(parents=True, exist_ok=True)
     shelf = Shelf(target, EMBEDDED)
     shown = {name: shown_folder(path) or path for name, path in folders.items()}
     compared = comparable(f"{len(common)} common images", shown, shelf, SHOWN)
     long = pd.concat([frame.assign(method=name) for name, frame in scores.items()])
     images.write_text(target / "scores.csv", long.to_csv(index=False))
-    page = render(
-        "leaderboard.html",
+    text = page.render(
         made=datetime.now().strftime("%Y-%m-%d %H:%M"),
         environment=runs.environment(),
         tables=tables(scores),
@@ -217,4 +216,4 @@ def write(scores: Mapping[str, pd.DataFrame], folders: Mapping[str, Path], targe
         sets=[compared] if compared else [],
         sources=shelf.sources,
     )
-    return images.write_text(target / "index.html", page)
+    return images.write_text(target / "index.html", text)

@@ -108,28 +108,30 @@ def _heads(metrics: Iterable[str]) -> list[str]:
 
 def _of_grids(entry: dict) -> Section:
     grids = entry["grids"]
-    rows = [
-        (line["method"], grid.printed, _grid_row(grid, line))
-        for grid in grids
-        for line in grid.lines
-    ]
-    names = list(dict.fromkeys(method for method, *_ in rows))
-    run = {method for method, is_printed, _ in rows if not is_printed}
-    order = sorted(names, key=lambda name: name not in run)
-    rows.sort(key=lambda item: (order.index(item[0]), item[1]))
     ours = [grid for grid in grids if not grid.printed]
-    missing = [set(grid.absent) for grid in ours]
-    standings = [f"{grid.title}: {grid.standing}" for grid in grids if grid.standing]
+    names = list(dict.fromkeys(line["method"] for grid in grids for line in grid.lines))
+    run = {line["method"] for grid in ours for line in grid.lines}
+    order = sorted(names, key=lambda name: name not in run)
+    rows = [(line, grid) for grid in grids for line in grid.lines]
+    rows.sort(key=lambda row: (order.index(row[0]["method"]), row[1].printed))
     return Section(
         [entry["key"]],
         f"Table {entry['number']} · {entry['title']}",
         entry["paper"],
         entry["caption"],
         _heads(grids[0].metrics),
-        [row for *_, row in rows],
-        [*agreement([entry]), *standings],
-        [name for name in names if missing and all(name in lost for lost in missing)],
+        [_grid_row(grid, line) for line, grid in rows],
+        [*agreement([entry]), *_standings(grids)],
+        [name for name in names if ours and all(name in grid.absent for grid in ours)],
     )
+
+
+def _standings(grids: list[layout.Grid]) -> list[str]:
+    """Return where a method stands in each grid, print last."""
+    told = sorted((grid for grid in grids if grid.standing), key=lambda grid: grid.printed)
+    return [
+        f"{'Print' if grid.printed else 'Ours'}, {grid.title}. {grid.standing}" for grid in told
+    ]
 
 
 def _grid_row(grid: layout.Grid, line: dict) -> Row:
@@ -140,14 +142,9 @@ def _grid_row(grid: layout.Grid, line: dict) -> Row:
 
 def _of_lines(entries: list[dict]) -> Section:
     metrics = list(dict.fromkeys(name for entry in entries for name in entry["joined"]["metric"]))
-    rows: dict[tuple, Row] = {}
-    for entry in entries:
-        for (method, variant), part in entry["joined"].groupby(["method", "variant"], sort=False):
-            name = f"{method} ({variant})" if variant else method
-            for row in _line_rows(name, part, metrics, entry["others"]):
-                rows.setdefault((row.method, row.images, row.whose), row)
-    order = list(dict.fromkeys(key[0] for key in rows))
-    listed = sorted(rows.values(), key=lambda row: (order.index(row.method), row.whose == "print"))
+    rows = _rows_once(entries, metrics)
+    run = {row.method for row in rows if row.whose == "ours"}
+    order = sorted(dict.fromkeys(row.method for row in rows), key=lambda name: name not in run)
     numbers = ", ".join(entry["number"] for entry in entries)
     several = "Tables" if len(entries) > 1 else "Table"
     return Section(
@@ -156,12 +153,23 @@ def _of_lines(entries: list[dict]) -> Section:
         entries[0]["paper"],
         " ".join(f"{entry['title']}: {entry['caption']}" for entry in entries),
         _heads(metrics),
-        listed,
+        sorted(rows, key=lambda row: (order.index(row.method), row.whose == "print")),
         agreement(entries),
     )
 
 
-def _line_rows(name: str, part: pd.DataFrame, metrics: list[str], others: str) -> list[Row]:
+def _rows_once(entries: list[dict], metrics: list[str]) -> list[Row]:
+    """Return the rows of several tables, one where they have the same method and images."""
+    rows: dict[tuple, Row] = {}
+    for entry in entries:
+        for (method, variant), part in entry["joined"].groupby(["method", "variant"], sort=False):
+            name = f"{method} ({variant})" if variant else method
+            for row in _line_rows(name, part, metrics, entry):
+                rows.setdefault((row.method, row.images, row.whose), row)
+    return list(rows.values())
+
+
+def _line_rows(name: str, part: pd.DataFrame, metrics: list[str], entry: dict) -> list[Row]:
     """Return the rows of one method in one printed table: one where ours is of the same images,
     else ours and the printed one.
     """
@@ -170,10 +178,10 @@ def _line_rows(name: str, part: pd.DataFrame, metrics: list[str], others: str) -
     if part["verdict"].isin(layout.COMPARED).any():
         return [Row(name, dataset, "ours", n, [_cell(lines.get(key), True, n) for key in metrics])]
     printed = [{"text": lines[key].printed if key in lines else "", "rank": 0} for key in metrics]
-    rows = [Row(name, dataset, "print", 0, printed)]
+    rows = [Row(name, dataset, "print", entry["n"], printed)]
     if part["ours"].notna().any():
         cells = [_cell(lines.get(key), False, n) for key in metrics]
-        rows.insert(0, Row(name, others or dataset, "ours", n, cells))
+        rows.insert(0, Row(name, entry["others"] or dataset, "ours", n, cells))
     return rows
 
 
@@ -188,22 +196,24 @@ def _cell(line, beside: bool, n: int) -> dict:
 
 def agreement(entries: list[dict]) -> list[str]:
     """Return what of some printed tables agrees with ours and what does not, in sentences."""
-    joined = pd.concat([entry["joined"] for entry in entries], ignore_index=True)
+    joined = pd.concat(map(layout.first_rows, entries), ignore_index=True)
     compared = joined[joined["verdict"].isin(layout.COMPARED)]
     if compared.empty:
-        if joined["ours"].isna().all():
-            return ["Nothing of ours yet: no finished run of this profile gives this table."]
-        others = ", ".join(dict.fromkeys(filter(None, (entry.get("others") for entry in entries))))
-        which = (
-            f"means over other images ({others}), none of them of this table"
-            if others
-            else ("of other images than the paper's")
-        )
-        return [f"Ours: {which}. Both values stand, no difference is drawn."]
+        return [_not_compared(entries, joined)]
     counts = compared["verdict"].value_counts()
     parts = [f"{counts[word]} {WORDS[word]}" for word in WORDS if word in counts]
     told = [f"Of {len(compared)} printed numbers on the paper's own images {', '.join(parts)}."]
     return [*told, *_furthest(compared)]
+
+
+def _not_compared(entries: list[dict], joined: pd.DataFrame) -> str:
+    if joined["ours"].isna().all():
+        return "Nothing of ours yet: no finished run of this profile gives this table."
+    others = ", ".join(dict.fromkeys(filter(None, (entry.get("others") for entry in entries))))
+    which = "of other images than the paper's"
+    if others:
+        which = f"means over other images ({others}), none of them of this table"
+    return f"Ours: {which}. Both values stand, no difference is drawn."
 
 
 def _furthest(compared: pd.DataFrame) -> list[str]:

@@ -5,6 +5,7 @@ while its budget lasts, else linked.
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import os
 from collections.abc import Iterable, Mapping
@@ -81,16 +82,22 @@ def comparable(
     shared = sorted({stem for stem in stems if stems.count(stem) > 1})[:most]
     listed = []
     for stem in shared:
-        shown = {}
-        for name, paths in found.items():
-            if stem in paths:
-                try:
-                    shown[name] = shelf.place(paths[stem])
-                except (ValueError, OSError):
-                    continue  # the scores name what cannot be read
+        paths = {name: stems[stem] for name, stems in found.items() if stem in stems}
+        shown = _placed(paths, shelf)
         if len(shown) > 1:
             listed.append({"name": stem, "shown": shown})
     return {"title": title, "images": listed} if listed else None
+
+
+def _placed(paths: Mapping[str, Path], shelf: Shelf) -> dict[str, int]:
+    """Return the place of each picture on the shelf, without those that cannot be read: the scores
+    name them.
+    """
+    places = {}
+    for name, path in paths.items():
+        with contextlib.suppress(ValueError, OSError):
+            places[name] = shelf.place(path)
+    return places
 
 
 def of_nodes(every: Iterable[dict], folder: Path, shelf: Shelf) -> list[dict]:
