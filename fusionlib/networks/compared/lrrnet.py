@@ -47,7 +47,8 @@ class FromOne(nn.Conv2d):
         shifted = torch.cat([shifted, torch.ones_like(shifted[:, :1])], dim=1)
         taps = torch.cat([self.weight.flatten(1), self.bias[:, None]], dim=1)  # type: ignore[index]
         taps = taps.expand(len(x), -1, -1)
-        return z.flatten(2).baddbmm_(taps, shifted, beta=scale).view_as(z)
+        maps = z.flatten(2)
+        return torch.baddbmm(maps, taps, shifted, beta=scale, out=maps).view_as(z)
 
 
 def shrink(x: Tensor, threshold: Tensor) -> Tensor:
@@ -76,7 +77,9 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the low-rank and the sparse part, (B, 128, H, W) each, of (B, 1, H, W)."""
         scale = float(self.scale)
-        z = shrink(self.first(x, x.new_zeros(len(x), MAPS, *x.shape[2:]), 0), self.threshold)
+        # maps of no values yet: scaled by zero they are not read
+        z = x.new_empty(len(x), MAPS, *x.shape[2:])
+        z = shrink(self.first(x, z, 0), self.threshold)
         for forth, back in zip(self.forth, self.back, strict=True):
             z = shrink(back(x - forth(z), z, scale), self.threshold)
         low, sparse = z.chunk(2, dim=1)
