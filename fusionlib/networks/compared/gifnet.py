@@ -14,6 +14,8 @@ is computed strip by strip: the same numbers in a fourth of the memory.
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -97,7 +99,7 @@ class Side(nn.Module):
     def __init__(self, queries: bool = True):
         super().__init__()
         self.norm = Norm()
-        self.query = point(CHANNELS, CHANNELS) if queries else None
+        self.query: nn.Module = point(CHANNELS, CHANNELS) if queries else nn.Identity()
         self.key, self.value = point(CHANNELS, CHANNELS), point(CHANNELS, CHANNELS)
         self.local = nn.Conv2d(CHANNELS, CHANNELS, 5, groups=CHANNELS)
         self.proj = point(CHANNELS, CHANNELS)
@@ -127,7 +129,7 @@ class Block(nn.Module):
             The side whose queries are taken, of ``other``, which is x where the side is the same.
         other : (B, 98, H, W)
         """
-        side, asker = self.sides[name], self.sides[asking]
+        side, asker = cast(Side, self.sides[name]), cast(Side, self.sides[asking])
         scale, shift, rescale, rebias = side.norm(x)
         scale_of_other, shift_of_other = (scale, shift) if asker is side else asker.norm(other)[:2]
         bias = self.positions()
@@ -168,7 +170,8 @@ class Block(nn.Module):
             padded = F.pad(maps, (self.shift, right, 0, 0), mode="reflect")
             windows = to_windows(padded, WINDOW)
             tokens.append(windows.unflatten(2, (HEADS, -1)).transpose(1, 2))
-        attended = F.scaled_dot_product_attention(*tokens, attn_mask=bias)
+        q, k, v = tokens
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         shape = height, width + self.shift + right
         whole = from_windows(attended.transpose(1, 2).flatten(2), WINDOW, shape)
         return whole[..., self.shift : self.shift + width]

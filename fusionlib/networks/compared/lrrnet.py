@@ -35,17 +35,19 @@ class ToOne(nn.Conv2d):
         return F.conv2d(F.pad(taps, (1, 1, 1, 1), mode="reflect"), shifts, self.bias)
 
 
-class FromOne(nn.Conv2d):
+class FromOne(nn.Module):
     """Convolution of one map to many, 3 x 3, mirrored at the border, added to scaled maps."""
 
     def __init__(self, channels_out: int):
-        super().__init__(1, channels_out, 3)
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(channels_out, 1, 3, 3) / 9)
+        self.bias = nn.Parameter(torch.zeros(channels_out))
 
     def forward(self, x: Tensor, z: Tensor, scale: float) -> Tensor:
         """Return scale z + convolution of x, (B, C, H, W), in the place of z."""
         shifted = F.unfold(F.pad(x, (1, 1, 1, 1), mode="reflect"), 3)  # (B, 9, H W)
         shifted = torch.cat([shifted, torch.ones_like(shifted[:, :1])], dim=1)
-        taps = torch.cat([self.weight.flatten(1), self.bias[:, None]], dim=1)  # type: ignore[index]
+        taps = torch.cat([self.weight.flatten(1), self.bias[:, None]], dim=1)
         taps = taps.expand(len(x), -1, -1)
         maps = z.flatten(2)
         return torch.baddbmm(maps, taps, shifted, beta=scale, out=maps).view_as(z)
@@ -115,7 +117,7 @@ class LRRNet(nn.Module):
 
 def from_torch(state: State) -> dict[str, Tensor]:
     """Name the tensors of the official file as :class:`LRRNet` does."""
-    rules = {}
+    rules: dict[str, str] = {}
     for official, ours in (("get_ls1", "infrared"), ("get_ls2", "visible")):
         rules |= {
             rf"{official}\.lamj": f"{ours}.threshold",

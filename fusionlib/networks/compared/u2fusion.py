@@ -85,7 +85,7 @@ def from_tensorflow(state: State) -> dict[str, Tensor]:
         **{f"Generator_1/decoder/conv2_{k + 1}": f"decoder.{k}.0" for k in range(3)},
         "Generator_1/decoder/conv2_4": "decoder.3",
     }
-    rules = {}
+    rules: dict[str, str] = {}
     for official, name in ours.items():
         rules |= {f"{official}/kernel": f"{name}.weight", f"{official}/bias": f"{name}.bias"}
     return {name: from_hwio(value) for name, value in renamed(state, rules).items()}
