@@ -56,6 +56,30 @@ REASONS = {
         "with one filter of 25 multiply-adds a pixel for each layer, little is left to multiply;"
         " the rest is memory traffic of reflection, border strips and the learned steps"
     ),
+    "DATFuse": (
+        "as in YDTR, exact GELU, layer norms and residual sums take as long as its convolutions to"
+        " 16 maps, and mirrored borders a tenth"
+    ),
+    "U2Fusion": (
+        "bands overlap by ten rows at each side and compute a fifth more, mirrored borders of up to"
+        " 264 maps take a tenth, joining them a thirteenth"
+    ),
+    "SDNet": "joining maps of 16 channels takes a third of its time",
+    "LRRNet": (
+        "256 maps are read and written for a few products a pixel; shrinking them takes as long as"
+        " the products, and bands overlap by eleven rows at each side"
+    ),
+    "GIFNet": (
+        "copies into and out of windows take a sixth of its time, moments over whole images a"
+        " twentieth, and the products of strips run slower than those of whole images"
+    ),
+    "CDDFuse": (
+        "channel norms and gates are no products; attention among channels, not counted in the bare"
+        " stack, is summed band by band and then applied, so borders are computed twice"
+    ),
+    "EMMA": (
+        "the products of attention among channels and its norms are not counted in the bare stack"
+    ),
     "YDTR": (
         "the exact GELU of 256 values a token, layer norms and residual sums are no matrix"
         " products, and those are small (64 x 64 and 64 x 256)"
@@ -71,7 +95,7 @@ class Recorder(TorchFunctionMode):
         F.conv_transpose2d: "conv_transpose2d",
         F.linear: "linear",
         F.scaled_dot_product_attention: "attention",
-        torch.Tensor.baddbmm_: "baddbmm",
+        torch.baddbmm: "baddbmm",
     }
     CONVOLUTION = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 

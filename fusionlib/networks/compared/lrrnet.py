@@ -35,11 +35,13 @@ class ToOne(nn.Conv2d):
         return F.conv2d(F.pad(taps, (1, 1, 1, 1), mode="reflect"), shifts, self.bias)
 
 
-class FromOne(nn.Conv2d):
+class FromOne(nn.Module):
     """Convolution of one map to many, 3 x 3, mirrored at the border, added to scaled maps."""
 
     def __init__(self, channels_out: int):
-        super().__init__(1, channels_out, 3)
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(channels_out, 1, 3, 3) / 9)
+        self.bias = nn.Parameter(torch.zeros(channels_out))
 
     def forward(  # type: ignore[override]
         self, x: Tensor, z: Tensor, scale: float
@@ -47,9 +49,10 @@ class FromOne(nn.Conv2d):
         """Return scale z + convolution of x, (B, C, H, W), in the place of z."""
         shifted = F.unfold(F.pad(x, (1, 1, 1, 1), mode="reflect"), 3)  # (B, 9, H W)
         shifted = torch.cat([shifted, torch.ones_like(shifted[:, :1])], dim=1)
-        taps = torch.cat([self.weight.flatten(1), self.bias[:, None]], dim=1)  # type: ignore[index]
+        taps = torch.cat([self.weight.flatten(1), self.bias[:, None]], dim=1)
         taps = taps.expand(len(x), -1, -1)
-        return z.flatten(2).baddbmm_(taps, shifted, beta=scale).view_as(z)
+        maps = z.flatten(2)
+        return torch.baddbmm(maps, taps, shifted, beta=scale, out=maps).view_as(z)
 
 
 def shrink(x: Tensor, threshold: Tensor) -> Tensor:
@@ -78,7 +81,9 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the low-rank and the sparse part, (B, 128, H, W) each, of (B, 1, H, W)."""
         scale = float(self.scale)
-        z = shrink(self.first(x, x.new_zeros(len(x), MAPS, *x.shape[2:]), 0), self.threshold)
+        # maps of no values yet: scaled by zero they are not read
+        z = x.new_empty(len(x), MAPS, *x.shape[2:])
+        z = shrink(self.first(x, z, 0), self.threshold)
         for forth, back in zip(self.forth, self.back, strict=True):
             z = shrink(back(x - forth(z), z, scale), self.threshold)
         low, sparse = z.chunk(2, dim=1)
