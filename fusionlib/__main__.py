@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -193,6 +194,9 @@ def fuse(
     ] = None,
     plugin: Plugins = None,
     max_pixels: MaxPixels = None,
+    memory: Annotated[
+        float | None, typer.Option(help="GB; by default 2, or half of what is free", min=0.1)
+    ] = None,
     stretch: Stretch = "none",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="replace what another method left in OUT")
@@ -206,6 +210,7 @@ def fuse(
     """
     from fusionlib import images
     from fusionlib import methods as library
+    from fusionlib.methods.strips import default_memory
     from fusionlib.metrics import exposure
 
     library.load_plugins(plugin or [])
@@ -214,6 +219,10 @@ def fuse(
     if (chosen.name, chosen.variant) == (library.MOE_FUSION, "scenes"):
         typer.echo(f"{chosen.name}: {library.SCENES}", err=True)
     parameters = _parameters(set or [])
+    if "memory" not in chosen.parameters:
+        chosen = replace(chosen, memory=memory or default_memory())
+    elif memory is not None:
+        parameters.setdefault("memory", memory)
     if a.is_dir() != b.is_dir():
         raise ValueError(f"{a} and {b}: expected two files or two folders, got one of each")
     if not a.is_dir():
@@ -223,12 +232,16 @@ def fuse(
         pair = images.read_pair(a, b, levels)
         if not keep_both_colours:
             pair = images.as_infrared_visible(*pair, str(a))[:2]
-        gray, shown, _ = chosen.fuse_both(*pair, **parameters)
+        gray, shown, info = chosen.fuse_both(*pair, **parameters)
         images.write(out, shown)
         aside = images.is_stdout(out)
         typer.echo(f"{out}{images.loss(out)}", err=aside)
         lost = exposure.shares(gray, *map(images.luma, pair))
         typer.echo(exposure.in_words(lost), err=aside)
+        if "strips" in info:
+            typer.echo(
+                f"in {info['strips']} strips, to stay within {chosen.memory:g} GB", err=aside
+            )
         return
     try:
         count, problems = library.fuse_folders(

@@ -7,7 +7,7 @@ Each is a function ``(a, b, **parameters)`` of two luma planes, see
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -15,39 +15,58 @@ import numpy as np
 
 from fusionlib.methods.method import Decision, Plane
 from fusionlib.methods.registry import defaults, register
+from fusionlib.methods.strips import Reach
 from fusionlib.optimizers import LowPassObjective, bat, particle_swarm, sweep
 from fusionlib.transforms import Bands, Curvelet, LaplacianPyramid, rules
 from fusionlib.transforms.wrapping import default_scales
 
 SCALES = 5  # of CvT: come nearest to the paper's Leopard results, see transforms.Curvelet
 
+NEEDS_CURVELETS = 345  # bytes a pixel, measured at 6000x4000
 
-@register("infrared")
+
+def _pixel(parameters: Mapping) -> Reach:
+    return Reach(0, 1)
+
+
+def _pyramid_reach(parameters: Mapping) -> Reach:
+    """Of a pyramid, in samples of the base: 2 up to it, 3 down, 1 for the mean gradient or the
+    windows of the rule, half of one at the coarsest band; and one more.
+    """
+    block = 2 ** LaplacianPyramid(parameters["levels"], parameters["border"]).levels
+    return Reach((6 + parameters["area"] // 2) * block, block)
+
+
+@register("infrared", reach=_pixel)
 def infrared(a: Plane, b: Plane) -> Decision:
     """The first image as it is: shows which metrics reward doing nothing."""
     return Decision(a, lambda a, b: a)
 
 
-@register("visible")
+@register("visible", reach=_pixel)
 def visible(a: Plane, b: Plane) -> Decision:
     """The second image as it is: shows which metrics reward doing nothing."""
     return Decision(b, lambda a, b: b)
 
 
-@register("average")
+@register("average", reach=_pixel)
 def average(a: Plane, b: Plane) -> Decision:
     """Mean of both images: the least a method has to beat."""
     return Decision((a + b) / 2, lambda a, b: (a + b) / 2)
 
 
-@register("maximum")
+@register("maximum", reach=_pixel)
 def maximum(a: Plane, b: Plane) -> Decision:
     """The brighter of both images at each pixel."""
     brighter = a > b
     return Decision(np.where(brighter, a, b), lambda a, b: np.where(brighter, a, b))
 
 
-@register("LP", {"region-gradient": {"base": "gradient"}, "clean-border": {"border": "reflect"}})
+@register(
+    "LP",
+    {"region-gradient": {"base": "gradient"}, "clean-border": {"border": "reflect"}},
+    reach=_pyramid_reach,
+)
 def laplacian_pyramid(
     a: Plane,
     b: Plane,
@@ -69,7 +88,11 @@ def laplacian_pyramid(
     return Decision(bands.mix(*bands.luma), bands, {"weight": weight})
 
 
-@register("CvT", {"region-gradient": {"base": "gradient"}, "wavelets": {"finest": "wavelets"}})
+@register(
+    "CvT",
+    {"region-gradient": {"base": "gradient"}, "wavelets": {"finest": "wavelets"}},
+    needs=NEEDS_CURVELETS,
+)
 def curvelet(
     a: Plane,
     b: Plane,

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fusionlib import images
+from fusionlib.methods.strips import Reach, rows_at_once, strips
 
 Plane = np.ndarray  # (H, W) gray levels 0..255
 
@@ -56,6 +57,12 @@ class Method:
         Of the planes that ``function`` is called with: float64, or uint8 (networks), all 0..255.
     fuse_colour : callable, optional
         Called instead with a gray infrared and a coloured visible image, as they are.
+    reach : callable, optional
+        Called with the parameters, says how far the function looks; None: over the whole image.
+    needs : float
+        Bytes a pixel of a function that looks over the whole image, 0 where they are not known.
+    memory : float, optional
+        GB to stay within, by strips where the function allows; None: the image at once.
     """
 
     name: str
@@ -68,6 +75,9 @@ class Method:
     plugin: str = ""
     dtype: type = np.float64
     fuse_colour: Callable | None = field(default=None, repr=False)
+    reach: Callable[[Mapping], Reach] | None = field(default=None, repr=False)
+    needs: float = 0.0
+    memory: float | None = None
 
     def fuse(
         self,
@@ -120,7 +130,6 @@ class Method:
                 f"there are {', '.join(self.parameters) or 'none'}"
             )
 
-    # radon C: none, one or both sources coloured, each fused by its own rule
     def fuse_both(
         self, a: np.ndarray, b: np.ndarray, **parameters
     ) -> tuple[np.ndarray, np.ndarray, dict]:
@@ -128,18 +137,54 @@ class Method:
         was found out.
 
         Where exactly one source is coloured the gray one is what was fused, before chroma is put
-        back: that clips.
+        back: that clips. In strips where :attr:`memory` asks for them; ``info`` then has their
+        number under "strips".
+
+        Raises
+        ------
+        ValueError
+            More than :attr:`memory` is needed.
         """
         self.check_parameters(parameters)
         a, b = images.check_pair(a, b)
         coloured = [images.is_colour(image) for image in (a, b)]
+        parameters = {**self.parameters, **parameters}
+        size = a.shape[:2]
+        if self.memory is None or self.reach is None:
+            self._check_memory(size)
+            return self._fuse_whole(a, b, coloured, parameters)
+        reach = self.reach(parameters)
+        rows = rows_at_once(size, any(coloured), reach, self.memory)
+        if rows == size[0]:
+            return self._fuse_whole(a, b, coloured, parameters)
+        gray = np.empty(size, np.uint8)
+        shown = np.empty((*size, 3), np.uint8) if any(coloured) else gray
+        for strip in strips(size[0], rows, reach):
+            pair = a[strip.around], b[strip.around]
+            *fused, info = self._fuse_whole(*pair, coloured, parameters)
+            for whole, part in zip((gray, shown), fused, strict=True):
+                whole[strip.place] = part[strip.inner]
+        return gray, shown, {**info, "strips": -(-size[0] // rows)}
+
+    def _check_memory(self, size: tuple[int, int]) -> None:
+        needed = self.needs * size[0] * size[1] / 1e9
+        if self.memory is not None and needed > self.memory:
+            raise ValueError(
+                f"{self.name}: expected {needed:.1f} GB for images of {size[1]}x{size[0]}, got"
+                f" {self.memory:.1f}; --memory {needed + 0.1:.1f}"
+            )
+
+    # radon C: none, one or both sources coloured, each fused by its own rule
+    def _fuse_whole(
+        self, a: np.ndarray, b: np.ndarray, coloured: list[bool], parameters: dict
+    ) -> tuple[np.ndarray, np.ndarray, dict]:
         if self.fuse_colour is not None and coloured == [False, True]:
             shown = self.fuse_colour(a, b)
             return images.luma(shown), shown, {}
         # a network's copies in double precision would be wasted
         ya: Plane = images.luma(a).astype(self.dtype, copy=False)
         yb: Plane = images.luma(b).astype(self.dtype, copy=False)
-        result = self.function(ya, yb, **{**self.parameters, **parameters})
+        result = self.function(ya, yb, **parameters)
         decision = result if isinstance(result, Decision) else Decision(result)
         fused = decision.fused
         is_plane = isinstance(fused, np.ndarray) and fused.shape == ya.shape

@@ -14,6 +14,7 @@ from typing import Any
 
 from fusionlib import images
 from fusionlib.methods.method import Method
+from fusionlib.methods.strips import Reach
 from fusionlib.networks import COMPARED
 
 MOE_FUSION = "MoE-Fusion"
@@ -26,6 +27,8 @@ def register(
     variants: Mapping[str, Mapping[str, object]] | None = None,
     parameters: Mapping[str, object] | None = None,
     summary: str = "",
+    reach: Callable[[Mapping], Reach] | None = None,
+    needs: float = 0.0,
 ) -> Callable[[Callable], Callable]:
     """Return a decorator that makes a function the method ``name``::
 
@@ -46,6 +49,8 @@ def register(
         Names and defaults; those in the signature where None.
     summary : str
         A line for the list of methods; the first of the docstring where empty.
+    reach, needs : optional
+        What it takes in memory, see :class:`~fusionlib.methods.Method`.
 
     Raises
     ------
@@ -76,7 +81,14 @@ def register(
         changes = {"": {}, **(variants or {})}
         METHODS[name] = {
             variant: Method(
-                name, function, variant, tuple(changes), {**options, **change}, summary=line
+                name,
+                function,
+                variant,
+                tuple(changes),
+                {**options, **change},
+                summary=line,
+                reach=reach,
+                needs=needs,
             )
             for variant, change in changes.items()
         }
