@@ -192,7 +192,11 @@ class Run:
             Computed from the results of this very run; the last says what would change them.
         """
         record = load(self.folder)
-        print("\n".join(textwrap.fill(sentence, 100) for sentence in sentences))
+        print(
+            "\n".join(
+                textwrap.fill(sentence, 100, break_on_hyphens=False) for sentence in sentences
+            )
+        )
         self._write(record | {"answer": list(sentences)})
 
     def _write(self, record: dict) -> Path:
