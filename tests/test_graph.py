@@ -176,3 +176,22 @@ def test_the_sample_tables_leave_out_what_was_trained_on(tmp_path):
     splits = {node.name: node.parameters.get("split") for node in nodes}
     assert splits["table-1-msrs"] == splits["table-2-msrs"] == splits["figures-7-8-msrs"] == "val"
     assert splits["figures-1-3-5"] == ["val", "val", "", "", "test"]
+
+
+@pytest.mark.parametrize(
+    "word, wanted",
+    [
+        ("e", ["each-one", "each-two"]),
+        ("e-two", ["each-two"]),
+        ("each-one", ["each-one"]),
+        ("a", ["all"]),
+    ],
+)
+def test_a_word_with_a_data_set_asks_for_its_node_alone(tiny, word, wanted):
+    nodes = graph.expand("sample", tiny, only=[word], here=tiny / "workflow", dry=True)
+    assert [node.name for node in nodes if node.wanted] == wanted
+
+
+def test_a_data_set_that_a_node_has_not_is_no_word(tiny):
+    with pytest.raises(ValueError, match="no table or figure named e-three; there are a, e"):
+        graph.expand("sample", tiny, only=["e-three"], here=tiny / "workflow", dry=True)

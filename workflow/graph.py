@@ -126,7 +126,7 @@ def expand(
     reports : path
         Folder of this profile's results; a node's folder is ``reports/NODE``.
     only : list of str
-        Words such as "table-A-1" or "multi-focus"; empty means all.
+        Words such as "table-A-1", "multi-focus" or, of one data set, "table-1-tno"; empty: all.
     data, weights : str
         Folders to look in before those of :func:`fusionlib.places.folders`.
     here : path
@@ -151,7 +151,7 @@ def expand(
         known = runs.parameters_of(entry["notebook"])
         folders[key] = {}
         for item in items_of(entry, settings):
-            name = key if item in (None, BUILT_IN) else f"{key}-{item}"
+            name = node_name(key, item)
             folders[key][item] = reports / name
             needs = {
                 parameter: chosen_folders(f"{name}: {parameter}", need, folders, item, lacking)
@@ -178,7 +178,7 @@ def expand(
                     threads=settings["threads"],
                     provides=entry["provides"],
                     needs=[folder for chosen in needs.values() for folder in chosen],
-                    wanted=not only or bool(set(only) & set(entry["provides"])),
+                    wanted=not only or bool(set(only) & words_of(key, entry, item)),
                     is_final="finally" in entry,
                     without=[lacking[name] for name in asked if name in lacking],
                     hours=hours,
@@ -220,13 +220,33 @@ def load_graph(profile: str, only: Sequence[str], here: Path) -> tuple[dict, dic
     return settings, entries
 
 
+def node_name(key: str, item: str | None) -> str:
+    """Return the name of a node: of an entry, and of its data set where that is no built-in one."""
+    return key if item in (None, BUILT_IN) else f"{key}-{item}"
+
+
+def words_of(key: str, entry: dict, item: str | None) -> set[str]:
+    """Return the words of ONLY that mean a node: its own name, what it provides, and that for its
+    data set alone, such as "table-1-tno".
+    """
+    provides = entry["provides"]
+    return {node_name(key, item), *provides, *(node_name(word, item) for word in provides)}
+
+
 def check_words(profile: str, settings: dict, entries: dict, only: Sequence[str]) -> None:
     """Raise ValueError where ``only`` or the profile's costs name what no node provides, or its
     splits a data set that it does not have.
     """
     words = {word for entry in entries.values() for word in entry["provides"]}
     known = ", ".join(sorted(words))
-    if unknown := sorted(set(only) - words):
+    names = set[str]().union(
+        *(
+            words_of(key, entry, item)
+            for key, entry in entries.items()
+            for item in items_of(entry, settings)
+        )
+    )
+    if unknown := sorted(set(only) - names):
         raise ValueError(f"ONLY: no table or figure named {', '.join(unknown)}; there are {known}")
     if unknown := sorted(set(settings.get("costs", {})) - words):
         raise ValueError(
