@@ -40,6 +40,7 @@ def start(
     """Reproduce two image-fusion papers, fuse your own images, score your own method."""
 
 
+# radon C: a line for each thing that may be missing
 @app.command()
 def doctor() -> None:
     """Check this installation and say what is missing."""
@@ -177,6 +178,7 @@ STRETCH_HELP = "none, minmax or percentile (0.5 to 99.5): one range of gray leve
 Stretch = Annotated[str, typer.Option(help=STRETCH_HELP)]
 
 
+# radon C: the options of one command, for two files and for two folders
 @app.command()
 def fuse(
     a: Path,
@@ -262,6 +264,7 @@ def fuse(
     _end(problems, kept=count > 0)
 
 
+# radon C: the options of one command; each choice is a line of what is said
 @app.command()
 def score(
     fused: Path,
@@ -399,6 +402,7 @@ def check_metrics() -> None:
         raise typer.Exit(1)
 
 
+# radon C: one command for five words
 @app.command()
 def data(
     words: Annotated[

@@ -66,6 +66,7 @@ def missing_names(site: Path) -> list[str]:
     return found
 
 
+# radon C: a link may be broken in three ways
 def broken_links(site: Path) -> list[str]:
     """Return a sentence for each link to nothing, and each page that fetches from a network."""
     pages = {

@@ -18,6 +18,7 @@ from fusionlib.published import claims
 REFERENCE = places.PACKAGE.parent / "reports" / "reference"
 
 
+# radon C: five columns, each computed from the records
 def profile(folder: Path) -> dict[str, str]:
     """Return what a profile's committed runs say of themselves: notebooks, work, machine, seeds."""
     records = [json.loads(path.read_text()) for path in sorted(folder.glob("*/run.json"))]

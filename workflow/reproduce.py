@@ -68,6 +68,7 @@ def main(
     raise typer.Exit(status)
 
 
+# radon C: signals, Snakemake, final nodes and report in their order
 def reproduce(
     folder: Path, state: Path, nodes: Sequence[graph.Node], options: Sequence[str]
 ) -> int:

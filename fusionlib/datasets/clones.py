@@ -38,6 +38,7 @@ def parts(folder: Path, name: str) -> list[tuple[str, int, bool]]:
     ]
 
 
+# radon C: clone, checks and what is made of it, in order; each may fail
 def fetch(
     name: str, subset: str, folder: Path, mirror: str, work: Path, progress: bool = False
 ) -> list[str]:
@@ -116,6 +117,7 @@ def _clone(url: str, copy: Path, progress: bool, blobs: bool) -> str:
     return _git("-C", str(copy), "rev-parse", "HEAD").strip()
 
 
+# radon C: empty images first, then those of the split
 def _check_out(name: str, split: str, copy: Path, part: str) -> None:
     """Bring the files of a split, and all that belongs to no pair, into a clone of names.
 

@@ -73,6 +73,18 @@ def expand(chosen: Iterable[str]) -> list[str]:
     return expanded
 
 
+def _check_name(name: str) -> None:
+    """Raise ValueError for a name that is no method's, with the nearest one."""
+    if name not in names():
+        near = difflib.get_close_matches(
+            str(name).lower(), [known.lower() for known in names()], 1, 0.5
+        )
+        hint = next(
+            (f"; did you mean {known}?" for known in names() if [known.lower()] == near), ""
+        )
+        raise ValueError(f"method: expected one of {', '.join(names())}, got {name!r}{hint}")
+
+
 # radon C: three kinds of methods, and what each refuses
 def get(
     name: str,
@@ -106,14 +118,7 @@ def get(
         An unknown name, with the nearest one, or an unknown variant; ``unverified`` for a method
         that is not compared, or without a checkpoint.
     """
-    if name not in names():
-        near = difflib.get_close_matches(
-            str(name).lower(), [known.lower() for known in names()], 1, 0.5
-        )
-        hint = next(
-            (f"; did you mean {known}?" for known in names() if [known.lower()] == near), ""
-        )
-        raise ValueError(f"method: expected one of {', '.join(names())}, got {name!r}{hint}")
+    _check_name(name)
     variants = variants_of(name)
     chosen = variants[0] if variant is None else variant
     if chosen not in variants:

@@ -95,6 +95,7 @@ def _identity(method: Method, parameters: dict) -> dict:
     }
 
 
+# radon C: each thing that may be wrong with a folder has its own sentence
 def import_fused_folder(
     name: str, source: str | Path, pairs: Iterable[str], folder: str | Path
 ) -> list[str]:
@@ -298,6 +299,7 @@ def check_outputs(outputs: Sequence[str | Path], sources: Sequence[str | Path]) 
             )
 
 
+# radon C: a folder may be new, ours, of others, of another call or half done
 def _make_room(out: Path, wanted: dict, overwrite: bool) -> dict[str, list]:
     """Prepare a folder for what is wanted; return key and facts of the pairs that are done.
 
@@ -313,25 +315,11 @@ def _make_room(out: Path, wanted: dict, overwrite: bool) -> dict[str, list]:
             f"{out}: expected a new folder or one that this command made, got one with"
             f" {len(images_there)} images and no record of what fused them; name another folder"
         )
-    unfinished = (out / UNFINISHED).is_file()
-    if old is not None and unfinished and done and set(done) <= set(wanted["pairs"]):
-        # files may have been mended meanwhile: pairs more or less, none of them fused yet
-        old["pairs"] = wanted["pairs"]
     if old is not None:
-        for key in ("weights", "both_colours"):  # records from before these keys
-            old.setdefault(key, wanted[key])
-    if old is not None and old != wanted:
+        old = _comparable(old, wanted, done if (out / UNFINISHED).is_file() else {})
         begun = (out / UNFINISHED).is_file() and not images_there  # nothing to lose
-        if not overwrite and not begun:
-            differs = ", ".join(key for key in wanted if old.get(key) != wanted[key])
-            raise ValueError(
-                f"{out}: expected the same method, parameters and pairs as before (by"
-                f" {old.get('method')}), got another {differs}; name another folder, or --overwrite"
-            )
-        for kind in KINDS:
-            for pair in old["pairs"]:
-                (out / kind / f"{pair}.png").unlink(missing_ok=True)
-        (out / UNFINISHED).unlink(missing_ok=True)
+        if old != wanted:
+            _replace(out, old, wanted, overwrite or begun)
     if overwrite:
         done = {}
     lines = [wanted, *([name, *fact] for name, fact in done.items())]
@@ -343,6 +331,36 @@ def _make_room(out: Path, wanted: dict, overwrite: bool) -> dict[str, list]:
         for name, fact in done.items()
         if all((out / kind / f"{name}.png").is_file() for kind in KINDS)
     }
+
+
+def _comparable(old: dict, wanted: dict, unfinished: dict) -> dict:
+    """Return a record as it compares with what is wanted.
+
+    Parameters
+    ----------
+    old, wanted : dict
+    unfinished : dict
+        The pairs that are done in a folder that is not finished.
+    """
+    defaults = {key: wanted[key] for key in ("weights", "both_colours")}  # older records lack them
+    if unfinished and set(unfinished) <= set(wanted["pairs"]):
+        # files may have been mended meanwhile: pairs more or less, none of them fused yet
+        old = old | {"pairs": wanted["pairs"]}
+    return defaults | old
+
+
+def _replace(out: Path, old: dict, wanted: dict, allowed: bool) -> None:
+    """Remove the images of another method, parameters or pairs; ValueError unless allowed."""
+    if not allowed:
+        differs = ", ".join(key for key in wanted if old.get(key) != wanted[key])
+        raise ValueError(
+            f"{out}: expected the same method, parameters and pairs as before (by"
+            f" {old.get('method')}), got another {differs}; name another folder, or --overwrite"
+        )
+    for kind in KINDS:
+        for pair in old["pairs"]:
+            (out / kind / f"{pair}.png").unlink(missing_ok=True)
+    (out / UNFINISHED).unlink(missing_ok=True)
 
 
 def _recorded(out: Path) -> tuple[dict | None, dict[str, list]]:

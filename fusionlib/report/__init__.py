@@ -226,6 +226,7 @@ def artefacts(every: list[dict], tables: list[dict]) -> list[dict]:
     return entries
 
 
+# radon C: what may have become of a figure or table, in order
 def _artefact_status(word: str, every: list[dict], tables: list[dict]) -> dict:
     """Return status, reason and, where it is present, link of one figure or table."""
     providers = [node for node in every if word in node["provides"]]
@@ -263,6 +264,7 @@ def _link_to(word: str, providers: list[dict], tables: list[dict]) -> str:
     return ""
 
 
+# radon C: each reason has its own sentence
 def _why_not_run(providers: list[dict], every: list[dict]) -> str:
     """Return why none of the nodes that provide an artefact has left it, where none failed."""
     if not providers:
@@ -439,6 +441,7 @@ def notebook_page(home: Path) -> None:
         images.write_text(target, page)
 
 
+# radon C: the parts of the page, collected in one place
 def write(folder: str | Path) -> Path:
     """Write ``index.html`` and ``tables/`` into a profile's folder and return the page's path.
 

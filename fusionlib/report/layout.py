@@ -226,6 +226,7 @@ def _printed_grid(part: pd.DataFrame, row: str, names: list[str], metrics: list[
     )
 
 
+# radon C: rows in the order of print, then those that print lacks
 def _our_grid(
     part: pd.DataFrame, same: pd.DataFrame, row: str, names: list[str], metrics: list[str]
 ) -> Grid:

@@ -106,6 +106,7 @@ def _heads(metrics: Iterable[str]) -> list[str]:
     return [f"{name} {layout.ARROWS[ranking.larger_is_better(name)]}".strip() for name in metrics]
 
 
+# radon C: rows of ours and of print, interleaved as they are read
 def _of_grids(entry: dict) -> Section:
     grids = entry["grids"]
     ours = [grid for grid in grids if not grid.printed]
@@ -140,6 +141,7 @@ def _grid_row(grid: layout.Grid, line: dict) -> Row:
     return Row(line["name"], images, whose, line["n"], line["cells"], line["extra"])
 
 
+# radon C: rows of ours and of print, interleaved as they are read
 def _of_lines(entries: list[dict]) -> Section:
     metrics = list(dict.fromkeys(name for entry in entries for name in entry["joined"]["metric"]))
     rows = _rows_once(entries, metrics)

@@ -56,6 +56,7 @@ class Shelf:
         return self._places[source]
 
 
+# radon C: what may be missing of a set of images
 def comparable(
     title: str, folders: Mapping[str, Path], shelf: Shelf, most: int = COMPARED
 ) -> dict | None:

@@ -369,6 +369,7 @@ def catalogued(dataset: str, directory: str | os.PathLike = "") -> dict:
     return {"data.dataset": name, "data.classes": catalog.classes(name, directory)}
 
 
+# radon C: generated scenes, a folder, several folders
 def open_pairs(settings: TrainingConfig, held_out: bool = False, **options) -> Sequence[Pair]:
     """Return the pairs to train on, or those held out (none where no split is named).
 

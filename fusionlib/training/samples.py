@@ -144,6 +144,7 @@ class Samples(torch.utils.data.Dataset):
         self.crop, self.flip, self.maps = crop, flip, maps
         self.augmented = AugmentationConfig() if augmented is None else augmented
 
+    # radon C: what belongs to a sample, each part if it was asked for
     def __getitem__(self, item: tuple[int, Key]) -> dict:
         """Return name, key, target and planes (C, H, W) in [0, 1]: infrared, Y, if asked for R, G,
         B and two maps.

@@ -19,11 +19,7 @@ def find_file(file: File, parent: Path) -> Path | None:
     """Return the path of ``file`` in ``parent`` or one folder below, known by name or content."""
     if not parent.is_dir():
         return None
-    entries = sorted(path for path in parent.iterdir() if not path.name.startswith("."))
-    candidates = [path for path in entries if path.is_file()]
-    for folder in entries:
-        if folder.is_dir():
-            candidates += sorted(path for path in folder.iterdir() if path.is_file())
+    candidates = _files_in(parent)
     named = [path for path in candidates if path.name == file.name]
     for path in named:
         if not mismatch(path, file):
@@ -36,6 +32,16 @@ def find_file(file: File, parent: Path) -> Path | None:
     if wrong := [path for path in named if not _is_official(path)]:
         raise ValueError(f"{wrong[0]}: {mismatch(wrong[0], file)}")
     return None
+
+
+def _files_in(parent: Path) -> list[Path]:
+    """Return the files of a folder, then those of the folders in it."""
+    entries = sorted(path for path in parent.iterdir() if not path.name.startswith("."))
+    found = [path for path in entries if path.is_file()]
+    for folder in entries:
+        if folder.is_dir():
+            found += sorted(path for path in folder.iterdir() if path.is_file())
+    return found
 
 
 def _is_official(path: Path) -> bool:

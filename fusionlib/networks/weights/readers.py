@@ -199,6 +199,7 @@ def read_torch(path: Path, wrappers: tuple[str, ...] = (), look: Look | None = N
     return _tensors(path, load_torch(path), wrappers)
 
 
+# radon C: files of several programs, each with its own wrapping
 def _tensors(path: Path, loaded: object, wrappers: tuple[str, ...]) -> State:
     """Return the tensors of what a PyTorch file holds."""
     if isinstance(loaded, dict):
