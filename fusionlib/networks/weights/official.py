@@ -492,6 +492,7 @@ def official(name: str) -> tuple[str, Official]:
             return key, entry
     methods = dict.fromkeys(entry.method for entry in CHECKPOINTS.values())
     raise ValueError(
-        f"name: expected a method ({', '.join(methods)}), a checkpoint ({', '.join(CHECKPOINTS)})"
-        f" or a path that ends in .safetensors, got {name!r}"
+        f"name: expected a method ({', '.join(methods)}), a checkpoint such as"
+        f" {next(iter(CHECKPOINTS))} (fusionlib data weights lists them) or a path that ends in"
+        f" .safetensors, got {name!r}"
     )
