@@ -627,9 +627,10 @@ def _leaderboard(listed, sources, convention: list[str] | None, jobs: int, outpu
         As for ``score``.
     output : path
     """
-    from fusionlib import scoring
+    from fusionlib import report, scoring
     from fusionlib.report import leaderboard
 
+    report.template("leaderboard.html")  # a missing package is said before anything is scored
     scores, problems, shown = {}, [], {}
     if sources is not None:
         shown = dict(zip(("infrared", "visible"), sources, strict=True))
