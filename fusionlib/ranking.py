@@ -50,6 +50,12 @@ def ranks(means: pd.DataFrame, decimals: int = 4) -> pd.DataFrame:
         NaN gets no rank.
     decimals : int
         Numbers are compared as a table would print them.
+
+    Examples
+    --------
+    >>> ranks(pd.DataFrame({"EN": [6.8, 7.1], "Nabf": [0.02, 0.05]}, ["LP", "average"])).values
+    array([[2, 1],
+           [1, 2]], dtype=object)
     """
     signs = [-1 if larger_is_better(metric) is False else 1 for metric in means]
     goodness = means.round(decimals) * signs

@@ -121,11 +121,11 @@ def environment() -> dict:
 
 
 class Run:
-    """One execution of a notebook, recorded.
+    """One execution of a notebook, recorded::
 
-    >>> run = start("32-multi-focus-tables", globals())                       # doctest: +SKIP
-    >>> run.folder / "fused"                                                  # doctest: +SKIP
-    >>> run.finish(results)                                                   # doctest: +SKIP
+        run = start("32-multi-focus-tables", globals())
+        run.folder / "fused"
+        run.finish(results)
 
     Parameters
     ----------

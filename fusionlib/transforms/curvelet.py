@@ -50,6 +50,12 @@ class Curvelet:
     ------
     TypeError, ValueError
         A parameter is of the wrong kind, or the images are too small for so many scales or angles.
+
+    Examples
+    --------
+    >>> curvelet, image = Curvelet((64, 48)), np.arange(3072.0).reshape(64, 48)
+    >>> np.allclose(curvelet.inverse(curvelet.forward(image)), image)
+    True
     """
 
     # radon C: every argument is checked where it comes in
