@@ -90,7 +90,7 @@ report: install
 	@$(BIN)/fusionlib report reports/$(PROFILE)
 
 lock:
-	uv pip compile --universal --python-version 3.11 --extra all --extra docs --extra dev --no-header --custom-compile-command "make lock" \
+	uv pip compile --universal --python-version 3.11 --extra all --extra docs --extra dev --no-header --generate-hashes --custom-compile-command "make lock" \
 		-o requirements.lock pyproject.toml
 
 clean:

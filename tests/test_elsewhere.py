@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from workflow import badges
+
 ROOT = Path(__file__).parents[1]
 PIP = ["-m", "pip", "--quiet", "--disable-pip-version-check"]
 # Executes a notebook that the kernel does not find under its name.
@@ -76,3 +78,18 @@ def test_a_notebook_sets_itself_up_and_keeps_the_hosts_torch(elsewhere):
     assert record["environment"]["git"] == "unknown"
     after = subprocess.run(asked, env=outside, cwd=work, capture_output=True, text=True).stdout
     assert after == before
+
+
+def test_links_of_a_repository_are_written_once(tmp_path):
+    path = Path(shutil.copy(ROOT / "notebooks" / "00-start.ipynb", tmp_path))
+    before = json.loads(path.read_text())["cells"]
+    for repository in ("someone/old", "someone/suite"):
+        badges.link(path, repository)
+    first, *others = json.loads(path.read_text())["cells"]
+    text = "".join(first["source"])
+    place = "github/someone/suite/blob/main/notebooks/00-start.ipynb"
+    assert place in text and "old" not in text and others == before[1:]
+    line = next(line for line in text.splitlines() if place in line)
+    assert text.replace(line + "\n\n", "") == "".join(before[0]["source"])
+    with pytest.raises(ValueError, match="expected OWNER/NAME, got 'suite'"):
+        badges.link(path, "suite")
