@@ -68,7 +68,7 @@ smoke,huge,9999,1
 """
 
 
-def until(what, seconds=240):
+def until(what, seconds=600):
     deadline = time.monotonic() + seconds
     while not (found := what()):
         if time.monotonic() > deadline:
@@ -146,11 +146,13 @@ class Small:
         names = ("quick", "slow", "greedy", "huge")
         lines = [f"{name}: {{notebook: {name}.ipynb, provides: [{name}]}}" for name in names]
         (home / "workflow" / "nodes.yaml").write_text("\n".join(lines))
-        started = f"from pathlib import Path\nprint('x', file=open({str(home / 'starts')!r}, 'a'))"
-        waiting = f"import time\nwhile Path({str(self.wait)!r}).exists(): time.sleep(0.2)"
+        (home / "starts").touch()
+        started = f"print(output, file=open({str(home / 'starts')!r}, 'a'))"
+        waiting = "import time\nfrom pathlib import Path\n"
+        waiting += f"while Path({str(self.wait)!r}).exists(): time.sleep(0.2)"
         filling = "import time\nfilled = bytearray(b'1') * 10**9\ntime.sleep(6)"
-        for name, cells in zip(names, ([], [started, waiting], [filling], []), strict=True):
-            notebook(home / "notebooks" / f"{name}.ipynb", *cells, FINISH)
+        for name, cells in zip(names, ([], [waiting], [filling], []), strict=True):
+            notebook(home / "notebooks" / f"{name}.ipynb", started, *cells, FINISH)
 
     def start(self, only):
         """Start the command and return it; what it says is in ``said.txt``."""
@@ -163,8 +165,9 @@ class Small:
         found = (self.home / "reports" / "smoke").glob("*/run.json")
         return {path.parent.name: path.stat().st_mtime_ns for path in found}
 
-    def starts(self):
-        return len((self.home / "starts").read_text().split())
+    def starts(self, name):
+        lines = (self.home / "starts").read_text().splitlines()
+        return sum(Path(line).name == name for line in lines)
 
     def text(self):
         return (self.home / "said.txt").read_text()
@@ -203,31 +206,42 @@ def cancelled_from_outside(home):
     small.wait.touch()
     run = small.start("slow")
     (first,) = until(lambda: job_of("slow"))
-    until((home / "starts").exists)
+    until(lambda: small.starts("slow"))
     said("scancel", first)
     (second,) = until(lambda: set(job_of("slow")) - {first})
     small.wait.unlink()
-    assert run.wait(240) == 0 and small.starts() == 2, small.text()
+    assert run.wait(600) == 0 and small.starts("slow") == 2, small.text()
     return f"job {first} cancelled, job {second} finished it"
 
 
 def killed(home):
-    """The command is killed with -9 and started again: nothing is done twice."""
+    """The command is killed with -9 twice and started again: nothing is done twice, neither what
+    was still running nor what ended while no command was there.
+    """
     small = Small(home)
     small.wait.touch()
     run = small.start("quick slow")
-    until(lambda: "quick" in small.finished() and (home / "starts").exists())
-    before, (job,) = small.finished(), job_of("slow")
+    until(lambda: "quick" in small.finished() and small.starts("slow"))
+    (job,) = job_of("slow")
+    kill(run)
+    again = small.start("quick slow")
+    until(lambda: f"job {job}: running" in small.text())
+    kill(again)
+    small.wait.unlink()
+    until(lambda: not queue())
+    done = small.finished()
+    third = small.start("quick slow")
+    assert third.wait(600) == 0 and small.finished() == done, small.text()
+    assert small.starts("quick") == small.starts("slow") == 1, small.text()
+    return f"job {job} went on meanwhile and was found again, then its end"
+
+
+def kill(run):
     below = psutil.Process(run.pid).children(recursive=True)
     run.kill()
     run.wait()
-    assert not psutil.wait_procs(below, timeout=30)[1] and job_of("slow") == [job]
-    again = small.start("quick slow")
-    until(lambda: f"job {job}: running" in small.text())
-    small.wait.unlink()
-    assert again.wait(240) == 0, small.text()
-    assert small.finished()["quick"] == before["quick"] and small.starts() == 1, small.text()
-    return f"job {job} went on meanwhile and was found again"
+    left = psutil.wait_procs(below, timeout=60)[1]
+    assert not left and job_of("slow"), left
 
 
 def drained(home):
@@ -239,7 +253,7 @@ def drained(home):
     time.sleep(5)
     assert run.poll() is None and job_of("quick", "PENDING") == [job]
     said("scontrol", "update", f"NodeName={host}", "State=RESUME")
-    assert run.wait(240) == 0 and set(small.finished()) == {"quick"}, small.text()
+    assert run.wait(600) == 0 and set(small.finished()) == {"quick"}, small.text()
     return f"job {job} waited"
 
 
@@ -248,10 +262,10 @@ def interrupted(home, number):
     small = Small(home)
     small.wait.touch()
     run = small.start("slow")
-    until((home / "starts").exists)
+    until(lambda: small.starts("slow"))
     run.send_signal(number)
-    assert run.wait(60) == 130, small.text()
-    until(lambda: not queue(), 30)
+    assert run.wait(120) == 130, small.text()
+    until(lambda: not queue(), 60)
     assert not small.finished() and "not finished: slow" in small.text()
     return "exit status 130, queue empty"
 
@@ -272,7 +286,7 @@ def refused(home):
     """What no node can hold is said at once, with what was asked for; the rest runs."""
     small = Small(home)
     run = small.start("huge quick")
-    assert run.wait(240) == 1 and set(small.finished()) == {"quick"}, small.text()
+    assert run.wait(600) == 1 and set(small.finished()) == {"quick"}, small.text()
     sentence = re.search("huge: 1 processors, .* were refused: .*", small.text())
     assert sentence, small.text()
     return sentence[0]

@@ -41,9 +41,23 @@ def ask(*command: str, script: str | None = None) -> str:
 
 
 def mark(node: dict) -> str:
-    """Return what tells a job with these parameters and this library from any other."""
+    """Return what tells a job of this notebook, with these parameters, this library and what it
+    needs as it is now, from any other.
+    """
+    read = [Path("..", name, "run.json") for name in node["needs"]]
+    read.append(Path("notebooks", node["notebook"]))
     text = json.dumps([node["parameters"], node["library"]], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    whole = hashlib.sha256(text.encode())
+    for path in read:
+        whole.update(path.read_bytes())
+    return whole.hexdigest()[:16]
+
+
+def finished(node: dict) -> Path:
+    """Return where a job leaves a copy of its ``run.json``: Snakemake removes that of a job whose
+    end it did not see.
+    """
+    return Path("..", node["name"], f".finished-{mark(node)}.json")
 
 
 def submit(node: dict, scale: int) -> str:
@@ -61,12 +75,15 @@ def submit(node: dict, scale: int) -> str:
     RuntimeError
         SLURM refuses it; the sentence holds what was asked for.
     """
+    for old in Path("..", node["name"]).glob(".finished-*.json"):
+        old.unlink()
     memory, minutes = scale * node["megabytes"], scale * node["minutes"]
     options = [f"--job-name={node['name']}", f"--comment={mark(node)}"]
     options += [f"--cpus-per-task={node['threads']}", f"--mem={memory}M", f"--time={minutes}"]
     options += [f"--gres=gpu:{node['gpu']}"] if node["gpu"] else []
     program = [sys.executable, str(Path(__file__).with_name("run_node.py")), node["name"]]
-    script = f"#!/bin/sh\nexec {shlex.join(program)}\n"
+    copy = ["cp", "-p", f"../{node['name']}/run.json", str(finished(node))]
+    script = f"#!/bin/sh\n{shlex.join(program)} && {shlex.join(copy)}\n"
     try:
         return ask(
             "sbatch", "--parsable", *options, f"--output=../{node['name']}/slurm.txt", script=script
@@ -121,13 +138,18 @@ def run(node: dict) -> int:
     """Run a node as a job and return 0, or 1 where its notebook failed; one that the cluster ended
     early goes on from its own checkpoint in the next, twice as large where it was too small.
     """
-    scale = 1
+    scale, record = 1, Path("..", node["name"], "run.json")
+    if finished(node).is_file():  # while no command was there to see it
+        finished(node).replace(record)
+        return 0
     for _ in range(TRIES):
         ended = wait(left_over(node) or submit(node, scale), node["name"])
         if ended not in ENDED_EARLY:
             break
         scale *= 2 if ended in TOO_SMALL else 1
-    if ended != "COMPLETED":
+    if ended == "COMPLETED":
+        finished(node).unlink(missing_ok=True)
+    else:
         said = Path("..", node["name"], "slurm.txt")
         print(said.read_text(errors="replace")[-4000:] if said.is_file() else "", file=sys.stderr)
     return int(ended != "COMPLETED")
