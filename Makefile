@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 # One thread a process: two tests or notebooks share two cores, and sums do not depend on the machine.
 ONE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: install data reproduce dry-run test unit notebooks refresh wheel docs lint bench campaign train-general lab report lock clean
+.PHONY: install data reproduce dry-run test unit test-cluster notebooks refresh wheel docs lint bench campaign train-general lab report lock clean
 
 install: $(VENV)/installed
 
@@ -44,6 +44,10 @@ test: unit notebooks
 
 unit: install
 	$(ONE) $(BIN)/python -m pytest -q -n 2 tests
+
+# A SLURM of one node, started and ended by the test; where Debian's packages lack it says which.
+test-cluster: install
+	@$(ONE) $(BIN)/python tests/cluster.py
 
 notebooks: install
 	$(ONE) $(BIN)/python -m pytest -q -n 2 --dist loadfile --nbval-lax -p no:cacheprovider notebooks

@@ -120,6 +120,19 @@ def environment() -> dict:
     }
 
 
+def peak_memory() -> float:
+    """Return the most memory this process has held, and the largest of those it started, GB; 0
+    where the system does not say.
+    """
+    if sys.platform == "win32":
+        return 0.0
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return round(unit * sum(resource.getrusage(who).ru_maxrss for who in whose) / 1e9, 2)
+
+
 class Run:
     """One execution of a notebook, recorded::
 
@@ -181,6 +194,7 @@ class Run:
             "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - self.started, 2),
+            "gigabytes": peak_memory(),
             "files": checksums,
         }
         return self._write(content)
