@@ -39,25 +39,25 @@ class Comparison(NamedTuple):
     """How the numbers of a run stand to the expected ones.
 
     ``equal`` and ``within`` count those equal to the reference and those within their band,
-    ``differing`` has a sentence for each other one and for each row or table missing or extra;
-    ``unjudged`` names the nodes that train in a profile without bands. ``means`` are the trained
-    ones: node, the columns of :data:`GROUP`, low, high, came.
+    ``unjudged`` the trained ones that no band is known of; ``differing`` has a sentence for each
+    other one and for each row or table missing or extra. ``means`` are the trained numbers with a
+    band: node, the columns of :data:`GROUP`, low, high, came.
     """
 
     equal: int
     within: int
+    unjudged: int
     differing: list[str]
-    unjudged: list[str]
     means: pd.DataFrame
 
     def sentence(self, named: int = 3) -> str:
         """Return the counts in words, the first ``named`` differences with them."""
         first = "; ".join(self.differing[:named])
         more = "; ..." if len(self.differing) > named else ""
-        aside = f"; trained, no bands yet: {', '.join(self.unjudged)}" if self.unjudged else ""
+        aside = f" {self.unjudged} trained ones have no band yet," if self.unjudged else ""
         return (
-            f"{self.equal} numbers equal the reference, {self.within} within their bands,"
-            f" {len(self.differing)} differ{': ' if first else ''}{first}{more}{aside}"
+            f"{self.equal} numbers equal the reference, {self.within} within their bands,{aside}"
+            f" {len(self.differing)} differ{': ' if first else ''}{first}{more}"
         )
 
 
@@ -124,19 +124,19 @@ def bands(folders: Sequence[Path]) -> pd.DataFrame:
     ----------
     folders : list of path
         Runs with different seeds and numbers of threads. From three on a band is where a further
-        run lies with probability :data:`LEVEL`; of fewer it is their range.
+        run lies with probability :data:`LEVEL`, of two it is their range, of one it is unknown.
 
     Returns
     -------
     DataFrame
-        node, the columns of :data:`GROUP`, low, high, runs (how many, and which).
+        node, the columns of :data:`GROUP`, low, high (NaN: unknown), runs (how many, and which).
 
     Raises
     ------
     ValueError
         A run lacks a table of the first one, or a row of it.
     """
-    parts = []
+    parts = [pd.DataFrame(columns=["node", *GROUP, "low", "high"])]
     for node in trained(folders[0]):
         if not (folders[0] / node / "results.csv").is_file():
             continue
@@ -146,7 +146,8 @@ def bands(folders: Sequence[Path]) -> pd.DataFrame:
             words = ", ".join(filter(None, together.index[row]))
             raise ValueError(f"{folders[number] / node}: expected a row {words} as in other runs")
         parts.append(_ends(together).assign(node=node).reset_index())
-    frame = pd.concat(parts, ignore_index=True).assign(runs=_which(folders))
+    frame = pd.concat(parts[1:] or parts, ignore_index=True).assign(runs=_which(folders))
+    frame = frame.astype({"low": float, "high": float})
     return frame[["node", *GROUP, "low", "high", "runs"]]
 
 
@@ -158,6 +159,8 @@ def _ends(means: pd.DataFrame) -> pd.DataFrame:
     """Return low and high of each row of ``means``, a column a run."""
     ends = pd.DataFrame({"low": means.min(axis=1), "high": means.max(axis=1)})
     count = means.shape[1]
+    if count == 1:
+        return ends * np.nan
     moved = ~_is_close(ends["low"], ends["high"])
     if count >= results.TRAININGS and moved.any():
         middle, between = means[moved].mean(axis=1), means[moved].std(axis=1)
@@ -179,12 +182,12 @@ def _which(folders: Sequence[Path]) -> str:
 
 
 def read_bands(reference: Path) -> pd.DataFrame:
-    """Return the bands of a profile as :func:`bands` made them, an empty frame without any."""
+    """Return the committed bands of a profile; without any, those of its one committed run."""
     if not (reference / BANDS).is_file():
-        empty = pd.DataFrame(columns=["node", *GROUP, "low", "high"])
-        return empty.astype({"low": float, "high": float})
+        return bands([reference])
     text = dict.fromkeys(("node", *GROUP), str)
-    return pd.read_csv(reference / BANDS, dtype=text, keep_default_na=False)
+    frame = pd.read_csv(reference / BANDS, dtype=text, keep_default_na=False)
+    return frame.assign(**{end: pd.to_numeric(frame[end]) for end in ("low", "high")})
 
 
 def compare(folder: Path, reference: Path) -> Comparison:
@@ -196,53 +199,75 @@ def compare(folder: Path, reference: Path) -> Comparison:
         Of a run; tables that its ``nodes.json`` was not asked for may be missing.
     reference : path
         ``reports/reference/PROFILE``.
-
-    Raises
-    ------
-    ValueError
-        A table is damaged.
     """
     known = read_bands(reference)
-    unjudged = trained(reference) if known.empty else []
-    idle = [node["name"] for node in results.plan(folder) or [] if not node.get("wanted", True)]
+    idle = {node["name"] for node in results.plan(folder) or [] if not node.get("wanted", True)}
     expected, came = (
         {path.parent.name: path for path in home.glob("*/results.csv")}
         for home in (reference, folder)
     )
-    equal, within, differing, means = 0, 0, [], [known.assign(came=np.nan)[:0]]
-    for node in sorted(expected.keys() - came.keys() - set(idle)):
-        differing.append(f"{node}: the table is missing")
-    for node in sorted(came.keys() - expected.keys()):
-        differing.append(f"{node}: a table that the reference has not")
-    for node in sorted((came.keys() & expected.keys()) - set(unjudged)):
-        tables = numbers(expected[node]), numbers(came[node])
-        part = _compare(*tables, known[known["node"] == node])
-        equal, within = equal + part.equal, within + part.within
-        differing += [f"{node}: {sentence}" for sentence in part.differing]
-        means.append(part.means)
-    return Comparison(equal, within, differing, unjudged, pd.concat(means, ignore_index=True))
+    missing, extra = expected.keys() - came.keys() - idle, came.keys() - expected.keys()
+    told = [f"{node}: the table is missing" for node in sorted(missing)]
+    told += [f"{node}: a table that the reference has not" for node in sorted(extra)]
+    shared = sorted(came.keys() & expected.keys())
+    parts = {
+        node: _compare(expected[node], came[node], known[known["node"] == node]) for node in shared
+    }
+    told += [f"{node}: {sentence}" for node, part in parts.items() for sentence in part.differing]
+    means = [part.means for part in parts.values()] or [known[:0]]
+    return Comparison(
+        sum(part.equal for part in parts.values()),
+        sum(part.within for part in parts.values()),
+        sum(part.unjudged for part in parts.values()),
+        told,
+        pd.concat(means, ignore_index=True),
+    )
 
 
-def _compare(expected: pd.DataFrame, came: pd.DataFrame, known: pd.DataFrame) -> Comparison:
-    """Compare one table, ``known`` are its bands."""
-    both = expected.merge(came, "outer", ["row", "column"], suffixes=("", "_came"), indicator=True)
+def _compare(expected: Path, came: Path, known: pd.DataFrame) -> Comparison:
+    """Compare one table, ``known`` are its bands; a damaged one is a difference."""
+    try:
+        both = numbers(expected).merge(
+            numbers(came), "outer", ["row", "column"], suffixes=("", "_came"), indicator=True
+        )
+    except ValueError as error:
+        return Comparison(0, 0, 0, [str(error)], known[:0].assign(came=np.nan))
     told, both = _alone(both), both[both["_merge"] == "both"]
     is_equal = _is_close(both["number"], both["number_came"])
-    moving = known[~_is_close(known["low"], known["high"])]
-    moves = pd.MultiIndex.from_frame(both[GROUP]).isin(pd.MultiIndex.from_frame(moving[GROUP]))
-    model = both["method"] + ", " + both["variant"]
-    share = is_equal[moves].groupby(model[moves]).mean()
-    another = moves & model.isin(share.index[share <= SAME])
+    another = _another_course(both[GROUP], known, is_equal)
     off = both[~another & ~is_equal]
     told += [
         f"{one.row}: {one.column}: expected {one.number:.6g}, came {one.number_came:.6g}"
         for one in off.itertuples()
     ]
-    means = moving.merge(_means(both.assign(number=both["number_came"])).rename("came"), on=GROUP)
-    judged = means[(means["method"] + ", " + means["variant"]).isin(model[another])]
-    inside = judged["came"].between(judged["low"], judged["high"])
-    told += _outside(judged[~inside])
-    return Comparison(int((~another & is_equal).sum()), int(inside.sum()), told, [], means)
+    means = known.merge(_means(both.assign(number=both["number_came"])).rename("came"), on=GROUP)
+    means = means[~_is_close(means["low"], means["high"])]
+    judged = means[_in(means, both[another])]
+    inside, unknown = judged["came"].between(judged["low"], judged["high"]), judged["low"].isna()
+    told += _outside(judged[~inside & ~unknown])
+    return Comparison(
+        int((~another & is_equal).sum()),
+        int(inside.sum()),
+        int(unknown.sum()),
+        told,
+        means[means["low"].notna()],
+    )
+
+
+def _another_course(rows: pd.DataFrame, known: pd.DataFrame, is_equal: pd.Series) -> pd.Series:
+    """Tell which rows are of a model that a training here took elsewhere than the committed one:
+    rows that training moves, most of its model's not equal to the committed ones.
+    """
+    moves = _in(rows, known[~_is_close(known["low"], known["high"])])
+    model = rows["method"] + ", " + rows["variant"]
+    share = is_equal[moves].groupby(model[moves]).mean()
+    return moves & model.isin(share.index[share <= SAME])
+
+
+def _in(rows: pd.DataFrame, others: pd.DataFrame) -> pd.Series:
+    """Tell which rows are, by :data:`GROUP`, among others."""
+    index, wanted = (pd.MultiIndex.from_frame(frame[GROUP]) for frame in (rows, others))
+    return pd.Series(index.isin(wanted), rows.index)
 
 
 def _alone(both: pd.DataFrame) -> list[str]:
