@@ -1,6 +1,7 @@
 # make reproduce   regenerate tables and figures       PROFILE=smoke|sample|sample-gpu|flir|flir-gpu|paper   ONLY="table-1 figure-6"   CLUSTER=slurm
 # make data        images for PROFILE=sample and weights   SETS="general FLIR-aligned"   YES=1   MIRROR=http://...
 # make test        library tests, then every notebook  make lint · bench · lab · notebooks · report · lock
+# make check       the numbers of the last run of PROFILE against the committed ones, trained ones against their bands
 # make train-general   the weights of method MoE-Fusion, an hour on one core   SEED=0   OUT=folder
 # make campaign    thousands of odd and damaged files drawn by SEED=n, each held against what it means   FACTOR=0.1
 PROFILE ?= smoke
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 # One thread a process: two tests or notebooks share two cores, and sums do not depend on the machine.
 ONE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: install data reproduce dry-run test unit test-cluster notebooks refresh wheel docs lint bench campaign train-general lab report lock clean
+.PHONY: install data reproduce dry-run test unit test-cluster notebooks check refresh wheel docs lint bench campaign train-general lab report lock clean
 
 install: $(VENV)/installed
 
@@ -40,7 +41,7 @@ data: install
 dry-run: install
 	@$(BIN)/python -m workflow.reproduce --profile "$(PROFILE)" --only "$(ONLY)" --dry-run
 
-test: unit notebooks
+test: unit notebooks check
 
 unit: install
 	$(ONE) $(BIN)/python -m pytest -q -n 2 tests
@@ -51,6 +52,9 @@ test-cluster: install
 
 notebooks: install
 	$(ONE) $(BIN)/python -m pytest -q -n 2 --dist loadfile --nbval-lax -p no:cacheprovider notebooks
+
+check: install
+	@$(BIN)/python -m workflow.check_results "reports/$(PROFILE)"
 
 # Re-execute the committed notebooks in place, after a change of the library.
 refresh: install
