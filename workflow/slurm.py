@@ -27,7 +27,7 @@ TRIES = 3
 SLOWEST = 10  # seconds between two looks at a job; the first come sooner
 ALIVE = "PENDING,CONFIGURING,RUNNING,SUSPENDED,REQUEUED,REQUEUE_HOLD,REQUEUE_FED"
 # What a cluster does to a job; all else that ends one is the notebook's own doing.
-TOO_SMALL = {"OUT_OF_MEMORY", "TIMEOUT"}
+TOO_SMALL = {"OUT_OF_MEMORY", "TIMEOUT", "KILLED"}
 ENDED_EARLY = {"CANCELLED", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE", "LOST"} | TOO_SMALL
 ENDED = {"COMPLETED", "FAILED"} | ENDED_EARLY
 
@@ -111,15 +111,20 @@ def left_over(node: dict) -> str | None:
 
 
 def state(job: str, name: str) -> str:
-    """Return the state of a job in SLURM's words; of one that SLURM has forgotten, what its record
-    says: "COMPLETED" or "LOST".
+    """Return the state of a job in SLURM's words, "KILLED" where it failed by a signal, as without
+    control groups for its memory; of one that SLURM has forgotten, what its record says:
+    "COMPLETED" or "LOST".
     """
     try:
-        return re.findall(r" JobState=(\w+)", ask("scontrol", "--oneliner", "show", "job", job))[0]
+        said = ask("scontrol", "--oneliner", "show", "job", job)
     except RuntimeError as error:
         if "Invalid job id" not in str(error):
             return "UNKNOWN"  # the controller does not answer: it will again
-    return "COMPLETED" if Path("..", name, "run.json").is_file() else "LOST"
+        return "COMPLETED" if Path("..", name, "run.json").is_file() else "LOST"
+    facts = dict(re.findall(r" (JobState|ExitCode)=(\S+)", said))
+    status, number = map(int, facts["ExitCode"].split(":"))
+    by_signal = facts["JobState"] == "FAILED" and (number or status > 128)
+    return "KILLED" if by_signal else facts["JobState"]
 
 
 def wait(job: str, name: str) -> str:
