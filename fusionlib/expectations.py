@@ -21,6 +21,7 @@ from fusionlib import places, results, runs
 
 BANDS = "bands.csv"
 NUMBERS = ("value", "low", "high")  # columns that are compared; all others say which number it is
+UNTOLD = ("paper", "group")  # follow from table and image
 TIMES = ("seconds",)  # metrics of the machine
 # What a mean over images and seeds keeps of a row.
 GROUP = ["paper", "table", "dataset", "split", "method", "variant", "metric", "convention"]
@@ -105,8 +106,7 @@ def numbers(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path}: expected a table of results ({error})") from None
     for name in ("rank", "n_images"):  # pandas writes 1 or 1.0, after what else is in the column
         frame[name] = frame[name].str.removesuffix(".0")
-    # of which group an image is follows from the image
-    frame["row"] = _in_words(frame.drop(columns=there).drop(columns="group", errors="ignore"))
+    frame["row"] = _in_words(frame.drop(columns=[*there, *UNTOLD], errors="ignore"))
     frame["row"] += frame.groupby("row").cumcount().map(lambda n: f", again {n}" if n else "")
     kept = ["row", *(name for name in GROUP if name in frame)]
     return frame.melt(kept, there, "column", "number").dropna(subset="number")
@@ -289,7 +289,7 @@ def _outside(means: pd.DataFrame) -> list[str]:
     return [
         f"mean of {row}: {one.column}:"
         f" expected {one.low:.6g} to {one.high:.6g}, came {one.came:.6g}"
-        for row, one in zip(_in_words(means[GROUP[:-1]]), means.itertuples(), strict=True)
+        for row, one in zip(_in_words(means[GROUP[1:-1]]), means.itertuples(), strict=True)
     ]
 
 

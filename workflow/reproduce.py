@@ -23,7 +23,7 @@ from typing import Annotated
 import typer
 
 from fusionlib import images, report, results, runs
-from workflow import graph
+from workflow import check_results, graph
 
 REPORTS = runs.root() / "reports"
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells give it
@@ -109,6 +109,7 @@ def reproduce(
             done = subprocess.run([sys.executable, script, node.name], cwd=state, env=environment())
             status = done.returncode or status
     print(f"\nreport: {report.write(folder)}")
+    check_results.check([folder])
     whole = {node["name"] for node in report.nodes(folder) if node["status"] == "finished"}
     if lacking := [node.name for node in nodes if node.wanted and node.name not in whole]:
         print(f"not finished: {', '.join(lacking)}", file=sys.stderr)
