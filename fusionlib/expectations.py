@@ -21,6 +21,7 @@ from fusionlib import places, results, runs
 
 BANDS = "bands.csv"
 NUMBERS = ("value", "low", "high")  # columns that are compared; all others say which number it is
+UNTOLD = ("paper", "group")  # follow from table and image
 TIMES = ("seconds",)  # metrics of the machine
 # What a mean over images and seeds keeps of a row.
 GROUP = ["paper", "table", "dataset", "split", "method", "variant", "metric", "convention"]
@@ -29,6 +30,8 @@ GROUP += ["checkpoint", "column"]
 # where a pixel lies between two gray levels, the level that it is rounded to. Three processors
 # differed by up to 5e-4 of a number; numbers about 0 are rounding themselves.
 ROUNDING, NOTHING = 1e-3, 1e-9
+# Outputs of networks are float32: what two of them differ by, in percent, is known to this.
+PERCENT = 1e-4
 LEVEL = 0.999  # of a band: there are some hundred, and few may fail by chance
 # Share of its numbers equal to the committed ones from which a model took the committed course;
 # of two or three seeds one may have.
@@ -103,7 +106,7 @@ def numbers(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path}: expected a table of results ({error})") from None
     for name in ("rank", "n_images"):  # pandas writes 1 or 1.0, after what else is in the column
         frame[name] = frame[name].str.removesuffix(".0")
-    frame["row"] = _in_words(frame.drop(columns=there))
+    frame["row"] = _in_words(frame.drop(columns=[*there, *UNTOLD], errors="ignore"))
     frame["row"] += frame.groupby("row").cumcount().map(lambda n: f", again {n}" if n else "")
     kept = ["row", *(name for name in GROUP if name in frame)]
     return frame.melt(kept, there, "column", "number").dropna(subset="number")
@@ -111,8 +114,11 @@ def numbers(path: Path) -> pd.DataFrame:
 
 def _in_words(frame: pd.DataFrame) -> pd.Series:
     """Return each row as "table 1, method LP, metric EN", empty cells left out."""
-    words = [(f"{name} " + frame[name] + ", ").where(frame[name] != "", "") for name in frame]
-    return sum(words[1:], words[0]).str.removesuffix(", ")
+    words = [
+        ", ".join(f"{name} {cell}" for name, cell in zip(frame, row, strict=True) if cell)
+        for row in frame.to_numpy(dtype=object)
+    ]
+    return pd.Series(words, frame.index, dtype=str)
 
 
 def bands(folders: Sequence[Path]) -> pd.DataFrame:
@@ -233,7 +239,8 @@ def _compare(expected: Path, came: Path, known: pd.DataFrame) -> Comparison:
     except ValueError as error:
         return Comparison(0, 0, 0, [str(error)], known[:0].assign(came=np.nan))
     told, both = _alone(both), both[both["_merge"] == "both"]
-    is_equal = _is_close(both["number"], both["number_came"])
+    least = np.where(both["metric"].str.endswith(", %"), PERCENT, NOTHING)
+    is_equal = _is_close(both["number"], both["number_came"], least)
     another = _another_course(both[GROUP], known, is_equal)
     off = both[~another & ~is_equal]
     told += [
@@ -282,10 +289,13 @@ def _outside(means: pd.DataFrame) -> list[str]:
     return [
         f"mean of {row}: {one.column}:"
         f" expected {one.low:.6g} to {one.high:.6g}, came {one.came:.6g}"
-        for row, one in zip(_in_words(means[GROUP[:-1]]), means.itertuples(), strict=True)
+        for row, one in zip(_in_words(means[GROUP[1:-1]]), means.itertuples(), strict=True)
     ]
 
 
-def _is_close(expected: pd.Series, came: pd.Series) -> pd.Series:
-    close = np.isclose(came, expected, rtol=ROUNDING, atol=NOTHING)
+def _is_close(
+    expected: pd.Series, came: pd.Series, least: float | np.ndarray = NOTHING
+) -> pd.Series:
+    """Tell which numbers are equal but for rounding, ``least`` is that of a number about 0."""
+    close = np.isclose(came, expected, rtol=ROUNDING, atol=least)
     return pd.Series(close, expected.index)

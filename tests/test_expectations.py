@@ -4,6 +4,7 @@ what differs.
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from fusionlib import expectations, runs
+from fusionlib import expectations, report, runs
 from workflow import check_results
 
 REFERENCE = runs.root() / "reports" / "reference" / "smoke"
@@ -209,6 +210,20 @@ def test_a_damaged_table_is_a_difference(tmp_path):
     (run / "start" / "results.csv").write_text("metric,value\nEN,much\n")
     (told,) = expectations.compare(run, reference).differing
     assert told.startswith("start: ") and "expected a table of results" in told
+
+
+def test_the_page_shows_what_was_expected_and_what_came(banded, tmp_path, monkeypatch):
+    monkeypatch.setattr(expectations.places, "reports", lambda: tmp_path)
+    small(banded, tmp_path / "reference" / "smoke")
+    run = other_course(tmp_path / "smoke", 7, SMALL)
+    change(run, "start", lambda table: table.assign(value=table["value"] * 1.05))
+    comparison = expectations.compare(run, tmp_path / "reference" / "smoke")
+    page = report.write(run).read_text()
+    section = page.partition('<section id="expected">')[2].partition("</section>")[0]
+    assert comparison.sentence() in html.unescape(page)
+    assert comparison.differing[17] in section and "start: " in comparison.differing[17]
+    line = comparison.means.iloc[0]
+    assert f"{line.low:.4g} to {line.high:.4g}" in section and f"{line.came:.4g}" in section
 
 
 def test_the_command_says_no_run_equal_or_what_differs(tmp_path, monkeypatch):

@@ -49,7 +49,7 @@ def check(folders: list[Path]) -> bool:
             print(f"{folder}: no numbers of a profile {folder.name} are committed to check against")
         else:
             comparison = expectations.compare(folder, reference)
-            print(f"{folder}: {comparison.sentence(20)}")
+            print(f"{folder}: {comparison.sentence()}")
             differs |= bool(comparison.differing)
     return differs
 

@@ -22,7 +22,7 @@ from typing import Annotated
 import typer
 
 from fusionlib import images, report, results, runs
-from workflow import graph, slurm
+from workflow import check_results, graph, slurm
 
 REPORTS = runs.root() / "reports"
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells give it
@@ -109,6 +109,7 @@ def reproduce(
         if node.is_final and node.wanted and status != INTERRUPTED:
             status = supervise([sys.executable, str(script), node.name], state) or status
     print(f"\nreport: {report.write(folder)}")
+    check_results.check([folder])
     whole = {node["name"] for node in report.nodes(folder) if node["status"] == "finished"}
     if lacking := [node.name for node in nodes if node.wanted and node.name not in whole]:
         print(f"not finished: {', '.join(lacking)}", file=sys.stderr)

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fusionlib import audit, images, places, results, runs
+from fusionlib import audit, expectations, images, places, results, runs
 from fusionlib.report import layout
 from fusionlib.report.layout import PAPERS, TABLES, table
 from fusionlib.report.rows import SIGNS, Section, sections
@@ -477,6 +477,7 @@ def write(folder: str | Path) -> Path:
     add_contributed(tables, places.reports() / "contributed")
     finished = [node["run"] for node in every if node["status"] == "finished"]
     claims = audit.audit()
+    reference = expectations.reference_of(folder)
     shelf = Shelf(folder, COMPARED)
     text = page.render(
         profile=folder.name,
@@ -487,6 +488,7 @@ def write(folder: str | Path) -> Path:
         sets=of_nodes(every, folder, shelf),
         sources=shelf.sources,
         artefacts=artefacts(every, tables),
+        comparison=expectations.compare(folder, reference) if reference else None,
         strays=[
             sentence
             for name, sentence in results.read(folder)[1].items()
