@@ -14,6 +14,7 @@ import pytest
 
 from fusionlib import images, runs
 from fusionlib.datasets.scenes import write_scenes
+from fusionlib.figures import inline
 from workflow import graph
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
@@ -63,9 +64,10 @@ def test_committed_executed_and_small(path):
         assert output["output_type"] != "error" and output.get("name") != "stderr"
         for kind, data in output.get("data", {}).items():
             if kind.startswith("image/"):
-                assert len(base64.b64decode("".join(data))) <= 60_000, (
+                assert len(base64.b64decode("".join(data))) <= inline.OF_PHOTOGRAPHS, (
                     f"a figure of {path.name} is too large"
                 )
+    assert path.stat().st_size <= 1_500_000
 
 
 @each
