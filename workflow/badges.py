@@ -45,7 +45,7 @@ def link(path: Path, repository: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit("error: expected OWNER/NAME of the repository on GitHub")
-    for path in map(Path, sys.argv[2:] or sorted(FOLDER.glob("*.ipynb"))):
+    for path in [Path(name) for name in sys.argv[2:]] or sorted(FOLDER.glob("*.ipynb")):
         try:
             link(path, sys.argv[1])
         except ValueError as error:
