@@ -173,9 +173,14 @@ class Small:
         return (self.home / "said.txt").read_text()
 
 
+started = []  # commands, to end those that a failed step leaves
+
+
 def start(*words, **options):
     command = [sys.executable, "-m", "workflow.reproduce", "--cluster", "slurm", *map(str, words)]
-    return subprocess.Popen(command, cwd=runs.root(), start_new_session=True, **options)
+    options |= {"start_new_session": True, "preexec_fn": runs.end_with_parent}
+    started.append(subprocess.Popen(command, cwd=runs.root(), **options))
+    return started[-1]
 
 
 def own_memory_and_time(home):
@@ -229,9 +234,8 @@ def killed(home):
     kill(again)
     small.wait.unlink()
     until(lambda: not queue())
-    done = small.finished()
     third = small.start("quick slow")
-    assert third.wait(600) == 0 and small.finished() == done, small.text()
+    assert third.wait(600) == 0 and set(small.finished()) == {"quick", "slow"}
     assert small.starts("quick") == small.starts("slow") == 1, small.text()
     return f"job {job} went on meanwhile and was found again, then its end"
 
@@ -312,7 +316,7 @@ def main(wanted):
               " slurmctld slurmd slurm-client munge")  # fmt: skip
         return 0
     failed = 0
-    with tempfile.TemporaryDirectory() as folder, cluster(Path(folder)):
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, cluster(Path(folder)):
         for name in wanted or STEPS:
             home, began = Path(folder, name.replace(" ", "-")), time.monotonic()
             home.mkdir()
@@ -320,6 +324,9 @@ def main(wanted):
                 line = STEPS[name](home)
             except AssertionError as error:
                 failed, line = failed + 1, f"FAILED: {error}"
+            for run in started:
+                run.terminate()  # nothing where it has ended
+                run.wait()
             print(f"{name}: {line} ({time.monotonic() - began:.0f} s)", flush=True)
     print(f"{len(wanted or STEPS) - failed} passed, {failed} failed")
     return int(failed > 0)

@@ -102,6 +102,9 @@ def reproduce(
         if name in {node.name for node in nodes}:
             print(f"{name} runs again: {reason}", flush=True)
             (folder / name / "run.json").unlink()
+    for node in nodes:
+        if not (node.folder / "run.json").is_file():  # lost or taken away: to be made again
+            slurm.forget(node.folder)
     status = snakemake(state, options)
     # Snakemake's onsuccess and onerror would run in its own process: not at all where it is killed
     # or ends before its first job, and they know no exit status.

@@ -4,7 +4,7 @@
 
 It waits for the job and exits as the job does. Account, partition and the like come from SLURM's
 own variables (``SBATCH_ACCOUNT``, ``SBATCH_PARTITION``, ...). The controller alone is asked, so no
-accounting is needed. A job that outlived a killed command is found and waited for.
+accounting is needed. A job that outlived a killed command is found again, and so is the end of one.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,6 +61,12 @@ def finished(node: dict) -> Path:
     return Path("..", node["name"], f".finished-{mark(node)}.json")
 
 
+def forget(folder: Path) -> None:
+    """Remove such copies from the folder of a node."""
+    for copy in folder.glob(".finished-*.json"):
+        copy.unlink()
+
+
 def submit(node: dict, scale: int) -> str:
     """Send a node to the queue and return the number of its job.
 
@@ -75,14 +82,13 @@ def submit(node: dict, scale: int) -> str:
     RuntimeError
         SLURM refuses it; the sentence holds what was asked for.
     """
-    for old in Path("..", node["name"]).glob(".finished-*.json"):
-        old.unlink()
+    forget(Path("..", node["name"]))
     memory, minutes = scale * node["megabytes"], scale * node["minutes"]
     options = [f"--job-name={node['name']}", f"--comment={mark(node)}"]
     options += [f"--cpus-per-task={node['threads']}", f"--mem={memory}M", f"--time={minutes}"]
     options += [f"--gres=gpu:{node['gpu']}"] if node["gpu"] else []
     program = [sys.executable, str(Path(__file__).with_name("run_node.py")), node["name"]]
-    copy = ["cp", "-p", f"../{node['name']}/run.json", str(finished(node))]
+    copy = ["cp", f"../{node['name']}/run.json", str(finished(node))]
     script = f"#!/bin/sh\n{shlex.join(program)} && {shlex.join(copy)}\n"
     try:
         return ask(
@@ -144,17 +150,15 @@ def run(node: dict) -> int:
     early goes on from its own checkpoint in the next, twice as large where it was too small.
     """
     scale, record = 1, Path("..", node["name"], "run.json")
-    if finished(node).is_file():  # while no command was there to see it
-        finished(node).replace(record)
+    if finished(node).is_file():
+        shutil.copyfile(finished(node), record)
         return 0
     for _ in range(TRIES):
         ended = wait(left_over(node) or submit(node, scale), node["name"])
         if ended not in ENDED_EARLY:
             break
         scale *= 2 if ended in TOO_SMALL else 1
-    if ended == "COMPLETED":
-        finished(node).unlink(missing_ok=True)
-    else:
+    if ended != "COMPLETED":
         said = Path("..", node["name"], "slurm.txt")
         print(said.read_text(errors="replace")[-4000:] if said.is_file() else "", file=sys.stderr)
     return int(ended != "COMPLETED")
