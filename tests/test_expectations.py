@@ -205,11 +205,16 @@ def test_of_one_run_another_course_is_not_judged_and_the_committed_one_exactly(t
     )
 
 
-def test_a_damaged_table_is_a_difference(tmp_path):
+@pytest.mark.parametrize("damage", ["metric,value\nEN,1\n", "", "\0", "much"])
+def test_a_damaged_table_is_a_difference(tmp_path, damage):
     reference, run = (copied(tmp_path / name, ["start"]) for name in ("reference", "run"))
-    (run / "start" / "results.csv").write_text("metric,value\nEN,much\n")
+    table = run / "start" / "results.csv"
+    if damage == "much":
+        change(run, "start", lambda table: table.assign(value="much"))
+    else:
+        table.write_text(damage)
     (told,) = expectations.compare(run, reference).differing
-    assert told.startswith("start: ") and "expected a table of results" in told
+    assert told.startswith(f"start: {table}: expected a table of results (")
 
 
 def test_the_page_shows_what_was_expected_and_what_came(banded, tmp_path, monkeypatch):

@@ -99,6 +99,7 @@ def test_a_failing_notebook_stops_nothing_else_and_only_it_runs_again(tiny):
         "finished nodes were run again"
     )
     assert "reason: Missing output files" in second.stdout + second.stderr
+    assert "numbers equal the reference" in second.stdout.splitlines()[-1]
 
 
 def _until(what):
