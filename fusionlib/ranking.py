@@ -25,6 +25,7 @@ DIRECTIONS = {"seconds": False, "w1": None, "w2": None} | {
     for metrics in CONVENTIONS.values()
     for name, metric in metrics.items()
 }
+ARROWS = {True: "↑", False: "↓", None: ""}
 MARKS = ("¹", "²", "³")
 # ASSUMPTION: a difference below 1 % of the baseline's mean says nothing of two methods: no paper
 # states a margin, and tables print metrics to three or four digits.
@@ -38,6 +39,11 @@ def larger_is_better(column: str) -> bool | None:
     convention; any other number, such as an average precision, is better when larger.
     """
     return DIRECTIONS.get(column, True)
+
+
+def headed(column: str) -> str:
+    """Return the head of a column with the direction that is better, such as "RMSE ↓"."""
+    return f"{column} {ARROWS[larger_is_better(column)]}".strip()
 
 
 def ranks(means: pd.DataFrame, decimals: int = 4) -> pd.DataFrame:
