@@ -1,5 +1,7 @@
 """Methods in strips of rows: the same to the last bit, and what does not fit says so."""
 
+import sys
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +14,7 @@ from fusionlib import images, methods
 from fusionlib.__main__ import app
 from fusionlib.methods import method as module
 from fusionlib.methods.strips import Reach, rows_at_once, strips
+from fusionlib.optimizers import sweep
 
 
 def noise(seed: int, *shape: int) -> np.ndarray:
@@ -108,4 +111,46 @@ def test_the_command_takes_strips_or_says_what_is_needed(tmp_path):
     whole = methods.get("LP").fuse(noise(1, 1500, 800), noise(2, 1500, 800))
     assert np.array_equal(images.read(files[2]), whole)
     run = CliRunner().invoke(app, ["fuse", "--method", "CvT", "--memory", "0.3", *files])
-    assert run.exit_code and "--memory 0.5" in str(run.exception or run.output)
+    assert run.exit_code == 0, run.output
+    assert "wedge by wedge, to stay within 0.3 GB" in run.output
+    whole = methods.get("CvT").fuse(noise(1, 1500, 800), noise(2, 1500, 800))
+    assert np.array_equal(images.read(files[2]), whole)
+    for name in ("CvT", "LP+exact"):
+        run = CliRunner().invoke(app, ["fuse", "--method", name, "--memory", "0.1", *files])
+        assert run.exit_code and "--memory 0.2" in str(run.exception or run.output)
+
+
+@settings(deadline=None, max_examples=10)
+@given(
+    shape=st.tuples(st.integers(40, 90), st.integers(40, 90)),
+    angles=st.sampled_from([8, 16]),
+    finest=st.sampled_from(["curvelets", "wavelets"]),
+    rule=st.integers(1, 4),
+    base=st.sampled_from(["weighted", "gradient"]),
+)
+def test_curvelets_wedge_by_wedge_are_the_whole(shape, angles, finest, rule, base):
+    settings_ = {"angles": angles, "finest": finest, "rule": rule, "base": base, "weight": 0.3}
+    luma, channels = noise(7, 2, *shape).astype(float), noise(8, 2, *shape).astype(float)
+    cvt = methods.get("CvT")
+    whole = cvt.function(*luma, **settings_)
+    lean = cvt.lean.function(*luma, scales=None, area=3, **settings_)
+    np.testing.assert_allclose(lean.fused, whole.fused, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(lean.apply(*channels), whole.apply(*channels), rtol=0, atol=1e-10)
+    with pytest.raises(ValueError, match=r"large enough for 6 scales"):
+        cvt.lean.function(*luma, scales=6, area=3, **settings_)
+
+
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("name", ["CvT", "LP+exact"])
+def test_no_method_takes_more_than_it_says_it_needs(name, both, monkeypatch):
+    shape = (600, 701)
+    pair = [noise(seed, *shape, *((3,) if both else ())) for seed in (1, 2)]
+    method = methods.get(name)
+    needs = method.needs[both] if method.lean is None else method.lean.needs[both]
+    for name in ("ENOUGH", "MOST_CELLS"):  # as little beside the image as at 24 megapixels
+        monkeypatch.setattr(sys.modules[sweep.__module__], name, 1024)
+    tracemalloc.start()
+    replace(method, memory=1.001 * needs * shape[0] * shape[1] / 1e9).fuse_both(*pair)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 0.5 * needs < peak / (shape[0] * shape[1]) < needs

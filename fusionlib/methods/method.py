@@ -39,14 +39,14 @@ class Lean(NamedTuple):
     Attributes
     ----------
     function : callable
-    needs : float
-        Bytes a pixel.
+    needs : (float, float)
+        As of :class:`Method`.
     words : str
         How it goes about it.
     """
 
     function: Callable
-    needs: float
+    needs: tuple[float, float]
     words: str
 
 
@@ -76,8 +76,9 @@ class Method:
         Called instead with a gray infrared and a coloured visible image, as they are.
     reach : callable, optional
         Called with the parameters, says how far the function looks; None: over the whole image.
-    needs : float
-        Bytes a pixel of a function that looks over the whole image, 0 where they are not known.
+    needs : (float, float)
+        Bytes a pixel of a function that looks over the whole image, and where both are coloured; 0
+        where they are not known.
     lean : Lean, optional
         Called in place of ``function`` where that needs too much.
     memory : float, optional
@@ -95,7 +96,7 @@ class Method:
     dtype: type = np.float64
     fuse_colour: Callable | None = field(default=None, repr=False)
     reach: Callable[[Mapping], Reach] | None = field(default=None, repr=False)
-    needs: float = 0.0
+    needs: tuple[float, float] = (0.0, 0.0)
     lean: Lean | None = field(default=None, repr=False)
     memory: float | None = None
 
@@ -171,7 +172,7 @@ class Method:
         parameters = {**self.parameters, **parameters}
         size = a.shape[:2]
         if self.memory is None or self.reach is None:
-            return self._fitting(size)._fuse_whole(a, b, coloured, parameters)
+            return self._fitting(size, all(coloured))._fuse_whole(a, b, coloured, parameters)
         reach = self.reach(parameters)
         rows = rows_at_once(size, any(coloured), reach, self.memory)
         if rows == size[0]:
@@ -185,13 +186,12 @@ class Method:
                 whole[strip.place] = part[strip.inner]
         return gray, shown, {**info, "strips": -(-size[0] // rows)}
 
-    def _fitting(self, size: tuple[int, int]) -> Method:
+    def _fitting(self, size: tuple[int, int], both: bool) -> Method:
         """Return what fits :attr:`memory`, the method or a lean one; ValueError where none does."""
-        pixels = size[0] * size[1]
-        if self.memory is None or self.needs * pixels <= self.memory * 1e9:
+        needed = self.needs[both] * size[0] * size[1] / 1e9
+        if self.memory is None or needed <= self.memory:
             return self
         if self.lean is None:
-            needed = self.needs * pixels / 1e9
             raise ValueError(
                 f"{self.name}: expected {needed:.1f} GB for images of {size[1]}x{size[0]}, got"
                 f" {self.memory:.1f}; --memory {needed + 0.1:.1f}"
@@ -202,7 +202,7 @@ class Method:
             decision = function(*planes, **parameters)
             return decision._replace(info={**decision.info, "lean": words})
 
-        return replace(self, function=told, needs=needs, lean=None)._fitting(size)
+        return replace(self, function=told, needs=needs, lean=None)._fitting(size, both)
 
     # radon C: none, one or both sources coloured, each fused by its own rule
     def _fuse_whole(

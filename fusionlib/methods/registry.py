@@ -28,7 +28,7 @@ def register(
     parameters: Mapping[str, object] | None = None,
     summary: str = "",
     reach: Callable[[Mapping], Reach] | None = None,
-    needs: float = 0.0,
+    needs: tuple[float, float] = (0.0, 0.0),
     lean: Lean | None = None,
 ) -> Callable[[Callable], Callable]:
     """Return a decorator that makes a function the method ``name``::
