@@ -76,9 +76,9 @@ class Node:
     @property
     def megabytes(self) -> int:
         """Memory to ask a cluster for: half as much again as was measured, for other machines, and
-        0.5 GB for what starts the notebook.
+        0.5 GB a thread for what starts the notebook and for processes that it starts.
         """
-        return math.ceil(1000 * (1.5 * self.gigabytes + 0.5))
+        return math.ceil(1000 * (1.5 * self.gigabytes + 0.5 * self.threads))
 
 
 def profiles(here: Path = HERE) -> list[str]:
