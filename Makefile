@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 # One thread a process: two tests or notebooks share two cores, and sums do not depend on the machine.
 ONE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: install data reproduce dry-run test unit notebooks check refresh wheel docs lint bench campaign train-general lab report lock clean
+.PHONY: install data reproduce dry-run test unit test-cluster notebooks check refresh wheel docs lint bench campaign train-general lab report lock clean
 
 install: $(VENV)/installed
 
@@ -45,6 +45,10 @@ test: unit notebooks check
 
 unit: install
 	$(ONE) $(BIN)/python -m pytest -q -n 2 tests
+
+# A SLURM of one node, started and ended by the test; where Debian's packages lack it says which.
+test-cluster: install
+	@$(ONE) $(BIN)/python tests/cluster.py
 
 notebooks: install
 	$(ONE) $(BIN)/python -m pytest -q -n 2 --dist loadfile --nbval-lax -p no:cacheprovider notebooks
@@ -94,7 +98,7 @@ report: install
 	@$(BIN)/fusionlib report reports/$(PROFILE)
 
 lock:
-	uv pip compile --universal --python-version 3.11 --extra all --extra docs --extra dev --no-header --custom-compile-command "make lock" \
+	uv pip compile --universal --python-version 3.11 --extra all --extra docs --extra dev --no-header --generate-hashes --custom-compile-command "make lock" \
 		-o requirements.lock pyproject.toml
 
 clean:

@@ -240,10 +240,8 @@ def fuse(
         typer.echo(f"{out}{images.loss(out)}", err=aside)
         lost = exposure.shares(gray, *map(images.luma, pair))
         typer.echo(exposure.in_words(lost), err=aside)
-        if "strips" in info:
-            typer.echo(
-                f"in {info['strips']} strips, to stay within {chosen.memory:g} GB", err=aside
-            )
+        if how := info.get("lean") or ("strips" in info and f"in {info['strips']} strips"):
+            typer.echo(f"{how}, to stay within {chosen.memory:g} GB", err=aside)
         return
     try:
         count, problems = library.fuse_folders(

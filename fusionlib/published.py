@@ -69,6 +69,13 @@ def table(paper: str, number: int | str, folder: str | Path = FOLDER) -> pd.Data
         Unknown paper or table, or a file that breaks the schema.
     FileNotFoundError
         No such file in ``folder``.
+
+    Examples
+    --------
+    >>> rows = table("moe-fusion", 1)
+    >>> ours = rows[(rows["method"] == "MoE-Fusion") & (rows["metric"] == "EN")]
+    >>> dict(zip(ours["dataset"], ours["printed"], strict=True))
+    {'M3FD': '7.0018', 'FLIR-aligned': '7.4925', 'LLVIP': '7.3523'}
     """
     if paper not in PAPERS:
         raise ValueError(f"paper: expected one of {', '.join(PAPERS)}, got {paper!r}")

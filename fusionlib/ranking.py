@@ -25,6 +25,7 @@ DIRECTIONS = {"seconds": False, "w1": None, "w2": None} | {
     for metrics in CONVENTIONS.values()
     for name, metric in metrics.items()
 }
+ARROWS = {True: "↑", False: "↓", None: ""}
 MARKS = ("¹", "²", "³")
 # ASSUMPTION: a difference below 1 % of the baseline's mean says nothing of two methods: no paper
 # states a margin, and tables print metrics to three or four digits.
@@ -40,6 +41,11 @@ def larger_is_better(column: str) -> bool | None:
     return DIRECTIONS.get(column, True)
 
 
+def headed(column: str) -> str:
+    """Return the head of a column with the direction that is better, such as "RMSE ↓"."""
+    return f"{column} {ARROWS[larger_is_better(column)]}".strip()
+
+
 def ranks(means: pd.DataFrame, decimals: int = 4) -> pd.DataFrame:
     """Return the rank of each method in each column, 1 the best; equal numbers share the better
     rank.
@@ -50,6 +56,12 @@ def ranks(means: pd.DataFrame, decimals: int = 4) -> pd.DataFrame:
         NaN gets no rank.
     decimals : int
         Numbers are compared as a table would print them.
+
+    Examples
+    --------
+    >>> ranks(pd.DataFrame({"EN": [6.8, 7.1], "Nabf": [0.02, 0.05]}, ["LP", "average"])).values
+    array([[2, 1],
+           [1, 2]], dtype=object)
     """
     signs = [-1 if larger_is_better(metric) is False else 1 for metric in means]
     goodness = means.round(decimals) * signs

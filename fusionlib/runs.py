@@ -20,7 +20,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -47,6 +47,9 @@ RECORD: dict[str, type | tuple[type, ...]] = {
     **{"parameters": dict, "files": dict, "environment": dict, "seconds": (int, float)},
     **{"status": dict, "problems": list},
 }
+
+# How each line of a parameter cell, and of no other cell of ours, begins.
+PARAMETER = re.compile(r"\w+: (str|int|float|bool|list|dict) = ")
 
 
 def root() -> Path:
@@ -117,12 +120,25 @@ def environment() -> dict:
     }
 
 
-class Run:
-    """One execution of a notebook, recorded.
+def peak_memory() -> float:
+    """Return the most memory this process has held, and the largest of those it started, GB; 0
+    where the system does not say.
+    """
+    if sys.platform == "win32":
+        return 0.0
+    import resource
 
-    >>> run = start("32-multi-focus-tables", globals())                       # doctest: +SKIP
-    >>> run.folder / "fused"                                                  # doctest: +SKIP
-    >>> run.finish(results)                                                   # doctest: +SKIP
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return round(unit * sum(resource.getrusage(who).ru_maxrss for who in whose) / 1e9, 2)
+
+
+class Run:
+    """One execution of a notebook, recorded::
+
+        run = start("32-multi-focus-tables", globals())
+        run.folder / "fused"
+        run.finish(results)
 
     Parameters
     ----------
@@ -178,6 +194,7 @@ class Run:
             "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - self.started, 2),
+            "gigabytes": peak_memory(),
             "files": checksums,
         }
         return self._write(content)
@@ -217,14 +234,14 @@ def start(notebook: str, namespace: Mapping) -> Run:
     Raises
     ------
     FileNotFoundError
-        The notebook is neither in a checkout nor in the working folder; the folder of the weights
-        is none.
+        The notebook is neither in a checkout nor in the working folder nor run cell by cell in
+        this kernel; the folder of the weights is none.
     ValueError
         A parameter has the type of something else, such as a module imported under its name; the
         machine has no such device; or papermill, which only warns of it, was given a name that is
         nearly a parameter's.
     """
-    path = _notebook(f"{notebook}.ipynb")
+    path = _notebook(f"{notebook}.ipynb", namespace.get("In") or [])
     values = {name: namespace[name] for name in parameters_of(path)}
     check_parameters(path, values | _misspelt(path, namespace))
     places.check_named("weights", values.get("weights"))
@@ -234,12 +251,22 @@ def start(notebook: str, namespace: Mapping) -> Run:
     return Run(notebook, output, values)
 
 
-def _notebook(name: str) -> Path:
-    """Return a notebook's file: the checkout's, else the one in the working folder."""
+def _notebook(name: str, cells: Sequence[str]) -> Path:
+    """Return a notebook's file: the checkout's, else the one in the working folder, else one of the
+    ``cells`` that this kernel has run (Colab and Kaggle keep the notebook elsewhere).
+    """
     home = places.checkout() or Path.cwd()
     for path in (home / "notebooks" / name, Path(name)):
         if path.is_file():
             return path
+    is_first = [bool(PARAMETER.match(cell)) for cell in cells]
+    if any(is_first):
+        content = [
+            {"cell_type": "code", "metadata": {"tags": ["parameters"] * first}, "source": cell}
+            for first, cell in zip(is_first, cells, strict=True)
+        ]
+        path = Path(tempfile.mkdtemp()) / name
+        return images.write_text(path, json.dumps({"cells": content}))
     raise FileNotFoundError(
         f"{name}: expected the notebook in the working folder {Path.cwd()}, found none; notebooks"
         " are in the repository, not in the package"

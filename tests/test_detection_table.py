@@ -340,3 +340,14 @@ def test_detections_show_boxes_scores_and_reasons():
     assert [text.get_text() for text in first.texts] == ["0.99"] and [
         text.get_text() for text in second.texts
     ] == ["no weights"]
+
+
+def test_scores_of_close_boxes_do_not_cover_each_other():
+    corners = np.array([[40, 60, 60, 90], [44, 62, 66, 92], [52, 58, 70, 91], [90, 1, 99, 20.0]])
+    found = Boxes(corners, ["person"] * 4, np.array([0.9, 0.8, 0.7, 0.6]))
+    figure = figures_detection.detections({"a": (np.zeros((120, 100), np.uint8), found, None)})
+    figure.canvas.draw()
+    labels = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(labels) == 4
+    for i, label in enumerate(labels):
+        assert not any(label.overlaps(other) for other in labels[:i])

@@ -14,6 +14,7 @@ import pytest
 
 from fusionlib import images, runs
 from fusionlib.datasets.scenes import write_scenes
+from fusionlib.figures import inline
 from workflow import graph
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
@@ -48,7 +49,7 @@ def test_parameters_are_typed_commented_assignments_a_line(path):
 
 @each
 def test_thin(path):
-    assert len(cells(path)) <= 27  # of them one that sets up, and the answer
+    assert len(cells(path)) <= 29  # of them two that set up, and the answer
     for cell in cells(path):
         # parameters are a list to look up, not a step to understand
         most = 20 if "parameters" in cell["metadata"].get("tags", []) else 15
@@ -63,9 +64,10 @@ def test_committed_executed_and_small(path):
         assert output["output_type"] != "error" and output.get("name") != "stderr"
         for kind, data in output.get("data", {}).items():
             if kind.startswith("image/"):
-                assert len(base64.b64decode("".join(data))) <= 60_000, (
+                assert len(base64.b64decode("".join(data))) <= inline.OF_PHOTOGRAPHS, (
                     f"a figure of {path.name} is too large"
                 )
+    assert path.stat().st_size <= 1_500_000
 
 
 @each

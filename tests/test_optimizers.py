@@ -2,6 +2,7 @@
 images, bad input.
 """
 
+import sys
 from itertools import product
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from scipy.ndimage import gaussian_filter
 
 from fusionlib import images, metrics
 from fusionlib.optimizers import LowPassObjective, bat, particle_swarm, sweep
+from fusionlib.optimizers.cells import cells, entropies, histogram
 from fusionlib.transforms import Curvelet, LaplacianPyramid
 
 WEIGHTS = [0.0, 0.137, 0.37, 0.5, 0.52, 0.861, 1.0]
@@ -290,6 +292,58 @@ def test_the_sweep_is_the_maximum_over_weights(kind, quantize):
 def test_the_sweep_finds_smooth_maxima_too(alphas):
     objective = LowPassObjective(*scene(), LaplacianPyramid(3), alphas=alphas)
     assert sweep(objective).value >= objective(np.linspace(0, 1, 200_001)).max() - 1e-9
+
+
+@settings(deadline=None, max_examples=8)
+@given(
+    seed=st.integers(0, 10_000),
+    alphas=st.sampled_from([(0.25, 0.25, 0.5), (0, 1, 0), (1, 0.3, 0), (0.5, -0.5, 1)]),
+    enough=st.sampled_from([1, 200, 3000]),
+    whole_numbers=st.booleans(),
+)
+def test_the_sweep_of_the_promising_cells_is_that_of_all_steps(seed, alphas, enough, whole_numbers):
+    module = sys.modules[sweep.__module__]
+    rng = np.random.default_rng(seed)
+    objective = LowPassObjective(*scene((24, 24), seed), LaplacianPyramid(2), alphas=alphas)
+    objective.p, objective.d = rng.normal(110, 60, (24, 24)), rng.normal(0, 40, (24, 24))
+    if whole_numbers:  # many pixels change at one weight, on the edges of cells too
+        objective.p, objective.d = objective.p.round(), objective.d.round()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "ENOUGH", 10**9)
+        whole = sweep(objective)
+        patch.setattr(module, "ENOUGH", enough)
+        patch.setattr(module, "MOST_CELLS", 2 * module.GRID)
+        parts = sweep(objective)
+    assert parts.x == pytest.approx(whole.x, abs=1e-6)  # the place of a smooth maximum is not finer
+    assert parts.value == pytest.approx(whole.value, abs=1e-12)
+    assert parts.value == pytest.approx(objective(parts.x), abs=1e-11)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 10_000), low=st.integers(0, 7), number=st.sampled_from([1, 4, 32]))
+def test_a_cell_knows_its_edges_and_what_the_entropy_does_not_exceed(seed, low, number):
+    rng = np.random.default_rng(seed)
+    # half a level on an edge, without rounding errors
+    p, d = rng.normal(220, 120, (2, 30, 40)).round() / 2
+    looked = cells(p, d, low / 8, (low + 1) / 8, number)
+    for edge, counts in zip(looked.edges, looked.counts, strict=True):
+        assert np.array_equal(counts, histogram(p, d, edge))
+    ceilings = looked.ceilings()
+    w = rng.uniform(low / 8, (low + 1) / 8, 50)
+    seen = entropies(np.stack([histogram(p, d, each) for each in w]))
+    assert (seen <= ceilings[((w - low / 8) * 8 * number).astype(int)] + 1e-12).all()
+
+
+def test_steps_that_are_too_many_to_keep_are_counted_at_each_weight(monkeypatch):
+    w = np.array([[0.1, 0.3], [0.5, 0.2], [0, 1]])
+    kept = LowPassObjective(*scene(), LaplacianPyramid(3))
+    expected, found = kept(w), particle_swarm(kept, iterations=5)
+    monkeypatch.setattr(sys.modules[LowPassObjective.__module__], "MOST_STEPS", 10)
+    counted = LowPassObjective(*scene(), LaplacianPyramid(3))
+    np.testing.assert_allclose(counted(w), expected, atol=1e-11)
+    again = particle_swarm(counted.with_alphas(counted.alphas), iterations=5)
+    assert (again.x, again.value) == pytest.approx((found.x, found.value), abs=1e-9)
+    assert "steps" not in vars(counted)
 
 
 @needs_data

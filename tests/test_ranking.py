@@ -13,7 +13,6 @@ from fusionlib import methods, metrics, published, ranking
 from fusionlib.datasets import catalog, open_pairs
 from fusionlib.experiments import comparison, protocol
 from fusionlib.figures import ranking as figures_ranking
-from fusionlib.report.layout import ARROWS
 
 
 def values(rng, images=12, names="abcd", shift=0.0, ties=False):
@@ -82,7 +81,8 @@ def test_each_metric_says_itself_which_way_is_better():
 
 def test_the_report_points_the_way_of_each_column():
     columns = ["EN", "MSE", "RMSE", "seconds", "w1"]
-    assert [ARROWS[ranking.larger_is_better(column)] for column in columns] == list("↑↓↓↓") + [""]
+    heads = [ranking.headed(column) for column in columns]
+    assert heads == ["EN ↑", "MSE ↓", "RMSE ↓", "seconds ↓", "w1"]
 
 
 # ---- Friedman and Nemenyi ------------------------------------------------------------------------

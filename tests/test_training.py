@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -694,36 +695,37 @@ def test_ten_kills_change_nothing(tmp_path):
         pd.testing.assert_frame_equal(found, log)
 
 
-def test_two_processes_compute_what_one_does(pairs, tmp_path):
-    """Two gloo processes with half the batch each: the losses of one process to 1e-5, its loads,
-    its box AP.
+def free_port():
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return held.getsockname()[1]
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_two_processes_compute_what_one_does(pairs, tmp_path, nodes):
+    """Two gloo processes, of one node or one of each of two, with half the batch each: the losses
+    of one process to 1e-5, its loads, its box AP.
     """
     settings = vary(TINY, batch=4, lr=1e-5, detector_lr=1e-5, clip=1.0, save_every=1)
     config = images.write_text(tmp_path / "settings.json", json.dumps(settings.to_dict()))
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node",
-            "2",
-            "-m",
-            "fusionlib.training",
-            "--config",
-            str(config),
-            "--output",
-            str(tmp_path / "two"),
-            "--device",
-            "cpu",
-        ],
-        text=True,
-        capture_output=True,
-        cwd=REPOSITORY,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stderr
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}"]
+    command += [f"--nproc-per-node={2 // nodes}", "--rdzv-backend=c10d", "--rdzv-id=1"]
+    command += [f"--rdzv-endpoint=127.0.0.1:{free_port()}", "-m", "fusionlib.training"]
+    command += ["--config", str(config), "--output", str(tmp_path / "two"), "--device", "cpu"]
+    started = [
+        subprocess.Popen(
+            command,
+            text=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            cwd=REPOSITORY,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        for _ in range(nodes)
+    ]
+    for process in started:
+        complaints = process.communicate(timeout=280)[1]
+        assert process.returncode == 0, complaints
     train(settings, tmp_path / "one", pairs, progress=False)
     one, two = (
         pd.read_csv(tmp_path / name / "log.csv").drop(columns=TIMES) for name in ("one", "two")

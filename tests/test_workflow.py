@@ -12,7 +12,6 @@ import time
 
 import psutil
 import pytest
-import yaml
 from test_runs import FINISH, notebook
 
 from fusionlib import published, report, runs
@@ -154,6 +153,23 @@ def test_killed_and_started_again(tiny, killed):
     assert third.returncode == 0, third.stderr
     assert set(times(tiny)) == {"good", "bad", "after"}
     assert {name: times(tiny)[name] for name in before} == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_end_it_ends_with_its_notebooks_and_says_what_is_there(tiny, number):
+    (tiny / "wait").touch()
+    process = subprocess.Popen(
+        command(tiny), cwd=runs.root(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    log = tiny / "reports" / "smoke" / "after" / "log.txt"
+    _until(lambda: len(times(tiny)) == 2 and log.exists())
+    below = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    said, complaints = process.communicate(timeout=60)
+    assert process.returncode == 130, complaints
+    assert not psutil.wait_procs(below, timeout=30)[1]
+    assert "\nreport: " in said and "not finished: after" in complaints
+    assert "after failed." in (tiny / "reports" / "smoke" / "index.html").read_text()
 
 
 def test_a_run_of_its_own_outlives_the_shell_it_was_started_from(tiny):
@@ -309,10 +325,7 @@ def test_a_dry_run_lists_jobs_and_hours_without_data(tiny):
 @pytest.mark.parametrize(
     "words, sentence",
     [
-        (
-            ["--cluster", "huge"],
-            "--cluster: expected a folder of .* with config.yaml, such as slurm, got 'huge'",
-        ),
+        (["--cluster", "huge"], "--cluster: expected slurm, got 'huge'"),
         (["--profile", "huge"], "PROFILE: expected one of smoke, got 'huge'"),
         (
             ["--only", "table-9"],
@@ -420,15 +433,6 @@ def test_every_profile_can_be_listed_without_data(profile, tmp_path):
     text = graph.listing(nodes)
     assert all(re.search(rf"^{node.name} ", text, re.M) for node in nodes)
     assert len(text.splitlines()) == len(nodes) + 2
-
-
-def test_cluster_settings_name_what_snakemake_knows():
-    settings = yaml.safe_load((graph.HERE / "slurm" / "config.yaml").read_text())
-    known = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--help"], capture_output=True, text=True, check=True
-    ).stdout
-    for option in settings:
-        assert f"--{option}" in known
 
 
 def test_real_data_must_be_there(tmp_path):

@@ -9,10 +9,9 @@ Notebooks get the folders of data and weights, where fusionlib.places finds them
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from typing import Annotated
 import typer
 
 from fusionlib import images, report, results, runs
-from workflow import check_results, graph
+from workflow import check_results, graph, slurm
 
 REPORTS = runs.root() / "reports"
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells give it
@@ -36,7 +35,7 @@ def main(
     only: Annotated[str, typer.Option(help="words of nodes.yaml; empty means all")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run")] = False,
     cluster: Annotated[
-        str, typer.Option(help="a folder of workflow/ with Snakemake's settings for a cluster")
+        str, typer.Option(help="slurm: each notebook is a job of its own, sent from here")
     ] = "",
     reports: Path = REPORTS,
     workflow: Annotated[
@@ -54,14 +53,15 @@ def main(
         settings = graph.load_profile(profile, workflow)
         words = only.split() or settings.get("only", [])
         nodes = graph.expand(profile, folder, words, here=workflow, dry=dry_run)
-        options = snakemake_options(settings, "" if dry_run else cluster)
+        script = script_for("" if dry_run else cluster)
+        options = snakemake_options(settings, script)
         with runs.lock(folder, f"profile {profile} ({folder})"):
             state = write_plan(folder, nodes, workflow.parent / "notebooks")
             if dry_run:
                 status = snakemake(state, [*options, "--dry-run"])
                 print(f"\n{graph.listing(nodes)}")
             else:
-                status = reproduce(folder, state, nodes, options)
+                status = reproduce(folder, state, nodes, options, script)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2
@@ -70,7 +70,7 @@ def main(
 
 # radon C: signals, Snakemake, final nodes and report in their order
 def reproduce(
-    folder: Path, state: Path, nodes: Sequence[graph.Node], options: Sequence[str]
+    folder: Path, state: Path, nodes: Sequence[graph.Node], options: Sequence[str], script: Path
 ) -> int:
     """Run all nodes, then the final ones and the report; return the exit status.
 
@@ -83,6 +83,8 @@ def reproduce(
     nodes : list of Node
     options : list of str
         Of Snakemake's command line.
+    script : Path
+        From :func:`script_for`.
     """
     listed = [
         {
@@ -100,14 +102,15 @@ def reproduce(
         if name in {node.name for node in nodes}:
             print(f"{name} runs again: {reason}", flush=True)
             (folder / name / "run.json").unlink()
+    for node in nodes:
+        if not (node.folder / "run.json").is_file():  # lost or taken away: to be made again
+            slurm.forget(node.folder)
     status = snakemake(state, options)
     # Snakemake's onsuccess and onerror would run in its own process: not at all where it is killed
     # or ends before its first job, and they know no exit status.
     for node in nodes:
         if node.is_final and node.wanted and status != INTERRUPTED:
-            script = graph.HERE / "run_node.py"
-            done = subprocess.run([sys.executable, script, node.name], cwd=state, env=environment())
-            status = done.returncode or status
+            status = supervise([sys.executable, str(script), node.name], state) or status
     print(f"\nreport: {report.write(folder)}")
     check_results.check([folder])
     whole = {node["name"] for node in report.nodes(folder) if node["status"] == "finished"}
@@ -139,6 +142,7 @@ def write_plan(folder: Path, nodes: Sequence[graph.Node], notebooks: Path) -> Pa
             "priority": 2 * sum(node.folder in other.needs for other in nodes) + bool(node.needs),
             "threads": node.threads,
             "gpu": int(node.gpu),
+            "megabytes": node.megabytes,
             "minutes": node.minutes,
         }
         for node in nodes
@@ -147,20 +151,33 @@ def write_plan(folder: Path, nodes: Sequence[graph.Node], notebooks: Path) -> Pa
     return state
 
 
-def snakemake_options(settings: dict, cluster: str) -> list[str]:
-    """Return how many jobs Snakemake runs at once, and where.
+def script_for(cluster: str) -> Path:
+    """Return the script that runs a node: here, or as a job of a cluster.
 
     Raises
     ------
     ValueError
-        No such cluster, or its executor is not installed.
+        No such cluster, or its programs are not on this machine.
     """
+    if not cluster:
+        return graph.HERE / "run_node.py"
+    if cluster != "slurm":
+        raise ValueError(f"--cluster: expected slurm, got {cluster!r}")
+    if lacking := [name for name in slurm.PROGRAMS if shutil.which(name) is None]:
+        raise ValueError(
+            f"--cluster: slurm needs {', '.join(lacking)} on the PATH of this machine, not found"
+        )
+    return graph.HERE / "slurm.py"
+
+
+def snakemake_options(settings: dict, script: Path) -> list[str]:
+    """Return how many jobs Snakemake runs at once, and by which script."""
     options = ["--cores", str(settings["jobs"] * settings["threads"])]
     if "gpus" in settings:
         options += ["--resources", f"gpu={settings['gpus']}"]
-    if cluster:
-        options += ["--profile", str(cluster_folder(cluster)), "--jobs", str(settings["jobs"])]
-    return options
+    # Seconds until a file written by another machine is seen here.
+    waiting = ["--latency-wait", "60"] if script.stem == "slurm" else []
+    return [*options, *waiting, "--config", f"script={script.name}"]
 
 
 def environment() -> dict[str, str]:
@@ -178,39 +195,41 @@ def snakemake(state: Path, options: Sequence[str]) -> int:
     # runs.lock holds the folder, and lets go when this process is killed; Snakemake's own lock
     # would stay, and takes braces in the path of its folder for wildcards.
     command += ["--nolock", "--show-failed-logs", "--quiet", "host"]
-    process = subprocess.Popen(
-        command,
-        env=environment(),
-        # Asked to end, Snakemake would first wait for its notebooks, and the next start would run
-        # beside it.
-        preexec_fn=functools.partial(runs.end_with_parent, signal.SIGKILL),
-    )
-    signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGTERM))
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        # Snakemake got the same Ctrl-C and stops its notebooks; the report still says what is
-        # there.
-        process.wait()
-        return INTERRUPTED
+    return supervise(command)
 
 
-def cluster_folder(name: str) -> Path:
-    """Return the folder with Snakemake's settings for a cluster, and refuse one whose executor is
-    not installed.
+def supervise(command: Sequence[str], folder: Path | None = None) -> int:
+    """Run a program, in a folder, and return its exit status; Ctrl-C and SIGTERM reach all that it
+    started, as Ctrl-C.
     """
-    folder = graph.HERE / name
-    if not (folder / "config.yaml").is_file():
-        raise ValueError(
-            f"--cluster: expected a folder of {graph.HERE} with config.yaml, such as slurm, got"
-            f" {name!r}"
-        )
-    plugin = f"snakemake_executor_plugin_{name}"
-    if importlib.util.find_spec(plugin) is None:
-        raise ValueError(
-            f"--cluster: {name} needs the package {plugin.replace('_', '-')}, it is not installed"
-        )
-    return folder
+    interrupted = []
+
+    def interrupt(*_):
+        interrupted.append(True)
+        os.killpg(process.pid, signal.SIGINT)
+
+    # Both signals wait until there is a process to pass them on to.
+    signals = (signal.SIGINT, signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    process = subprocess.Popen(command, cwd=folder, env=environment(), preexec_fn=_start_alone)
+    before = [signal.signal(number, interrupt) for number in signals]
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+    status = process.wait()
+    for number, handler in zip(signals, before, strict=True):
+        signal.signal(number, handler)
+    # Snakemake stops its notebooks; the report still says what is there.
+    return INTERRUPTED if interrupted else status
+
+
+def _start_alone() -> None:
+    """Put this process into a group of its own, which ends with the one that started it.
+
+    Asked politely to end, Snakemake would first wait for its notebooks, and the next start would
+    run beside it.
+    """
+    os.setpgid(0, 0)
+    runs.end_with_parent(signal.SIGKILL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
 
 
 if __name__ == "__main__":

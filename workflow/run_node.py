@@ -12,12 +12,17 @@ from pathlib import Path
 from fusionlib import runs
 
 
-def run_node(name: str, plan: Path = Path("plan.json")) -> None:
+def planned(name: str) -> dict:
+    """Return a node of the plan in the working directory."""
+    nodes = json.loads(Path("plan.json").read_text(encoding="utf-8"))
+    return {node["name"]: node for node in nodes}[name]
+
+
+def run_node(name: str) -> None:
     """Execute the notebook of a node into its folder, beside the folder of the plan."""
-    nodes = {node["name"]: node for node in json.loads(plan.read_text(encoding="utf-8"))}
-    node = nodes[name]
-    notebook = plan.parent / "notebooks" / node["notebook"]
-    runs.execute(notebook, plan.parent / ".." / name, node["parameters"], node["threads"])
+    node = planned(name)
+    notebook = Path("notebooks") / node["notebook"]
+    runs.execute(notebook, Path("..") / name, node["parameters"], node["threads"])
 
 
 if __name__ == "__main__":

@@ -80,6 +80,12 @@ def open_pairs(
     ValueError
         No pair at all, an unknown data set without a folder, a split of generated scenes, an
         unknown split or class, a name without its partner. One sentence each.
+
+    Examples
+    --------
+    >>> pairs = open_pairs(limit=2)  # generated street scenes
+    >>> pairs.names, pairs[0].infrared.shape, pairs[0].visible.shape
+    (['scene-1000', 'scene-1001'], (96, 128), (96, 128, 3))
     """
     pairs: Pairs
     data = data or _find(dataset)

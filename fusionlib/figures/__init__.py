@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from fusionlib import images
+from fusionlib.figures import inline
 
+WIDTH = 9.6  # inches; no figure is wider, so that 8 points stay 8 points in a notebook's column
+PICTURE = 3.2  # inches, the widest picture of a grid
 # Colours that stay apart in every kind of colour blindness (Okabe and Ito 2008).
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 STYLE: dict[str, Any] = {
-    "figure.dpi": 90,
-    "savefig.dpi": 110,
+    "savefig.dpi": inline.DPI,
     "savefig.bbox": "tight",
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "image.cmap": "gray",
-    "image.interpolation": "nearest",
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
     # Fonts and creation time would change the bytes of a PDF that shows the same thing.
@@ -33,14 +34,8 @@ STYLE: dict[str, Any] = {
 
 
 def style() -> None:
-    """Set the project's figure style; notebooks keep pictures as small JPEGs."""
+    """Set the project's figure style."""
     plt.style.use(STYLE)
-    if "inline" in matplotlib.get_backend():
-        from matplotlib_inline.backend_inline import set_matplotlib_formats
-
-        # Notebooks are committed executed: a photograph as PNG takes ten times the space. Files
-        # keep full quality.
-        set_matplotlib_formats("jpeg", pil_kwargs={"quality": 60, "optimize": True}, dpi=72)
 
 
 def save(
@@ -50,7 +45,8 @@ def save(
     caption: str,
     data: pd.DataFrame | None = None,
 ) -> None:
-    """Write ``figures/NAME.{png,pdf,txt}`` below ``folder``, and ``NAME.csv`` with the numbers.
+    """Write ``figures/NAME.{png,pdf,txt}`` below ``folder``, and ``NAME.csv`` with the numbers; a
+    notebook shows the picture over its caption.
 
     Parameters
     ----------
@@ -68,10 +64,15 @@ def save(
     if data is not None:
         images.write_text(target / f"{name}.csv", data.to_csv(index=False))
     # The PNG comes last: a figure that is there has all its parts.
-    images.write_atomically(target / f"{name}.png", lambda path: figure.savefig(path, format="png"))
+    path = images.write_atomically(
+        target / f"{name}.png", lambda path: figure.savefig(path, format="png")
+    )
+    if inline.here():
+        inline.show(path, caption, photographs=any(axis.images for axis in figure.axes))
+        plt.close(figure)  # or the notebook would show it a second time
 
 
-def sheet(pictures: Mapping[str, np.ndarray], columns: int = 4, width: float = 2.6) -> plt.Figure:
+def sheet(pictures: Mapping[str, np.ndarray], columns: int = 3) -> plt.Figure:
     """Draw images side by side under their titles, gray on the fixed scale 0..255.
 
     Parameters
@@ -79,23 +80,24 @@ def sheet(pictures: Mapping[str, np.ndarray], columns: int = 4, width: float = 2
     pictures : {title: (H, W) or (H, W, 3) uint8}
     columns : int
         At most.
-    width : float
-        Of a picture, in inches.
     """
     height, breadth = next(iter(pictures.values())).shape[:2]
     rows = -(-len(pictures) // columns)
+    width = min(PICTURE, WIDTH / columns)
     columns = min(columns, len(pictures))
+    titles = [textwrap.fill(title, int(14 * width)) for title in pictures]
+    above = 0.15 + 0.15 * max(1 + title.count("\n") for title in titles)
     figure, axes = plt.subplots(
         rows,
         columns,
         squeeze=False,
-        figsize=(width * columns, (width * height / breadth + 0.3) * rows),
+        figsize=(width * columns, (width * height / breadth + above) * rows),
     )
     for axis in axes.flat:
         # invisible ticks are laid out all the same, and take most of the time
         axis.set(xticks=[], yticks=[])
         axis.axis("off")
-    for axis, (title, picture) in zip(axes.flat, pictures.items(), strict=False):
+    for axis, title, picture in zip(axes.flat, titles, pictures.values(), strict=False):
         axis.imshow(picture, vmin=0, vmax=255)
         axis.set_title(title)
     return figure

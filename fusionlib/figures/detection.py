@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from fusionlib.figures import COLOURS
+from fusionlib.figures import COLOURS, PICTURE, WIDTH
 from fusionlib.figures.moe import CLASS_COLOURS, INFRARED, VISIBLE
 
 # Lines that mean the same in every figure; the other methods take turns with the rest.
@@ -108,7 +108,7 @@ def intervals(frame: pd.DataFrame) -> plt.Figure:
 
 
 # radon C: a panel is a picture with boxes, or the word why there is none
-def detections(panels: Mapping[str, tuple], columns: int = 4, width: float = 2.7) -> plt.Figure:
+def detections(panels: Mapping[str, tuple], columns: int = 3) -> plt.Figure:
     """Draw images with detections: boxes coloured by class, with scores; annotations dashed white.
 
     Parameters
@@ -118,10 +118,9 @@ def detections(panels: Mapping[str, tuple], columns: int = 4, width: float = 2.7
         sentence stands alone in its panel: why there is no image.
     columns : int
         At most.
-    width : float
-        Of a panel, in inches.
     """
     columns = min(columns, len(panels))
+    width = min(PICTURE, WIDTH / columns)
     shape = next(panel[0].shape for panel in panels.values() if not isinstance(panel, str))
     rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(
@@ -144,12 +143,11 @@ def detections(panels: Mapping[str, tuple], columns: int = 4, width: float = 2.7
         axis.imshow(picture, vmin=0, vmax=255)
         for corners in () if truth is None else truth.corners:
             _box(axis, corners, ec="white", ls=(0, (2, 2)), lw=0.9)
-        boxes = zip(detected.corners, detected.labels, detected.scores, strict=True)
-        for corners, label, score in boxes:
+        for corners, label in zip(detected.corners, detected.labels, strict=True):
             colour = CLASS_COLOURS.get(label, COLOURS[2])
             drawn.add((label, colour))
             _box(axis, corners, ec=colour, lw=1.3)
-            _score(axis, corners, score, colour, shape)
+        _scores(axis, detected, shape)
     handles = [plt.Line2D([], [], color=colour, label=label) for label, colour in sorted(drawn)]
     if any(not isinstance(panel, str) and panel[2] is not None for panel in panels.values()):
         handles.append(plt.Line2D([], [], color="0.6", ls=(0, (2, 2)), label="annotated (white)"))
@@ -163,20 +161,29 @@ def _box(axis: plt.Axes, corners: np.ndarray, **style: Any) -> None:
     axis.add_patch(plt.Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, **style))
 
 
-def _score(
-    axis: plt.Axes, corners: np.ndarray, score: float, colour: str, shape: tuple[int, ...]
-) -> None:
-    """Write a score above its box, or inside where the image of ``shape`` (H, W, ...) ends."""
-    x0, y0, _, _ = corners
-    at_top = y0 < 0.08 * shape[0]
-    axis.annotate(
-        f"{score:.2f}",
-        (min(x0, 0.9 * shape[1]) - 0.5, y0 - 0.5),
-        xytext=(0.5, -1 if at_top else 1),
-        textcoords="offset points",
-        va="top" if at_top else "bottom",
-        fontsize=6,
-        color="black",
-        bbox={"fc": colour, "ec": "none", "pad": 0.4},
-        annotation_clip=True,
-    )
+def _scores(axis: plt.Axes, detected: Any, shape: tuple[int, ...]) -> None:
+    """Write each score at its box, the best first: above, below or inside, where no other is.
+
+    Parameters
+    ----------
+    shape : (H, W, ...)
+        Of the image.
+    """
+    height, width = shape[:2]
+    wide, tall = 0.095 * width, 0.06 * height  # of a label
+    taken: list[tuple[float, float]] = []
+    for i in np.argsort(detected.scores)[::-1]:
+        x0, y0, x1, y1 = detected.corners[i]
+        left = min(x0, width - wide) - 0.5
+        tops = [y0 - tall, y1, y0, y1 - tall]
+        spots = [(x, top) for x in (left, x1 - wide) for top in tops if 0 <= top <= height - tall]
+        free = (
+            (x, top)
+            for x, top in spots
+            if all(abs(x - a) >= wide or abs(top - b) >= tall for a, b in taken)
+        )
+        x, top = next(free, (left, max(y0, 0)))
+        taken.append((x, top))
+        colour = CLASS_COLOURS.get(detected.labels[i], COLOURS[2])
+        box = {"fc": colour, "ec": "none", "pad": 0.4}
+        axis.text(x, top + tall, f"{detected.scores[i]:.2f}", fontsize=8, va="bottom", bbox=box)

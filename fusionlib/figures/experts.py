@@ -13,17 +13,21 @@ import numpy as np
 import pandas as pd
 import seaborn
 
-from fusionlib.figures import COLOURS
+from fusionlib.figures import COLOURS, WIDTH
 from fusionlib.figures.moe import CLASS_COLOURS, INFRARED, SOURCE_COLOURS, VISIBLE, _bare, add_boxes
 from fusionlib.results import interval
 
 GATES = ("foreground", "background", "global")
-SHORT = {"foreground": "FG", "background": "BG"}
+# between the title and the curves
 LEGEND: dict[str, Any] = {
-    "fontsize": 7,
-    "handlelength": 1.4,
-    "labelspacing": 0.2,
-    "borderaxespad": 0.2,
+    "fontsize": 8,
+    "loc": "lower center",
+    "bbox_to_anchor": (0.5, 0.98),
+    "ncols": 4,
+    "handlelength": 1.0,
+    "handletextpad": 0.3,
+    "columnspacing": 0.7,
+    "borderpad": 0.2,
 }
 CONDITION_COLOURS = {"day": COLOURS[4], "dusk": COLOURS[3], "night": "0.15", "smoke": COLOURS[2]}
 
@@ -43,7 +47,7 @@ def training(log: pd.DataFrame, alpha: float) -> plt.Figure:
     alpha : float
         Weight of the gradient term, which is drawn as it enters the loss.
     """
-    figure, axes = plt.subplots(2, 4, figsize=(11, 4.6), sharex=True)
+    figure, axes = plt.subplots(2, 4, figsize=(WIDTH, 5.4), sharex=True)
     losses = {"pixel": "pixel", "gradient": f"{alpha:g} gradient", "load": "load"}
     scaled = log.assign(gradient=alpha * log["gradient"]) if "gradient" in log else log
     modalities = ("infrared", "visible")
@@ -59,15 +63,12 @@ def training(log: pd.DataFrame, alpha: float) -> plt.Figure:
     phases = log["phase"] if "phase" in log else pd.Series("", index=log.index)
     detectors_alone = log["epoch"][phases == "detectors"]
     for axis, (title, lines) in zip(axes.flat, panels.items(), strict=True):
-        axis.set_title(title)
+        axis.set_title(title, pad=20)
         _lines(axis, log["epoch"], lines)
         if len(detectors_alone):
             axis.axvspan(0.5, detectors_alone.max() + 0.5, color="0.93", zorder=0)
         axis.set_xlim(0.5, len(log) + 0.5)
         axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
-    for axis in axes[1, :3]:
-        if axis.get_legend_handles_labels()[0]:
-            axis.legend(ncols=4, loc="lower center", columnspacing=1, **LEGEND)
     axes[0, 0].set_yscale("log")
     for axis in (axes[0, 3], *axes[1, :3]):
         axis.set_ylim(-0.03, 1.03)
@@ -86,7 +87,7 @@ def _lines(axis: plt.Axes, epochs: pd.Series, lines: Mapping[str, pd.Series]) ->
         style: dict[str, Any] = {"ms": 2.5, "lw": 0.8, "mfc": "none", "label": name}
         axis.plot(epochs[defined], values[defined], marker + "-", color=colour, **style)
     if lines:
-        axis.legend(loc="best", columnspacing=1, **LEGEND)
+        axis.legend(**LEGEND)
     else:
         axis.text(0.5, 0.5, "none", transform=axis.transAxes, ha="center", color="0.5")
 
@@ -113,7 +114,7 @@ def rows(scores: pd.DataFrame, better: Mapping[str, str]) -> plt.Figure:
     figure, axes = plt.subplots(
         1,
         len(better),
-        figsize=(2.2 * len(better) + 0.9, 0.3 * len(methods) + 1.1),
+        figsize=(min(2.2 * len(better) + 0.9, WIDTH), 0.3 * len(methods) + 1.1),
         sharey=True,
         squeeze=False,
     )
@@ -140,8 +141,9 @@ def rows(scores: pd.DataFrame, better: Mapping[str, str]) -> plt.Figure:
 # ---- figure 6 ------------------------------------------------------------------------------------
 
 
-def experts(pairs: Mapping[str, tuple], reads: Sequence[str], width: float = 1.15) -> plt.Figure:
-    """Draw the responses of every local expert, a row a pair (figure 6).
+def experts(pairs: Mapping[str, tuple], reads: Sequence[str]) -> plt.Figure:
+    """Draw the responses of every local expert, two rows a pair (figure 6): the infrared image
+    with the foreground's, the visible image with the background's.
 
     Parameters
     ----------
@@ -150,56 +152,42 @@ def experts(pairs: Mapping[str, tuple], reads: Sequence[str], width: float = 1.1
         quantile of the strongest. Experts that the gate selected carry their weight and a frame in
         the colour of what they read.
     reads : N times "visible" or "infrared"
-    width : float
-        Of a picture, in inches.
     """
-    infrared, _, _, responses = next(iter(pairs.values()))
-    count, (height, breadth) = len(reads), infrared.shape[:2]
-    grounds = list(responses)
-    columns = 2 + count * len(grounds)
+    infrared, *_ = next(iter(pairs.values()))
+    columns, (height, breadth) = 1 + len(reads), infrared.shape[:2]
+    tall = (WIDTH - 0.3) / columns * height / breadth + 0.06
     figure, axes = plt.subplots(
-        len(pairs),
-        columns,
-        squeeze=False,
-        figsize=(width * columns + 0.25, (width * height / breadth + 0.06) * len(pairs) + 0.55),
+        2 * len(pairs), columns, squeeze=False, figsize=(WIDTH, tall * 2 * len(pairs) + 0.5)
     )
-    for row, (title, (infrared, visible, boxes, responses)) in zip(
-        axes, pairs.items(), strict=True
-    ):
-        for axis, picture in zip(row, (infrared, visible), strict=False):
-            axis.imshow(picture, vmin=0, vmax=255, interpolation="auto")
-            add_boxes(axis, boxes, itertools.repeat(CLASS_COLOURS["person"]), lw=0.8)
-            _bare(axis)
-        for start, (maps, weights) in zip(
-            range(2, columns, count), responses.values(), strict=True
-        ):
+    for number, (title, (infrared, visible, boxes, responses)) in enumerate(pairs.items()):
+        rows = zip(axes[2 * number :], (infrared, visible), responses.items(), strict=False)
+        for row, picture, (ground, (maps, weights)) in rows:
+            row[0].imshow(picture, vmin=0, vmax=255)
+            add_boxes(row[0], boxes, itertools.repeat(CLASS_COLOURS["person"]), lw=0.8)
+            _bare(row[0])
+            row[0].set_ylabel(f"{title}\n{ground}")
             top = max(float(np.quantile(maps, 0.995, axis=(1, 2)).max()), 1e-12)
-            for axis, response, weight, source in zip(
-                row[start:], maps, weights, reads, strict=False
-            ):
+            experts = zip(row[1:], maps, weights, reads, strict=True)
+            for axis, response, weight, source in experts:
                 _response(axis, response, weight, top, SOURCE_COLOURS[source])
-        row[0].set_ylabel(title, fontsize=8)
-    for axis, title in zip(axes[0], ("infrared", "visible"), strict=False):
-        axis.set_title(title, fontsize=8, color="black")
-    for number, axis in enumerate(axes[0, 2:]):
-        ground, i = divmod(number, count)
-        title = f"{SHORT.get(grounds[ground], grounds[ground])} E{i + 1}"
-        axis.set_title(title, fontsize=8, color=SOURCE_COLOURS[reads[i]])
+    axes[0, 0].set_title("source")
+    for number, (axis, source) in enumerate(zip(axes[0, 1:], reads, strict=True), 1):
+        axis.set_title(f"E{number}, reads {source}", color=SOURCE_COLOURS[source])
     handles = [
         plt.Line2D(
             [], [], color=SOURCE_COLOURS[name], lw=2.5, label=f"selected expert on {name} features"
         )
         for name in dict.fromkeys(reads)
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 
 
 def _response(axis: plt.Axes, response: np.ndarray, weight: float, top: float, colour: str) -> None:
     """Draw the response (H, W) of an expert, white at ``top``, framed where it was selected."""
-    axis.imshow(response, vmin=0, vmax=top, cmap="magma", interpolation="auto")
+    axis.imshow(response, vmin=0, vmax=top, cmap="magma")
     _bare(axis)
-    text: dict[str, Any] = {"transform": axis.transAxes, "fontsize": 7}
+    text: dict[str, Any] = {"transform": axis.transAxes, "fontsize": 8}
     if not response.any():
         axis.text(0.5, 0.5, "silent", ha="center", va="center", color="0.7", **text)
     if weight > 0:
@@ -237,7 +225,7 @@ def energies(table: pd.DataFrame) -> plt.Figure:
             axis.plot([row["low"], row["high"]], [y, y], color=colour, lw=2)
             marker = "o" if row["ground"] == "foreground" else "s"
             axis.plot(row["ratio, dB"], y, marker, color=colour, ms=5)
-        names = [f"{SHORT[row['ground']]} E{row['expert']}" for _, row in experts.iterrows()]
+        names = [f"{row['ground']} E{row['expert']}" for _, row in experts.iterrows()]
         axis.set(title=features, yticks=range(len(experts)), ylim=(len(experts) - 0.5, -0.5))
         axis.set_yticklabels(names)
         axis.grid(axis="y", color="0.93")
@@ -308,7 +296,7 @@ def light(gates: pd.DataFrame, columns: Sequence[str] = ("visible share", "entro
         if gates.loc[gates["gate"] == gate, column].notna().any()
     ]
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(2.15 * len(panels) + 0.3, 2.5), squeeze=False
+        1, len(panels), figsize=(min(2.15 * len(panels) + 0.3, WIDTH), 2.7), squeeze=False
     )
     for axis, (column, gate) in zip(axes.flat, panels, strict=True):
         conditions = gates[gates["gate"] == gate].groupby("condition", sort=False)

@@ -8,16 +8,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
+from fusionlib.figures import PICTURE, WIDTH
+
 RED, GREEN = "#E2231A", "#00A651"
 GAP, TITLE = 0.06, 0.24  # inches
 
 
 def zooms(
-    pictures: Mapping[str, np.ndarray],
-    red: Sequence[int],
-    green: Sequence[int],
-    columns: int = 6,
-    width: float = 1.75,
+    pictures: Mapping[str, np.ndarray], red: Sequence[int], green: Sequence[int], columns: int = 3
 ) -> plt.Figure:
     """Draw each picture with both boxes and, below, the details in them: red left, green right.
 
@@ -29,11 +27,10 @@ def zooms(
         In pixels.
     columns : int
         At most.
-    width : float
-        Of a picture, in inches.
     """
     rows = -(-len(pictures) // columns)
     columns = -(-len(pictures) // rows)  # no row nearly empty
+    width = min(PICTURE, (WIDTH + GAP) / columns - GAP)
     height, breadth = next(iter(pictures.values())).shape[:2]
     tall = width * height / breadth
     half = (width - GAP / 2) / 2

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fusionlib import images
-from fusionlib.figures import COLOURS
+from fusionlib.figures import COLOURS, PICTURE, WIDTH
 
 # Warm for what comes from the infrared image, cool for the visible, in every figure of this file.
 INFRARED, VISIBLE = COLOURS[1], COLOURS[0]
@@ -46,7 +46,7 @@ def add_boxes(
         axis.add_patch(plt.Rectangle((x - 0.5, y - 0.5), w, h, fill=False, ec=colour, lw=lw))
 
 
-def pairs(pairs: Mapping[str, tuple], columns: int = 4, width: float = 2.1) -> plt.Figure:
+def pairs(pairs: Mapping[str, tuple], columns: int = 4) -> plt.Figure:
     """Draw pairs, the infrared image above the visible one, with the same boxes on both.
 
     Parameters
@@ -55,11 +55,9 @@ def pairs(pairs: Mapping[str, tuple], columns: int = 4, width: float = 2.1) -> p
         ``boxes`` (n, 4) as x, y, width, height in pixels of either image, or None.
     columns : int
         At most.
-    width : float
-        Of an image, in inches.
     """
     columns = min(columns, len(pairs))
-    rows = -(-len(pairs) // columns)
+    rows, width = -(-len(pairs) // columns), min(PICTURE, WIDTH / columns)
     shape = np.mean([infrared.shape[0] / infrared.shape[1] for infrared, *_ in pairs.values()])
     figure, axes = plt.subplots(
         2 * rows,
@@ -76,7 +74,7 @@ def pairs(pairs: Mapping[str, tuple], columns: int = 4, width: float = 2.1) -> p
             drawn |= set(zip(labels, colours, strict=True))
         top, bottom = axes[2 * (number // columns) :, number % columns][:2]
         for axis, picture in ((top, infrared), (bottom, visible)):
-            axis.imshow(picture, vmin=0, vmax=255, interpolation="auto")
+            axis.imshow(picture, vmin=0, vmax=255)
             add_boxes(axis, boxes, colours, lw=1.2)
         top.set_title(title)
     handles = [plt.Line2D([], [], color=colour, label=label) for label, colour in sorted(drawn)]
@@ -151,9 +149,7 @@ def steeper(infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:
     return images.from_unit(1 + strength * (winner - 1))
 
 
-def gallery(
-    rows: Mapping[str, Sequence[np.ndarray]], titles: Sequence[str], width: float = 1.7
-) -> plt.Figure:
+def gallery(rows: Mapping[str, Sequence[np.ndarray]], titles: Sequence[str]) -> plt.Figure:
     """Draw a row of pictures for each name, gray on 0..255, the titles above the columns.
 
     Parameters
@@ -162,9 +158,8 @@ def gallery(
         (H, W) or (H, W, 3) each.
     titles : sequence of str
         Of the columns.
-    width : float
-        Of a picture, in inches.
     """
+    width = (WIDTH - 0.3) / len(titles)
     height, breadth = next(iter(rows.values()))[0].shape[:2]
     tall = (width * height / breadth + 0.08) * len(rows) + 0.25
     figure, axes = plt.subplots(
@@ -172,7 +167,7 @@ def gallery(
     )
     for row, (name, pictures) in zip(axes, rows.items(), strict=True):
         for axis, picture in zip(row, pictures, strict=True):
-            axis.imshow(picture, vmin=0, vmax=255, interpolation="auto")
+            axis.imshow(picture, vmin=0, vmax=255)
             _bare(axis)
         row[0].set_ylabel(name)
     for axis, title in zip(axes[0], titles, strict=True):
@@ -203,6 +198,7 @@ NAMES = {
     "background": ("MoLE, background", "Att-Local, background"),
     "global": ("MoGE", "single decoder"),
 }
+SHAPES: dict[str, Any] = {"ha": "center", "fontsize": 8}
 ARROW: dict[str, Any] = {"arrowstyle": "-|>", "color": "0.3", "lw": 1.1, "shrinkA": 0, "shrinkB": 0}
 
 
@@ -227,7 +223,7 @@ def architecture(stages: Mapping[str, Stage], pictures: Mapping[str, np.ndarray]
     pictures : {name: (h, w) or (h, w, 3) uint8}
         Shown instead of an empty box, for stages and for "fused".
     """
-    figure, axis = plt.subplots(figsize=(11.8, 5.9))
+    figure, axis = plt.subplots(figsize=(WIDTH, 5.9))
     axis.set(xlim=(-1, 105), ylim=(-1, 52), xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
     for name, stage in stages.items():
@@ -235,7 +231,7 @@ def architecture(stages: Mapping[str, Stage], pictures: Mapping[str, np.ndarray]
             left, bottom, width, _ = BOXES[name]
             _picture(axis, pictures[name], BOXES[name], name)
             lines = _shapes(stage)
-            axis.text(left + width / 2, bottom - 0.4, lines[-1], ha="center", va="top")
+            axis.text(left + width / 2, bottom - 0.4, lines[-1], va="top", **SHAPES)
         else:
             _stage_box(axis, name, stage)
         for origin in stage.reads:
@@ -258,13 +254,13 @@ def architecture(stages: Mapping[str, Stage], pictures: Mapping[str, np.ndarray]
 
 def _shapes(stage: Stage) -> list[str]:
     """Return a line for each tensor of a stage: its symbol and its shape without the batch."""
-    return [f"{symbol}  {'×'.join(map(str, shape[1:]))}" for symbol, shape in stage.shapes.items()]
+    return [f"{symbol} {'×'.join(map(str, shape[1:]))}" for symbol, shape in stage.shapes.items()]
 
 
 def _picture(axis: plt.Axes, picture: np.ndarray, box: Box, title: str) -> None:
     left, bottom, width, height = box
     extent = (left, left + width, bottom, bottom + height)
-    axis.imshow(picture, vmin=0, vmax=255, extent=extent, aspect="auto", interpolation="auto")
+    axis.imshow(picture, vmin=0, vmax=255, extent=extent, aspect="auto")
     x, y = left + width / 2, bottom + height + 0.3
     axis.text(x, y, title, ha="center", va="bottom", weight="bold")
 
@@ -286,7 +282,7 @@ def _stage_box(axis: plt.Axes, name: str, stage: Stage) -> None:
         _experts(axis, stage, BOXES[name])
     else:
         text = "\n".join(_shapes(stage))
-        axis.text(x, bottom + height / 2 - 0.8, text, ha="center", va="center")
+        axis.text(x, bottom + height / 2 - 0.8, text, va="center", **SHAPES)
 
 
 def _experts(axis: plt.Axes, stage: Stage, box: Box) -> None:
@@ -297,9 +293,9 @@ def _experts(axis: plt.Axes, stage: Stage, box: Box) -> None:
     if height > width:
         inputs, output, head = "\n".join(lines[:-1]), lines[-1], 4
     else:
-        inputs, output, head = "   ".join(lines[:2]), "   ".join(lines[2:]), 3
-    axis.text(middle, bottom + height - head, inputs, ha="center", va="top")
-    axis.text(middle, bottom + 0.8, output, ha="center", va="bottom")
+        inputs, output, head = "  ".join(lines[:2]), "  ".join(lines[2:]), 3
+    axis.text(middle, bottom + height - head, inputs, va="top", **SHAPES)
+    axis.text(middle, bottom + 0.8, output, va="bottom", **SHAPES)
     digits = 3 if len(stage.weights) <= 4 else 2
     boxes = _expert_boxes(box, len(stage.weights))
     experts = zip(boxes, stage.weights, stage.inputs, strict=True)
@@ -357,7 +353,7 @@ def _arrow(axis: plt.Axes, origin: str, target: str) -> None:
         axis.text(x, y, text, ha="center", va="center", color=colour, bbox=background)
 
 
-def channels(rows: Mapping[str, np.ndarray], count: int = 8, width: float = 9.5) -> plt.Figure:
+def channels(rows: Mapping[str, np.ndarray], count: int = 8) -> plt.Figure:
     """Draw the first channels of feature maps in a row, each channel stretched by itself.
 
     Parameters
@@ -365,14 +361,12 @@ def channels(rows: Mapping[str, np.ndarray], count: int = 8, width: float = 9.5)
     rows : {title: (C, h, w) float}
     count : int
         Channels of each.
-    width : float
-        Of the figure, in inches.
     """
     strips = {}
     for name, maps in rows.items():
         framed = [np.pad(stretch(channel), 2, constant_values=255) for channel in maps[:count]]
         strips[name] = [np.hstack(framed)]
-    return gallery(strips, [f"the first {count} channels"], width)
+    return gallery(strips, [f"the first {count} channels"])
 
 
 def stretch(values: np.ndarray) -> np.ndarray:
@@ -381,7 +375,7 @@ def stretch(values: np.ndarray) -> np.ndarray:
     return images.from_unit(np.clip((values - low) / max(high - low, 1e-12), 0, 1))
 
 
-def experts(rows: Mapping[str, tuple], width: float = 1.75) -> plt.Figure:
+def experts(rows: Mapping[str, tuple]) -> plt.Figure:
     """Draw the output of each expert and their weighted combination, a row a mixture.
 
     Of maps with several channels the distance from their spatial median is shown, over the
@@ -392,11 +386,10 @@ def experts(rows: Mapping[str, tuple], width: float = 1.75) -> plt.Figure:
     rows : {title: (outputs, result, weights, inputs)}
         Outputs (N, C, h, w) of the experts, result (C, h, w), N weights, N times what an expert
         reads. Experts that were not selected are shown as they would have been, framed by dashes.
-    width : float
-        Of a picture, in inches.
     """
     outputs, *_ = next(iter(rows.values()))
     count, (height, breadth) = len(outputs), outputs.shape[2:]
+    width = min(PICTURE, (WIDTH - 0.3) / (count + 1))
     figure, axes = plt.subplots(
         len(rows),
         count + 1,
@@ -409,7 +402,7 @@ def experts(rows: Mapping[str, tuple], width: float = 1.75) -> plt.Figure:
             if len(maps) > 1:
                 medians = np.median(maps, axis=(1, 2), keepdims=True)
                 picture = np.linalg.norm(maps - medians, axis=0)
-            axis.imshow(stretch(picture), vmin=0, vmax=255, interpolation="auto")
+            axis.imshow(stretch(picture), vmin=0, vmax=255)
             _bare(axis)
         experts = zip(row, weights, inputs, strict=False)
         for number, (axis, weight, source) in enumerate(experts, 1):

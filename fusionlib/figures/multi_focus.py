@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from fusionlib.figures import COLOURS
+from fusionlib.figures import COLOURS, WIDTH
 
 
 def pyramid(
@@ -28,7 +28,10 @@ def pyramid(
     """
     count = len(chosen) + 1
     height, width = chosen[0].shape
-    figure, axes = plt.subplots(3, count, figsize=(1.7 * count, (1.7 * height / width + 0.25) * 3))
+    breadth = min(2.4, WIDTH / count)
+    figure, axes = plt.subplots(
+        3, count, figsize=(breadth * count, (breadth * height / width + 0.25) * 3)
+    )
     for row, (title, bands) in zip(axes, sources.items(), strict=False):
         for level, (axis, band) in enumerate(zip(row, bands, strict=True)):
             reach = np.quantile(np.abs(band), 0.99)
@@ -65,7 +68,7 @@ def curvelets(
     bands : {title: (H, W) array}
         Four pictures; the first on 0..255, the others on one scale around gray.
     """
-    figure, axes = plt.subplots(3, 4, figsize=(8.6, 6.7))
+    figure, axes = plt.subplots(3, 4, figsize=(WIDTH, 7.5))
     tiles = np.ones((*windows[0][0].shape, 3))
     for scale, wedges in enumerate(windows):
         for angle, window in enumerate(wedges):
@@ -149,7 +152,12 @@ def swarms(runs: Mapping[str, tuple[np.ndarray, np.ndarray]], best: float) -> pl
         The exact optimum's weight.
     """
     figure, axes = plt.subplots(
-        2, len(runs), figsize=(2.3 * len(runs), 4.2), sharex=True, sharey="row", squeeze=False
+        2,
+        len(runs),
+        figsize=(min(2.3 * len(runs), WIDTH), 4.2),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
     )
     for column, (title, (weights, gap)) in enumerate(runs.items()):
         iteration = np.arange(len(weights))

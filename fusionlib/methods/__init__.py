@@ -117,6 +117,15 @@ def get(
     ValueError
         An unknown name, with the nearest one, or an unknown variant; ``unverified`` for a method
         that is not compared, or without a checkpoint.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> get("maximum").fuse(np.full((2, 2), 10, np.uint8), np.full((2, 2), 50, np.uint8))
+    array([[50, 50],
+           [50, 50]], dtype=uint8)
+    >>> get("LP").variants
+    ('', 'region-gradient', 'clean-border')
     """
     _check_name(name)
     variants = variants_of(name)

@@ -13,16 +13,19 @@ from functools import cache
 
 import numpy as np
 
-from fusionlib.methods.method import Decision, Plane
+from fusionlib.methods.method import Decision, Lean, Plane
 from fusionlib.methods.registry import defaults, register
 from fusionlib.methods.strips import Reach
 from fusionlib.optimizers import LowPassObjective, bat, particle_swarm, sweep
 from fusionlib.transforms import Bands, Curvelet, LaplacianPyramid, rules
+from fusionlib.transforms.by_wedge import fuse_by_wedge
 from fusionlib.transforms.wrapping import default_scales
 
 SCALES = 5  # of CvT: come nearest to the paper's Leopard results, see transforms.Curvelet
 
-NEEDS_CURVELETS = 345  # bytes a pixel: 8.1 GB for a pair of 6000x4000, with a margin
+# bytes a pixel, measured on a pair of 6000x4000, with a margin
+NEEDS_CURVELETS = 345
+NEEDS_BY_WEDGE = 128
 
 
 def _pixel(parameters: Mapping) -> Reach:
@@ -88,10 +91,38 @@ def laplacian_pyramid(
     return Decision(bands.mix(*bands.luma), bands, {"weight": weight})
 
 
+def curvelet_by_wedge(
+    a: Plane,
+    b: Plane,
+    scales: int | None,
+    angles: int,
+    finest: str,
+    rule: int | str,
+    area: int,
+    base: str,
+    weight: float,
+) -> Decision:
+    """Return what :func:`curvelet` does, in less memory; parameters as there."""
+    _check_weight(weight)
+    luma = a, b
+
+    def fuse(x: Plane, y: Plane) -> Plane:
+        return fuse_by_wedge(
+            luma,
+            luma if x is a else (x, y),
+            lambda a, b: rules.select(a, b, rule, area),
+            lambda a, b: rules.base_weight(a, b, base, weight),
+            *(_scales(a.shape, scales), angles, finest),
+        )
+
+    return Decision(fuse(a, b), fuse, {"weight": weight})
+
+
 @register(
     "CvT",
     {"region-gradient": {"base": "gradient"}, "wavelets": {"finest": "wavelets"}},
     needs=NEEDS_CURVELETS,
+    lean=Lean(curvelet_by_wedge, NEEDS_BY_WEDGE, "wedge by wedge"),
 )
 def curvelet(
     a: Plane,
@@ -124,8 +155,19 @@ def curvelet(
 
 
 def _curvelet(shape: tuple[int, int], scales: int | None, angles: int, finest: str) -> Curvelet:
-    fitting = min(SCALES, default_scales(shape)) if scales is None else scales
-    return Curvelet(shape, fitting, angles, finest)
+    return Curvelet(shape, _scales(shape, scales), angles, finest)
+
+
+def _scales(shape: tuple[int, ...], scales: int | None) -> int:
+    """Return how many scales CvT takes for images of this size."""
+    return min(SCALES, default_scales((shape[0], shape[1]))) if scales is None else scales
+
+
+def _check_weight(weight: float) -> None:
+    """Raise ValueError for what is no number in [0, 1]."""
+    is_number = isinstance(weight, float | int | np.number) and not isinstance(weight, bool)
+    if not is_number or not 0 <= weight <= 1:
+        raise ValueError(f"weight: expected a number in [0, 1], got {weight!r}")
 
 
 class BandFusion:
@@ -157,9 +199,7 @@ class BandFusion:
         base: str,
         weight: float,
     ):
-        is_number = isinstance(weight, float | int | np.number) and not isinstance(weight, bool)
-        if not is_number or not 0 <= weight <= 1:
-            raise ValueError(f"weight: expected a number in [0, 1], got {weight!r}")
+        _check_weight(weight)
         self.transform = transform
         self.luma = transform.forward(a), transform.forward(b)
         self.selection = self.luma[0].map(

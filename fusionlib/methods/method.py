@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +31,23 @@ class Decision(NamedTuple):
     fused: Plane
     apply: Callable[[Plane, Plane], Plane] | None = None
     info: Mapping[str, object] = {}
+
+
+class Lean(NamedTuple):
+    """A function to the same result in less memory and more time.
+
+    Attributes
+    ----------
+    function : callable
+    needs : float
+        Bytes a pixel.
+    words : str
+        How it goes about it.
+    """
+
+    function: Callable
+    needs: float
+    words: str
 
 
 @dataclass(frozen=True)
@@ -61,8 +78,10 @@ class Method:
         Called with the parameters, says how far the function looks; None: over the whole image.
     needs : float
         Bytes a pixel of a function that looks over the whole image, 0 where they are not known.
+    lean : Lean, optional
+        Called in place of ``function`` where that needs too much.
     memory : float, optional
-        GB to stay within, by strips where the function allows; None: the image at once.
+        GB to stay within, by strips or ``lean`` where there are; None: the image at once.
     """
 
     name: str
@@ -77,6 +96,7 @@ class Method:
     fuse_colour: Callable | None = field(default=None, repr=False)
     reach: Callable[[Mapping], Reach] | None = field(default=None, repr=False)
     needs: float = 0.0
+    lean: Lean | None = field(default=None, repr=False)
     memory: float | None = None
 
     def fuse(
@@ -137,8 +157,8 @@ class Method:
         was found out.
 
         Where exactly one source is coloured the gray one is what was fused, before chroma is put
-        back: that clips. In strips where :attr:`memory` asks for them; ``info`` then has their
-        number under "strips".
+        back: that clips. In strips or lean where :attr:`memory` asks for it; ``info`` then has the
+        number of strips under "strips", or the words for it under "lean".
 
         Raises
         ------
@@ -151,8 +171,7 @@ class Method:
         parameters = {**self.parameters, **parameters}
         size = a.shape[:2]
         if self.memory is None or self.reach is None:
-            self._check_memory(size)
-            return self._fuse_whole(a, b, coloured, parameters)
+            return self._fitting(size)._fuse_whole(a, b, coloured, parameters)
         reach = self.reach(parameters)
         rows = rows_at_once(size, any(coloured), reach, self.memory)
         if rows == size[0]:
@@ -166,13 +185,24 @@ class Method:
                 whole[strip.place] = part[strip.inner]
         return gray, shown, {**info, "strips": -(-size[0] // rows)}
 
-    def _check_memory(self, size: tuple[int, int]) -> None:
-        needed = self.needs * size[0] * size[1] / 1e9
-        if self.memory is not None and needed > self.memory:
+    def _fitting(self, size: tuple[int, int]) -> Method:
+        """Return what fits :attr:`memory`, the method or a lean one; ValueError where none does."""
+        pixels = size[0] * size[1]
+        if self.memory is None or self.needs * pixels <= self.memory * 1e9:
+            return self
+        if self.lean is None:
+            needed = self.needs * pixels / 1e9
             raise ValueError(
                 f"{self.name}: expected {needed:.1f} GB for images of {size[1]}x{size[0]}, got"
                 f" {self.memory:.1f}; --memory {needed + 0.1:.1f}"
             )
+        function, needs, words = self.lean
+
+        def told(*planes: Plane, **parameters) -> Decision:
+            decision = function(*planes, **parameters)
+            return decision._replace(info={**decision.info, "lean": words})
+
+        return replace(self, function=told, needs=needs, lean=None)._fitting(size)
 
     # radon C: none, one or both sources coloured, each fused by its own rule
     def _fuse_whole(

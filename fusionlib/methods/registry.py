@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fusionlib import images
-from fusionlib.methods.method import Method
+from fusionlib.methods.method import Lean, Method
 from fusionlib.methods.strips import Reach
 from fusionlib.networks import COMPARED
 
@@ -29,6 +29,7 @@ def register(
     summary: str = "",
     reach: Callable[[Mapping], Reach] | None = None,
     needs: float = 0.0,
+    lean: Lean | None = None,
 ) -> Callable[[Callable], Callable]:
     """Return a decorator that makes a function the method ``name``::
 
@@ -49,7 +50,7 @@ def register(
         Names and defaults; those in the signature where None.
     summary : str
         A line for the list of methods; the first of the docstring where empty.
-    reach, needs : optional
+    reach, needs, lean : optional
         What it takes in memory, see :class:`~fusionlib.methods.Method`.
 
     Raises
@@ -89,6 +90,7 @@ def register(
                 summary=line,
                 reach=reach,
                 needs=needs,
+                lean=lean,
             )
             for variant, change in changes.items()
         }

@@ -133,6 +133,14 @@ def evaluate(
     ------
     TypeError, ValueError
         Not gray, not 8 bits, sizes that differ, an unknown metric or convention: one sentence each.
+
+    Examples
+    --------
+    >>> infrared = np.arange(64, dtype=np.uint8)[:, None].repeat(64, axis=1)
+    >>> visible = infrared.T.copy()
+    >>> scores = evaluate(infrared // 2 + visible // 2, infrared, visible, ["EN", "VIF"])
+    >>> {name: round(float(value), 4) for name, value in scores.items()}
+    {'EN': 5.7198, 'VIF': 0.3771}
     """
     chosen = choose(names, convention, "sources")
     if convention in IN_COLOUR and any(np.ndim(image) == 3 for image in (fused, a, b)):

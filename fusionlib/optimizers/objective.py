@@ -19,11 +19,13 @@ import numpy as np
 
 from fusionlib import images
 
+from .cells import changes, entropies, histogram
 from .steps import Steps, steps
 
 # ASSUMPTION: 1 / RMSE is infinite for identical sources; an RMSE below 1e-6 gray levels counts as
 # 1e-6.
 SMALLEST_RMSE = 1e-6
+MOST_STEPS = 2**25  # of an image: at 16 bytes a step, and as many again while they are sorted
 FLAT = 1e-9  # standard deviation, in gray levels, below which an image is constant but for rounding
 
 
@@ -129,9 +131,18 @@ class LowPassObjective:
         """Return EN in bits, eq. (15), of the image rounded to 8 bits at (n,) weights.
 
         Exact for every w in [0, 1], but for pixels that lie on half a gray level up to the rounding
-        error of float64: another order of additions may round them the other way.
+        error of float64: another order of additions may round them the other way. Of images with
+        more than MOST_STEPS steps the histogram is counted at each weight: slower, in less memory.
         """
-        return self.steps.entropies[self.steps.index(w)]
+        if self.steps_fit:
+            return self.steps.entropies[self.steps.index(w)]
+        counts = [histogram(self.p, self.d, each) for each in np.ravel(w)]
+        return entropies(np.stack(counts)).reshape(np.shape(w))
+
+    @cached_property
+    def steps_fit(self) -> bool:
+        """Whether :attr:`steps` are few enough to be kept."""
+        return self.quantize or changes(self.p, self.d) <= MOST_STEPS
 
     @cached_property
     def steps(self) -> Steps:
@@ -159,7 +170,7 @@ class LowPassObjective:
         """Return the same objective with other weights of its terms; everything computed is
         shared.
         """
-        _ = self.steps  # before copying, so that both have it
+        _ = self.steps_fit and self.steps  # before copying, so that both have it
         other = copy.copy(self)
         other.alphas, other.evaluations = _alphas(alphas), 0
         return other

@@ -61,6 +61,12 @@ def particle_swarm(
     velocity 0, in both forms. ASSUMPTION: initial velocities are not given; they are 0. ASSUMPTION:
     f(gbest X_i) in algorithm 1 gives each particle a global best of its own; one for the swarm is
     meant.
+
+    Examples
+    --------
+    >>> result = particle_swarm(lambda w: -((w - 0.3) ** 2))
+    >>> round(float(result.x), 6), result.evaluations
+    (0.3, 1640)
     """
     began = time.perf_counter()
     swarm = Candidates(f, bounds, population, iterations, seed, form)

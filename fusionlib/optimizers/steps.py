@@ -8,6 +8,7 @@ steps follow from one sort.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -38,9 +39,15 @@ class Steps:
         return np.searchsorted(self.weights, w, side="right")
 
 
-def steps(p: np.ndarray, d: np.ndarray, others: tuple[np.ndarray, ...] | None = None) -> Steps:
-    """Follow the image p + w d, rounded to 8 bits as the image contract rounds, from w = 0 to w =
-    1.
+def steps(
+    p: np.ndarray,
+    d: np.ndarray,
+    others: tuple[np.ndarray, ...] | None = None,
+    start: float = 0.0,
+    end: float = 1.0,
+) -> Steps:
+    """Follow the image p + w d, rounded to 8 bits as the image contract rounds, from w = start to
+    w = end.
 
     Parameters
     ----------
@@ -48,9 +55,11 @@ def steps(p: np.ndarray, d: np.ndarray, others: tuple[np.ndarray, ...] | None = 
         Gray levels 0..255 at w = 0 and their change up to w = 1.
     others : tuple of (H, W) uint8, optional
         Images for whose products sums are wanted; no sums where None.
+    start, end : float in [0, 1]
+        What the steps outside of are left out.
     """
     p, d = p.ravel(), d.ravel()
-    first, last = _levels(p), _levels(p + d)
+    first, last = levels(p + start * d), levels(p + end * d)
     counts = np.bincount(first, minlength=256)
     n_log_n = np.arange(counts.sum() + 2) * np.log2(np.maximum(np.arange(counts.sum() + 2), 1))
     gain = np.diff(n_log_n, prepend=0)
@@ -62,8 +71,9 @@ def steps(p: np.ndarray, d: np.ndarray, others: tuple[np.ndarray, ...] | None = 
     moving = np.flatnonzero(first != last)
     parts = 1 + int(np.abs(last - first).sum()) // max(AT_ONCE, p.size // 2)
     p, d, first = p[moving], d[moving], first[moving]
-    for low, high in zip(np.arange(parts) / parts, np.arange(1, parts + 1) / parts, strict=True):
-        last = _levels(p + high * d)
+    ends = start + (end - start) * np.arange(parts + 1) / parts
+    for low, high in pairwise(ends):
+        last = levels(p + high * d)
         at, pixel, lower, upwards = _events(p, d, first, last, low, high)
         weights.append(at)
         changes.append(_entropy_changes(counts, lower, upwards, gain))
@@ -84,15 +94,15 @@ def steps(p: np.ndarray, d: np.ndarray, others: tuple[np.ndarray, ...] | None = 
     )
 
 
-def _levels(values: np.ndarray) -> np.ndarray:
+def levels(values: np.ndarray) -> np.ndarray:
     """Return 8-bit gray levels as :func:`fusionlib.images.to_uint8` rounds them, in a type that can
     be subtracted.
     """
     return np.clip(np.floor(values + 0.5), 0, 255).astype(np.int32)
 
 
-def _events(p, d, first, last, low: float, high: float) -> tuple[np.ndarray, ...]:
-    """Return where in (low, high] pixels pass half a level, ascending; which pixel, the level
+def crossings(p, d, first, last, low: float, high: float) -> tuple[np.ndarray, ...]:
+    """Return where in [low, high] pixels pass half a level, pixel by pixel; which pixel, the level
     below, and if upwards.
 
     ``first``, ``last``: the pixels' levels at ``low`` and ``high``.
@@ -105,7 +115,12 @@ def _events(p, d, first, last, low: float, high: float) -> tuple[np.ndarray, ...
     lower = np.arange(len(pixel), dtype=np.int32) - offset.take(pixel)
     slope = d.take(pixel)
     weights = np.clip((lower + 0.5 - p.take(pixel)) / slope, low, high)
-    upwards = slope > 0
+    return weights, pixel, lower, slope > 0
+
+
+def _events(p, d, first, last, low: float, high: float) -> tuple[np.ndarray, ...]:
+    """Return :func:`crossings` in (low, high], ascending."""
+    weights, pixel, lower, upwards = crossings(p, d, first, last, low, high)
     # Half a level rounds up: a rising pixel changes at the weight itself, a falling one just after
     # it.
     np.nextafter(weights, high, out=weights, where=~upwards)

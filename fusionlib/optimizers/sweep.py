@@ -1,21 +1,26 @@
-"""The exact optimum of the low-pass weight, by running through all weights at which a pixel changes
-its gray level.
+"""The exact optimum of the low-pass weight: of all weights at which a pixel changes its gray level,
+those that may be the best are run through.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from .cells import Cells, cells, changes, entropies
 from .result import Result
+from .steps import steps
 
 if TYPE_CHECKING:
     from .objective import LowPassObjective
 
-GRID = 1001
+GRID = 1024  # cells of the first look; a power of two, see cells()
+MOST_CELLS = 4 * GRID
+ENOUGH = 2**20  # steps that are sorted together, or an eighth of the pixels
 MARGIN = 1e-6
 
 
@@ -24,7 +29,9 @@ def sweep(objective: LowPassObjective) -> Result:
 
     The entropy is a step function of w (:mod:`.steps`), the rest of the objective is smooth and
     known in closed form, or a step function too where the objective quantizes. The maximum lies at
-    a step, just before one, or where the smooth part has its own.
+    a step, just before one, or where the smooth part has its own. Cells of weights that cannot hold
+    it (:mod:`.cells`) are left out, the rest is divided again and at last sorted: memory is that of
+    the image, however many steps there are, unless the objective quantizes.
 
     Parameters
     ----------
@@ -33,42 +40,81 @@ def sweep(objective: LowPassObjective) -> Result:
     Returns
     -------
     Result
-        ``history`` holds the best value on a grid of 1001 weights, at the steps, and after the last
+        ``history`` holds the best value at the edges of the cells, at the steps, and after the last
         refinement. Where several weights are equally good (identical sources: all), the one nearest
         to 0.5.
     """
-    began, evaluated = time.perf_counter(), objective.evaluations
-    steps = objective.steps
-    grid = np.linspace(0, 1, GRID)
-    values = np.asarray(objective(grid))
-    history = [float(values.max())]
-    # Steps that cannot reach the best value of the grid are left out: within a cell of the grid the
-    # smooth part exceeds the larger of its ends by less than MARGIN.
-    fidelity = objective.fidelity(grid)
-    cell = np.minimum((steps.weights * (GRID - 1)).astype(np.int32), GRID - 2)
-    ceiling = np.maximum(fidelity[:-1], fidelity[1:]).take(cell) + (
-        np.inf if objective.quantize else MARGIN
-    )
-    at, before = (
-        steps.weights[objective.alphas[1] * entropies + ceiling >= history[0]]
-        for entropies in (steps.entropies[1:], steps.entropies[:-1])
-    )
-    x = np.concatenate([grid, at, np.nextafter(before, 0)])
-    values = np.asarray(objective(x))
-    best = x[values == values.max()]
+    began = time.perf_counter()
+    found = [_best(objective, edges) for edges in _promising(objective)]
+    history = np.array([values for _, values, _ in found]).max(axis=0)
+    w = min((w for w, values, _ in found if values[-1] == history[-1]), key=lambda w: abs(w - 0.5))
+    evaluations = sum(count for *_, count in found)
+    objective.evaluations += evaluations
+    return Result(w, float(history[-1]), history, evaluations, time.perf_counter() - began)
+
+
+def _promising(objective: LowPassObjective) -> Iterator[np.ndarray]:
+    """Yield the edges of cells side by side that may hold the maximum, as many as are sorted
+    together.
+    """
+    grid, share = np.linspace(0, 1, GRID + 1), objective.alphas[1]
+    enough = max(ENOUGH, objective.p.size // 8)
+    # rounded images are sorted at once with their sums; a small entropy has no bound here
+    if objective.quantize or share < 0 or changes(objective.p, objective.d) <= enough:
+        yield grid
+        return
+    low, high, number, best = 0.0, 1.0, GRID, -np.inf
+    while True:
+        looked = cells(objective.p, objective.d, low, high, number)
+        fidelity = objective.fidelity(looked.edges)
+        best = max(best, float((fidelity + share * entropies(looked.counts)).max()))
+        # within a cell the smooth part exceeds the larger of its ends by less than MARGIN
+        ceilings = np.maximum(fidelity[:-1], fidelity[1:]) + MARGIN + share * looked.ceilings()
+        kept = np.flatnonzero(ceilings >= best)
+        first, last = int(kept[0]), int(kept[-1]) + 1
+        finer = 2 ** int(np.log2(MOST_CELLS / (last - first)))
+        if finer < 2 or looked.steps[kept].sum() <= enough:
+            break
+        low, high, number = *looked.edges[[first, last]], finer * (last - first)
+    yield from _together(looked, kept, enough)
+
+
+def _together(looked: Cells, kept: np.ndarray, enough: int) -> Iterator[np.ndarray]:
+    """Yield the edges of cells side by side, until each of ``kept`` was among them: of at most
+    ``enough`` steps, or one cell.
+    """
+    passed = np.concatenate([[0], looked.steps.cumsum()])
+    while kept.size:
+        first = kept[0]
+        end = np.searchsorted(passed, passed[first] + enough, side="right") - 1
+        here = kept[kept < max(end, first + 1)]
+        yield looked.edges[first : here[-1] + 2]
+        kept = kept[here.size :]
+
+
+def _best(objective: LowPassObjective, edges: np.ndarray) -> tuple[float, list[float], int]:
+    """Return the best weight between the first and the last of ``edges``, the best values (at the
+    edges, at the steps, in the end), and how many weights were looked at.
+    """
+    low, high = float(edges[0]), float(edges[-1])
+    if objective.quantize:
+        found = objective.steps
+    else:
+        found = steps(objective.p, objective.d, start=low, end=high)
+    x = np.concatenate([edges, found.weights, np.nextafter(found.weights, 0)])
+    values = objective.alphas[1] * found.entropies[found.index(x)] + objective.fidelity(x)
+    history = [float(values[: len(edges)].max()), float(values.max())]
+    best = x[values == history[-1]]
     w = float(best[np.abs(best - 0.5).argmin()])
-    history.append(float(values.max()))
     # A maximum of the smooth part inside the step.
-    step = int(steps.index(w))
-    low = max(w - 1 / GRID, steps.weights[step - 1] if step > 0 else 0.0)
-    high = min(
-        w + 1 / GRID, np.nextafter(steps.weights[step], 0) if step < len(steps.weights) else 1.0
-    )
+    step, count = int(found.index(w)), len(found.weights)
+    low = max(w - 1 / GRID, found.weights[step - 1] if step > 0 else low)
+    high = min(w + 1 / GRID, np.nextafter(found.weights[step], 0) if step < count else high)
     if low < high:
-        inner = minimize_scalar(lambda t: -objective(t), bounds=(low, high), method="bounded").x
-        w = max(w, float(inner), key=objective)
-    value = float(objective(w))
-    history.append(value)
-    return Result(
-        w, value, np.array(history), objective.evaluations - evaluated, time.perf_counter() - began
-    )
+        inside = minimize_scalar(
+            lambda t: -objective.fidelity(t), bounds=(low, high), method="bounded"
+        )
+        value = objective.alphas[1] * found.entropies[step] - float(inside.fun)
+        if value > history[-1]:
+            return float(inside.x), [*history, value], len(x) + inside.nfev
+    return w, [*history, history[-1]], len(x)

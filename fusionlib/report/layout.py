@@ -16,7 +16,6 @@ import pandas as pd
 from fusionlib import published, ranking, results
 
 PAPERS = {"multi-focus": "Abas & Baykan 2021", "moe-fusion": "Cao et al. 2023"}
-ARROWS = {True: "↑", False: "↓", None: ""}
 OURS = "MoE-Fusion"
 BEST = 3  # numbers marked per column, as the paper does
 TRAINED = ("consistent", "not consistent", "too few trainings")
@@ -147,9 +146,7 @@ def table(key: str, frame: pd.DataFrame) -> dict:
     others = [name for name in ours["dataset"].unique() if name not in set(printed["dataset"])]
     return entry | {
         "others": ", ".join(others),
-        "metrics": [
-            f"{metric} {ARROWS[ranking.larger_is_better(metric)]}".strip() for metric in metrics
-        ],
+        "metrics": [ranking.headed(metric) for metric in metrics],
         "lines": lines,
     }
 

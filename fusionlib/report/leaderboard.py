@@ -16,7 +16,7 @@ import pandas as pd
 
 from fusionlib import images, ranking, runs
 from fusionlib.report import template
-from fusionlib.report.layout import ARROWS, BEST
+from fusionlib.report.layout import BEST
 from fusionlib.report.shelf import Shelf, comparable, shown_folder
 
 EMBEDDED = 7_000_000  # bytes of images inside the page; further ones are linked
@@ -183,7 +183,7 @@ def _table(means: pd.DataFrame, counts: pd.DataFrame, n: int) -> dict:
             is_marked = pd.notna(rank) and rank <= BEST
             cells.append({"text": text, "rank": int(rank) if is_marked else 0})
         lines.append({"name": name, "n": n, "rank": total[name], "cells": cells})
-    heads = [f"{name} {ARROWS[ranking.larger_is_better(name)]}".strip() for name in means]
+    heads = [ranking.headed(name) for name in means]
     return {"metrics": heads, "lines": lines}
 
 

@@ -103,7 +103,7 @@ def sections(tables: Iterable[dict]) -> list[Section]:
 
 
 def _heads(metrics: Iterable[str]) -> list[str]:
-    return [f"{name} {layout.ARROWS[ranking.larger_is_better(name)]}".strip() for name in metrics]
+    return [ranking.headed(name) for name in metrics]
 
 
 # radon C: rows of ours and of print, interleaved as they are read

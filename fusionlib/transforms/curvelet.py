@@ -50,9 +50,14 @@ class Curvelet:
     ------
     TypeError, ValueError
         A parameter is of the wrong kind, or the images are too small for so many scales or angles.
+
+    Examples
+    --------
+    >>> curvelet, image = Curvelet((64, 48)), np.arange(3072.0).reshape(64, 48)
+    >>> np.allclose(curvelet.inverse(curvelet.forward(image)), image)
+    True
     """
 
-    # radon C: every argument is checked where it comes in
     def __init__(
         self,
         shape: tuple[int, int],
@@ -61,32 +66,8 @@ class Curvelet:
         finest: str = "curvelets",
         real: bool = True,
     ):
-        if (
-            not isinstance(shape, tuple | list)
-            or len(shape) != 2
-            or any(_not_integer(side) for side in shape)
-        ):
-            raise TypeError(f"shape: expected (height, width), got {shape!r}")
-        self.shape = (int(shape[0]), int(shape[1]))
-        if min(self.shape) < 17:
-            raise ValueError(
-                "shape: expected sides of at least 17 pixels for curvelets, got"
-                f" {shape[0]}x{shape[1]}"
-            )
-        if finest not in FINEST:
-            raise ValueError(f"finest: expected one of {', '.join(FINEST)}, got {finest!r}")
-        if _not_integer(angles) or angles < 8 or angles % 8:
-            raise ValueError(f"angles: expected a positive multiple of 8, got {angles!r}")
-        if scales is None:
-            scales = default_scales(self.shape)
-        if _not_integer(scales) or scales < 2:
-            raise ValueError(f"scales: expected an integer of at least 2, got {scales!r}")
-        self.scales, self.angles, self.finest, self.real = (
-            int(scales),
-            int(angles),
-            finest,
-            bool(real),
-        )
+        self.shape, self.scales, self.angles = checked(shape, scales, angles, finest)
+        self.finest, self.real = finest, bool(real)
         self._plan = plan(self.shape, self.scales, self.angles, self.finest, self.real)
 
     def __repr__(self) -> str:
@@ -219,6 +200,33 @@ class Curvelet:
         if np.shape(band) != shape:
             raise ValueError(f"bands: expected a band of {shape}, got {np.shape(band)}")
         return fft.fft2(fft.ifftshift(band), norm="ortho")
+
+
+# radon C: every argument is checked where it comes in
+def checked(
+    shape: tuple[int, int], scales: int | None, angles: int, finest: str
+) -> tuple[tuple[int, int], int, int]:
+    """Return shape, scales and angles as :class:`Curvelet` takes them, or raise what it raises."""
+    if (
+        not isinstance(shape, tuple | list)
+        or len(shape) != 2
+        or any(_not_integer(side) for side in shape)
+    ):
+        raise TypeError(f"shape: expected (height, width), got {shape!r}")
+    if min(shape) < 17:
+        raise ValueError(
+            f"shape: expected sides of at least 17 pixels for curvelets, got {shape[0]}x{shape[1]}"
+        )
+    if finest not in FINEST:
+        raise ValueError(f"finest: expected one of {', '.join(FINEST)}, got {finest!r}")
+    if _not_integer(angles) or angles < 8 or angles % 8:
+        raise ValueError(f"angles: expected a positive multiple of 8, got {angles!r}")
+    size = (int(shape[0]), int(shape[1]))
+    if scales is None:
+        scales = default_scales(size)
+    if _not_integer(scales) or scales < 2:
+        raise ValueError(f"scales: expected an integer of at least 2, got {scales!r}")
+    return size, int(scales), int(angles)
 
 
 def _columns(values: np.ndarray) -> np.ndarray:

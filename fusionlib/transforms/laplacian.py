@@ -32,6 +32,15 @@ class LaplacianPyramid:
     ------
     TypeError, ValueError
         ``levels`` is not a positive integer; ``border`` is unknown.
+
+    Examples
+    --------
+    >>> pyramid, image = LaplacianPyramid(3), np.arange(4096.0).reshape(64, 64)
+    >>> bands = pyramid.forward(image)
+    >>> [band.shape for band in bands.high], bands.low.shape
+    ([(64, 64), (32, 32), (16, 16)], (8, 8))
+    >>> np.allclose(pyramid.inverse(bands), image)
+    True
     """
 
     def __init__(self, levels: int = 4, border: str = "toolbox"):

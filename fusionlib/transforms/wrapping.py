@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, floor, log2
+from typing import NamedTuple
 
 import numpy as np
 from scipy import fft, sparse
@@ -46,11 +47,16 @@ class Plan:
     finest_weight: np.ndarray | None  # (H, W): window of a finest scale of wavelets
 
 
-# radon C: the geometry of all scales; finest, middle and coarsest differ
-@lru_cache(maxsize=8)
-def plan(shape: tuple[int, int], scales: int, angles: int, finest: str, real: bool) -> Plan:
-    """Compute the windows of all bands; raise ValueError where their squares do not sum to 1
-    everywhere.
+class Wedge(NamedTuple):
+    """A wedge, wrapped into a rectangle (h, w) with the origin at [0, 0]."""
+
+    place: tuple[int, int]  # (scale, finest first; angle)
+    frequencies: np.ndarray  # of each sample, in the flat, unshifted spectrum of the image
+    window: np.ndarray
+
+
+class Windows:
+    """The windows of all bands; those of the wedges are computed when they are asked for.
 
     Parameters
     ----------
@@ -60,63 +66,95 @@ def plan(shape: tuple[int, int], scales: int, angles: int, finest: str, real: bo
         Scales, the coarsest among them; angles at the second coarsest.
     finest : "curvelets" or "wavelets"
     real : bool
-        Real coefficients.
+        Real coefficients: half of the wedges, sqrt(2) times as large, each for itself and for its
+        mirror image.
+
+    Attributes
+    ----------
+    low_index, low_weight : (h, w) arrays
+        The frequency of each sample of the base's spectrum, and its window.
+    finest_weight : (H, W) array or None
+        Window of a finest scale of wavelets.
+    counts : list of int
+        Wedges of each scale, finest first.
+
+    Raises
+    ------
+    ValueError
+        The image is too small.
     """
-    refused = (
-        f"shape: expected images large enough for {scales} scales and {angles} angles, "
-        f"got {shape[0]}x{shape[1]}; use fewer scales or angles"
+
+    def __init__(
+        self, shape: tuple[int, int], scales: int, angles: int, finest: str, real: bool = True
+    ):
+        self.shape, self.real = shape, real
+        self.refused = (
+            f"shape: expected images large enough for {scales} scales and {angles} angles, "
+            f"got {shape[0]}x{shape[1]}; use fewer scales or angles"
+        )
+        if 2**scales > min(shape):
+            raise ValueError(self.refused)
+        curvelets = finest == "curvelets"
+        size = tuple(side / (3 if curvelets else 6) for side in shape)
+        low = [
+            _low_pass(m, shorter=curvelets and side % 3 == 0)
+            for m, side in zip(size, shape, strict=True)
+        ]
+        self.finest_weight = None if curvelets else np.ones(shape)
+        if self.finest_weight is not None:
+            outside = np.sqrt(1 - np.outer(*low) ** 2)
+            self.finest_weight.ravel()[_frequencies(outside.shape, shape)] = outside
+        self.rings, self.counts = [], []
+        for scale in range(scales if curvelets else scales - 1, 1, -1):
+            size = (size[0] / 2, size[1] / 2)
+            # What the next low-pass leaves of the present one is the ring.
+            following = [_low_pass(m) for m in size]
+            self.rings.append((_Ring(low, following, shape), size))
+            self.counts.append(angles * 2 ** ceil((scale - 2) / 2))
+            low = following
+        self.low_weight = fft.ifftshift(np.outer(*low))
+        self.low_index = fft.ifftshift(_frequencies(self.low_weight.shape, shape))
+
+    def __iter__(self) -> Iterator[Wedge]:
+        quadrants, factor = (2, np.sqrt(2)) if self.real else (4, 1.0)
+        for scale, ((ring, size), count) in enumerate(zip(self.rings, self.counts, strict=True)):
+            try:
+                for angle, parts in enumerate(_wedges(ring, size, count // 4, quadrants)):
+                    frequencies, window = parts
+                    yield Wedge((scale, angle), frequencies, factor * window)
+            except ZeroDivisionError:  # the axes of neighbouring wedges coincide
+                raise ValueError(self.refused) from None
+
+    def check(self, energy: np.ndarray) -> None:
+        """Raise ValueError where the squares of all windows do not sum to 1.
+
+        Parameters
+        ----------
+        energy : (H, W) float64
+            The sum of the squares of the wedges' windows; the others are added to it.
+        """
+        if self.real:  # a wedge stands for itself and for its mirror image
+            energy = (energy + np.roll(energy[::-1, ::-1], (1, 1), (0, 1))) / 2
+        energy.ravel()[self.low_index] += self.low_weight**2
+        if self.finest_weight is not None:
+            energy += self.finest_weight**2
+        if not np.allclose(energy, 1, rtol=0, atol=1e-12):
+            raise ValueError(self.refused)
+
+
+@lru_cache(maxsize=8)
+def plan(shape: tuple[int, int], scales: int, angles: int, finest: str, real: bool) -> Plan:
+    """Compute the windows of all bands; parameters and errors as for :class:`Windows`."""
+    windows = Windows(shape, scales, angles, finest, real)
+    wedges = [(wedge.window.shape, *wedge) for wedge in windows]
+    matrix, groups = _assemble(wedges, shape[0] * shape[1])
+    windows.check(np.asarray(matrix.power(2).sum(axis=0)).reshape(shape))
+    return Plan(
+        matrix, groups, windows.counts, windows.low_index, windows.low_weight, windows.finest_weight
     )
-    if 2**scales > min(shape):
-        raise ValueError(refused)
-    if finest == "curvelets":
-        size = tuple(side / 3 for side in shape)
-        low = np.outer(
-            *(_low_pass(m, shorter=side % 3 == 0) for m, side in zip(size, shape, strict=True))
-        )
-        finest_weight, cut = None, range(scales, 1, -1)
-    else:
-        size = tuple(side / 6 for side in shape)
-        low = np.outer(*(_low_pass(m) for m in size))
-        finest_weight = np.ones(shape)
-        finest_weight.ravel()[_frequencies(low.shape, shape)] = np.sqrt(1 - low**2)
-        cut = range(scales - 1, 1, -1)
-    wedges, counts = [], []
-    for index, scale in enumerate(cut):
-        size = (size[0] / 2, size[1] / 2)
-        # Radial windows: what the next low-pass leaves of the present one is the ring.
-        following = np.outer(*(_low_pass(m) for m in size))
-        inner = tuple(
-            slice((n - k) // 2, (n + k) // 2)
-            for n, k in zip(low.shape, following.shape, strict=True)
-        )
-        ring = low.copy()
-        ring[inner] *= np.sqrt(1 - following**2)
-        low = low[inner] * following
-        counts.append(angles * 2 ** ceil((scale - 2) / 2))
-        frequencies = _frequencies(ring.shape, shape)
-        try:
-            for angle, (position, weight) in enumerate(
-                _wedges(ring, size, counts[-1] // 4, 2 if real else 4)
-            ):
-                wedges.append((weight.shape, (index, angle), frequencies.ravel()[position], weight))
-        except ZeroDivisionError:  # the axes of neighbouring wedges coincide
-            raise ValueError(refused) from None
-    matrix, groups = _assemble(wedges, shape[0] * shape[1], np.sqrt(2) if real else 1.0)
-    low_index, low_weight = fft.ifftshift(_frequencies(low.shape, shape)), fft.ifftshift(low)
-    energy = np.asarray(matrix.power(2).sum(axis=0)).reshape(shape)
-    if real:  # a wedge stands for itself and for its mirror image
-        energy = (energy + np.roll(energy[::-1, ::-1], (1, 1), (0, 1))) / 2
-    energy.ravel()[low_index] += low_weight**2
-    if finest_weight is not None:
-        energy += finest_weight**2
-    if not np.allclose(energy, 1, rtol=0, atol=1e-12):
-        raise ValueError(refused)
-    return Plan(matrix, groups, counts, low_index, low_weight, finest_weight)
 
 
-def _assemble(
-    wedges: list, frequencies: int, factor: float
-) -> tuple[sparse.csr_array, list[Group]]:
+def _assemble(wedges: list, frequencies: int) -> tuple[sparse.csr_array, list[Group]]:
     """Put wedges of one shape side by side and their windows, zeros left out, into one sparse
     matrix.
     """
@@ -132,7 +170,7 @@ def _assemble(
         used = np.flatnonzero(weight)
         rows.append(start + used)
         columns.append(position.ravel()[used])
-        data.append(factor * weight.ravel()[used])
+        data.append(weight.ravel()[used])
         start += weight.size
     entries = np.concatenate(data), (np.concatenate(rows), np.concatenate(columns))
     return sparse.csr_array(entries, shape=(start, frequencies)), groups
@@ -146,6 +184,50 @@ def _frequencies(box: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
         np.arange(-(n // 2), n // 2 + 1) % side for n, side in zip(box, shape, strict=True)
     )
     return rows[:, None] * shape[1] + columns
+
+
+class _Ring:
+    """A dyadic ring in its box (h, w): the next low-pass taken out of the present one. Both are
+    products of a vector for rows and one for columns, so that nothing of the box is kept.
+
+    Parameters
+    ----------
+    low, following : two vectors each
+        Of the present low-pass and the next one, rows first.
+    shape : (int, int)
+        Of the image.
+    """
+
+    def __init__(self, low: list, following: list, shape: tuple[int, int]):
+        self.box = (len(low[0]), len(low[1]))
+        self.low, self.width = low, shape[1]
+        self.following = [
+            np.pad(inner, (len(outer) - len(inner)) // 2)
+            for outer, inner in zip(low, following, strict=True)
+        ]
+        self.periodic = [
+            np.arange(-(n // 2), n // 2 + 1) % side for n, side in zip(self.box, shape, strict=True)
+        ]
+
+    def at(self, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the frequency in the image's flat spectrum, and the window."""
+        frequency = self.periodic[0][row] * self.width + self.periodic[1][column]
+        following = self.following[0][row] * self.following[1][column]
+        return frequency, self.low[0][row] * self.low[1][column] * np.sqrt(1 - following**2)
+
+    def turned(
+        self, row: np.ndarray, column: np.ndarray, quadrant: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return :meth:`at` by the rows and columns of the ring turned as np.rot90 does."""
+        last_row, last_column = self.box[0] - 1, self.box[1] - 1
+        return self.at(
+            *(
+                (row, column),
+                (column, last_column - row),
+                (last_row - row, last_column - column),
+                (last_row - column, row),
+            )[quadrant]
+        )
 
 
 def _low_pass(m: float, shorter: bool = False) -> np.ndarray:
@@ -175,14 +257,13 @@ def _fall(t: np.ndarray) -> np.ndarray:
 
 
 # radon C: left, middle and right wedges of a quadrant, as the fast transform defines them
-def _wedges(ring: np.ndarray, size: tuple[float, float], m: int, quadrants: int) -> Iterator[tuple]:
+def _wedges(ring: _Ring, size: tuple[float, float], m: int, quadrants: int) -> Iterator[tuple]:
     """Cut a ring into ``m`` wedges a quadrant, clockwise from the top left corner.
 
-    Yields for each wedge, wrapped and with the origin at [0, 0], the flat positions in the ring's
-    box and the windows. Coordinates X, Y count from 1 at the top left of the ring, turned so that
-    the quadrant is on top.
+    Yields for each wedge, wrapped and with the origin at [0, 0], frequencies and windows as
+    :meth:`_Ring.at` has them. Coordinates X, Y count from 1 at the top left of the ring, turned so
+    that the quadrant is on top.
     """
-    positions = np.arange(ring.size).reshape(ring.shape)
     for quadrant in range(quadrants):
         vertical, horizontal = size if quadrant % 2 == 0 else size[::-1]
         fv, fh = floor(4 * vertical), floor(4 * horizontal)
@@ -221,14 +302,14 @@ def _wedges(ring: np.ndarray, size: tuple[float, float], m: int, quadrants: int)
                     if u < m - 1
                     else _corner(x, y, fh, fv, e[-1], ev, left=False)
                 )
-                window = np.rot90(ring, quadrant)[y - 1, x - 1] * _fall(1 - before) * _fall(after)
+                frequency, window = ring.turned(y - 1, x - 1, quadrant)
+                window = window * _fall(1 - before) * _fall(after)
             window[~inside] = 0
-            position = np.rot90(positions, quadrant)[y - 1, x - 1]
             # np.roll(rows, 1 - first_row) puts row Y = first_row first; then back to the ring's own
             # orientation.
             yield tuple(
                 fft.ifftshift(np.rot90(np.roll(values, 1 - first_row, axis=0), -quadrant))
-                for values in (position, window)
+                for values in (frequency, window)
             )
 
 

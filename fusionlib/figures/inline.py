@@ -1,0 +1,59 @@
+"""Figures in a notebook: the saved picture in the size of a committed output, over its caption."""
+
+from __future__ import annotations
+
+import html
+import io
+from pathlib import Path
+
+import matplotlib
+from PIL import Image
+
+DPI = 200  # of the files; shown at half, which is sharp on a fine screen
+# Bytes of an output: notebooks are committed executed, and a notebook has at most four grids.
+OF_A_PLOT, OF_PHOTOGRAPHS = 120_000, 250_000
+# Scale and JPEG quality, the first that fits: blocks disturb more than fewer pixels do.
+TRIED = ((1, 90), (1, 80), (1, 70), (0.75, 75), (0.75, 60), (0.5, 70), (0.5, 50), (0.25, 50))
+
+
+def here() -> bool:
+    """Tell whether figures are drawn into a notebook."""
+    return "inline" in matplotlib.get_backend()
+
+
+def show(path: Path, caption: str, photographs: bool) -> None:
+    """Display the figure of a PNG file at half its resolution, and the caption under it.
+
+    Parameters
+    ----------
+    photographs : bool
+        Whether it holds any: see :func:`encoded`.
+    """
+    from IPython.display import HTML, display
+    from IPython.display import Image as Shown
+
+    with Image.open(path) as file:
+        picture = file.convert("RGB")
+    data = encoded(picture, photographs)
+    display(Shown(data, width=picture.width // 2, alt=caption))
+    display(HTML(f"<p style='max-width: 60em'>{html.escape(caption)}</p>"))
+
+
+def encoded(picture: Image.Image, photographs: bool) -> bytes:
+    """Return a drawing as PNG of 256 colours, and photographs, or a drawing too large for that, as
+    the best JPEG that keeps to the bytes of an output.
+    """
+    file = io.BytesIO()
+    limit = OF_PHOTOGRAPHS if photographs else OF_A_PLOT
+    if not photographs:
+        picture.quantize(256).save(file, "PNG", optimize=True)
+    if photographs or file.tell() > limit:
+        # SVG would be sharper, but JupyterLab shows none in a notebook that it does not trust, such
+        # as a fresh clone's.
+        for scale, quality in TRIED:
+            file = io.BytesIO()
+            size = round(scale * picture.width), round(scale * picture.height)
+            picture.resize(size).save(file, "JPEG", quality=quality, optimize=True)
+            if file.tell() <= limit:
+                break
+    return file.getvalue()

@@ -1,0 +1,51 @@
+"""Figures in a notebook: sharp, small, captioned, shown once."""
+
+import io
+
+import IPython.display
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+
+from fusionlib import figures
+from fusionlib.figures import inline
+
+pytestmark = pytest.mark.usefixtures("figures_closed")
+
+
+@pytest.mark.parametrize("photographs", [True, False])
+def test_whatever_is_drawn_keeps_to_the_bytes_of_an_output(photographs):
+    noise = np.random.default_rng(0).integers(0, 256, (600, 800, 3)).astype(np.uint8)
+    data = inline.encoded(Image.fromarray(noise), photographs)
+    assert len(data) <= (inline.OF_PHOTOGRAPHS if photographs else inline.OF_A_PLOT)
+    width, height = Image.open(io.BytesIO(data)).size
+    assert width * 600 == height * 800, "the whole picture"
+
+
+def test_a_drawing_stays_free_of_fringes():
+    page = np.full((400, 900), 255, np.uint8)
+    page[100:102] = 0
+    data = inline.encoded(Image.fromarray(page).convert("RGB"), photographs=False)
+    assert Image.open(io.BytesIO(data)).format == "PNG"
+    assert (np.asarray(Image.open(io.BytesIO(data)).convert("L")) == page).all()
+
+
+def test_a_notebook_shows_a_saved_figure_once_over_its_caption(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(inline, "here", lambda: True)
+    monkeypatch.setattr(IPython.display, "display", shown.append)
+    pictures = {f"a title of many words, number {i}": np.zeros((48, 64), np.uint8) for i in "12345"}
+    figures.save(figures.sheet(pictures), tmp_path, "name", "w < 0.5 & a caption")
+    picture, caption = shown
+    with Image.open(io.BytesIO(picture.data)) as file:
+        assert file.width >= 900 and abs(picture.width - file.width / 2) <= 1
+    assert caption.data.count("w &lt; 0.5 &amp; a caption") == 1
+    assert not plt.get_fignums(), "the notebook would show what is left open again"
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 4, 5])
+def test_no_sheet_is_wider_than_the_column(columns):
+    pictures = dict.fromkeys(map(str, range(columns)), np.zeros((48, 64), np.uint8))
+    width, _ = figures.sheet(pictures, columns).get_size_inches()
+    assert width <= figures.WIDTH + 1e-9
