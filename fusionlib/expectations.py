@@ -32,7 +32,7 @@ GROUP += ["checkpoint", "column"]
 ROUNDING, NOTHING = 1e-3, 1e-9
 # Outputs of networks are float32: what two of them differ by, in percent, is known to this.
 PERCENT = 1e-4
-LEVEL = 0.999  # of a band: there are some hundred, and few may fail by chance
+LEVEL = 0.9999  # of a band: of four hundred, one fails by chance in one run of some thirty
 # A model with a larger share of its numbers equal to the committed ones took the committed course;
 # where two of its three seeds did, 0.67, the third is no fault.
 SAME = 0.75
@@ -56,7 +56,7 @@ class Comparison(NamedTuple):
     def sentence(self, named: int = 3) -> str:
         """Return the counts in words, the first ``named`` differences with them."""
         first = "; ".join(self.differing[:named])
-        more = "; ..." if len(self.differing) > named else ""
+        more = "; ..." if len(self.differing) > named > 0 else ""
         aside = f" {self.unjudged} trained ones have no band yet," if self.unjudged else ""
         return (
             f"{self.equal} numbers equal the reference, {self.within} within their bands,{aside}"

@@ -226,6 +226,7 @@ def test_the_page_shows_what_was_expected_and_what_came(banded, tmp_path, monkey
     page = report.write(run).read_text()
     section = page.partition('<section id="expected">')[2].partition("</section>")[0]
     assert comparison.sentence() in html.unescape(page)
+    assert f"{comparison.sentence(0)}." in section and comparison.sentence(0).endswith(" 18 differ")
     assert comparison.differing[17] in section and "start: " in comparison.differing[17]
     line = comparison.means.iloc[0]
     assert f"{line.low:.4g} to {line.high:.4g}" in section and f"{line.came:.4g}" in section
