@@ -420,6 +420,20 @@ def test_own_gates_change_nothing(methods, pairs):
         assert np.array_equal(model.fuse(pair.infrared, pair.visible), before)
 
 
+@pytest.mark.parametrize(
+    ("decided", "expert", "weight", "expected"),
+    [
+        ([0.5, 0.5, 0, 0], 3, 0.8, [0.1, 0.1, 0.8, 0]),
+        ([0.6, 0.4, 0, 0], 1, 0.2, [0.2, 0.8, 0, 0]),
+        ([0, 1, 0, 0], 2, 0.4, [0.2, 0.4, 0.2, 0.2]),
+        ([0.5, 0.5, 0, 0], 4, 1.0, [0, 0, 0, 1]),
+    ],
+)
+def test_weights_by_hand_sum_to_one(decided, expert, weight, expected):
+    weights = gate_controls.set_by_hand(torch.tensor(decided).float(), expert, weight)
+    assert weights.tolist() == pytest.approx(expected)
+
+
 def test_fixed_gates_are_the_weighted_sum_of_the_experts(methods, pairs):
     model, weights = methods[FULL, 0].function.network, torch.tensor([0.1, 0.2, 0.3, 0.4])
     with gate_controls.fixed_gates(model.fusion, {"global": weights}):

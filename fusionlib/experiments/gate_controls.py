@@ -81,6 +81,27 @@ def fixed_gates(network: MoEFusion, gates: Gates) -> Iterator[None]:
             mixtures[name].gate = gate
 
 
+def set_by_hand(weights: Tensor, expert: int, weight: float) -> Tensor:
+    """Return the weights (N,) of a gate with one expert's set and the others scaled to the rest,
+    alike where the gate chose none of them.
+
+    Parameters
+    ----------
+    expert : int
+        Counted from 1.
+    weight : float
+        In [0, 1].
+    """
+    others = weights.clone()
+    others[expert - 1] = 0
+    if not others.any():
+        others[:] = 1
+        others[expert - 1] = 0
+    others *= (1 - weight) / others.sum()
+    others[expert - 1] = weight
+    return others
+
+
 def gate_decisions(model: Model, pairs: Iterable[Pair]) -> dict[str, Gates]:
     """Return the decisions of a model's gates, ``{name of the pair: {gate: (N,)}}``."""
     decisions = {}

@@ -68,8 +68,7 @@ def save(
         target / f"{name}.png", lambda path: figure.savefig(path, format="png")
     )
     if inline.here():
-        inline.show(path, caption, photographs=any(axis.images for axis in figure.axes))
-        plt.close(figure)  # or the notebook would show it a second time
+        inline.show(figure, path, caption)
 
 
 def sheet(pictures: Mapping[str, np.ndarray], columns: int = 3) -> plt.Figure:

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from fusionlib.figures import COLOURS
+from fusionlib.figures import COLOURS, WIDTH
 
 
 def ranges(spans: pd.DataFrame, values: pd.DataFrame) -> plt.Figure:
@@ -48,4 +48,27 @@ def pair_of_scatters(
     for axis, (x, y), colour in zip(axes, (left, right), COLOURS, strict=False):
         axis.plot(frame[x], frame[y], "o", color=colour, mfc="none", ms=5)
         axis.set(xlabel=x, ylabel=y)
+    return figure
+
+
+def one_image(picture: np.ndarray, values: pd.DataFrame) -> plt.Figure:
+    """Draw an image beside its values, a row a metric, a column a convention.
+
+    Parameters
+    ----------
+    picture : (H, W) uint8
+    values : DataFrame, metrics x conventions
+        NaN where a convention lacks the metric.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.4), width_ratios=(1, 2))
+    left.imshow(picture, vmin=0, vmax=255)
+    for axis in (left, right):
+        axis.set(xticks=[], yticks=[])
+        axis.axis("off")
+    text = values.map(lambda value: "–" if np.isnan(value) else f"{value:.4g}")
+    heads = {"rowLabels": list(text.index), "colLabels": list(text)}
+    table = right.table(text.to_numpy(), loc="center", edges="horizontal", **heads)
+    table.auto_set_font_size(False)
+    table.set_fontsize(9)
+    table.scale(1, 1.25)
     return figure

@@ -1,4 +1,4 @@
-"""Figures in a notebook: the saved picture in the size of a committed output, over its caption."""
+"""Figures in a notebook: the picture in the size of a committed output, over its caption."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 import matplotlib
+import matplotlib.pyplot as plt
 from PIL import Image
 
 DPI = 200  # of the files; shown at half, which is sharp on a fine screen
@@ -21,39 +22,42 @@ def here() -> bool:
     return "inline" in matplotlib.get_backend()
 
 
-def show(path: Path, caption: str, photographs: bool) -> None:
-    """Display the figure of a PNG file at half its resolution, and the caption under it.
-
-    Parameters
-    ----------
-    photographs : bool
-        Whether it holds any: see :func:`encoded`.
+def show(figure: plt.Figure, file: Path | io.BytesIO, caption: str) -> None:
+    """Display a figure at half the resolution of its PNG ``file``, its caption under it; and close
+    it, or the notebook would show it a second time.
     """
     from IPython.display import HTML, display
     from IPython.display import Image as Shown
 
-    with Image.open(path) as file:
-        picture = file.convert("RGB")
-    data = encoded(picture, photographs)
-    display(Shown(data, width=picture.width // 2, alt=caption))
+    data, width = picture(figure, file)
+    display(Shown(data, width=width, alt=caption))
     display(HTML(f"<p style='max-width: 60em'>{html.escape(caption)}</p>"))
+    plt.close(figure)
 
 
-def encoded(picture: Image.Image, photographs: bool) -> bytes:
+def picture(figure: plt.Figure, file: Path | io.BytesIO) -> tuple[bytes, int]:
+    """Return what stands for a figure's PNG ``file`` in a notebook, and how wide it is there."""
+    with Image.open(file) as opened:
+        pixels = opened.convert("RGB")
+    photographs = any(axis.images for axis in figure.axes)
+    return encoded(pixels, photographs), pixels.width // 2
+
+
+def encoded(pixels: Image.Image, photographs: bool) -> bytes:
     """Return a drawing as PNG of 256 colours, and photographs, or a drawing too large for that, as
     the best JPEG that keeps to the bytes of an output.
     """
     file = io.BytesIO()
     limit = OF_PHOTOGRAPHS if photographs else OF_A_PLOT
     if not photographs:
-        picture.quantize(256).save(file, "PNG", optimize=True)
+        pixels.quantize(256).save(file, "PNG", optimize=True)
     if photographs or file.tell() > limit:
         # SVG would be sharper, but JupyterLab shows none in a notebook that it does not trust, such
         # as a fresh clone's.
         for scale, quality in TRIED:
             file = io.BytesIO()
-            size = round(scale * picture.width), round(scale * picture.height)
-            picture.resize(size).save(file, "JPEG", quality=quality, optimize=True)
+            size = round(scale * pixels.width), round(scale * pixels.height)
+            pixels.resize(size).save(file, "JPEG", quality=quality, optimize=True)
             if file.tell() <= limit:
                 break
     return file.getvalue()

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fusionlib import images
-from fusionlib.figures import COLOURS, PICTURE, WIDTH
+from fusionlib.figures import COLOURS, PICTURE, WIDTH, sheet
 
 # Warm for what comes from the infrared image, cool for the visible, in every figure of this file.
 INFRARED, VISIBLE = COLOURS[1], COLOURS[0]
@@ -373,6 +373,18 @@ def stretch(values: np.ndarray) -> np.ndarray:
     """Map numbers to 8 bits for display, black at their 1 % and white at their 99 % quantile."""
     low, high = np.quantile(values, [0.01, 0.99])
     return images.from_unit(np.clip((values - low) / max(high - low, 1e-12), 0, 1))
+
+
+def change(before: np.ndarray, after: np.ndarray, titles: Sequence[str]) -> plt.Figure:
+    """Draw two fused images, (H, W) float in [0, 1], and their difference on a scale of its own."""
+    delta = 255 * (after.astype(np.float64) - before)
+    largest = max(np.abs(delta).max(), 1e-9)
+    pictures = {
+        title: images.from_unit(np.clip(image, 0, 1))
+        for title, image in zip(titles, (before, after), strict=True)
+    }
+    name = f"difference, black to white: ± {largest:.2g} gray levels"
+    return sheet(pictures | {name: images.to_uint8(128 + 127 * delta / largest)})
 
 
 def experts(rows: Mapping[str, tuple]) -> plt.Figure:

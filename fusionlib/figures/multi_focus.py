@@ -142,6 +142,37 @@ def objectives(curves: Mapping[str, pd.DataFrame], columns: int = 3) -> plt.Figu
     return figure
 
 
+def by_hand(
+    curve: pd.DataFrame, w: float, candidates: np.ndarray, best: tuple[float, float]
+) -> plt.Figure:
+    """Draw the objective over the weight with a weight chosen by hand, a swarm and the optimum.
+
+    Parameters
+    ----------
+    curve : DataFrame with the columns w and f
+    w : float
+        Chosen by hand.
+    candidates : (n,) array
+        Weights of the swarm.
+    best : (float, float)
+        Weight and value of the exact optimum.
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 3.0))
+    axis.plot(curve["w"], curve["f"], color="black", lw=1.2, label="objective f")
+
+    def value(weights: np.ndarray | float) -> np.ndarray:
+        return np.interp(weights, curve["w"], curve["f"])
+
+    dots = {"ms": 5, "mfc": "none", "alpha": 0.7, "color": COLOURS[0]}
+    axis.plot(candidates, value(candidates), "o", label="swarm", **dots)
+    axis.plot(*best, "*", ms=13, color=COLOURS[1], label=f"optimum, w = {best[0]:.3f}")
+    axis.plot(w, value(w), "D", ms=7, color=COLOURS[2], label=f"by hand, w = {w:.2f}")
+    axis.set(xlabel="w, the weight of the first base", ylabel="f", xlim=(-0.02, 1.02))
+    axis.set_title(f"by hand {best[1] - float(value(w)):.2e} below the optimum")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
 def swarms(runs: Mapping[str, tuple[np.ndarray, np.ndarray]], best: float) -> plt.Figure:
     """Draw the candidates of searches at each iteration, and the gap of their best value.
 
