@@ -84,6 +84,7 @@ class Windows:
         The image is too small.
     """
 
+    # radon C: the finest scale is curvelets or one band, the images may be too small
     def __init__(
         self, shape: tuple[int, int], scales: int, angles: int, finest: str, real: bool = True
     ):
