@@ -68,7 +68,7 @@ def main(
     raise typer.Exit(status)
 
 
-# radon C: signals, Snakemake, final nodes and report in their order
+# radon C: Snakemake, final nodes and report in their order
 def reproduce(
     folder: Path, state: Path, nodes: Sequence[graph.Node], options: Sequence[str], script: Path
 ) -> int:
@@ -85,6 +85,25 @@ def reproduce(
         Of Snakemake's command line.
     script : Path
         From :func:`script_for`.
+    """
+    _begin(folder, nodes)
+    status = snakemake(state, options)
+    # Snakemake's onsuccess and onerror would run in its own process: not at all where it is killed
+    # or ends before its first job, and they know no exit status.
+    for node in nodes:
+        if node.is_final and node.wanted and status != INTERRUPTED:
+            status = supervise([sys.executable, str(script), node.name], state) or status
+    print(f"\nreport: {report.write(folder)}")
+    check_results.check([folder])
+    whole = {node["name"] for node in report.nodes(folder) if node["status"] == "finished"}
+    if lacking := [node.name for node in nodes if node.wanted and node.name not in whole]:
+        print(f"not finished: {', '.join(lacking)}", file=sys.stderr)
+    return status or int(bool(lacking))
+
+
+def _begin(folder: Path, nodes: Sequence[graph.Node]) -> None:
+    """Write ``nodes.json``; take away the records of results that are no longer whole, and say
+    which.
     """
     listed = [
         {
@@ -105,18 +124,6 @@ def reproduce(
     for node in nodes:
         if not (node.folder / "run.json").is_file():  # lost or taken away: to be made again
             slurm.forget(node.folder)
-    status = snakemake(state, options)
-    # Snakemake's onsuccess and onerror would run in its own process: not at all where it is killed
-    # or ends before its first job, and they know no exit status.
-    for node in nodes:
-        if node.is_final and node.wanted and status != INTERRUPTED:
-            status = supervise([sys.executable, str(script), node.name], state) or status
-    print(f"\nreport: {report.write(folder)}")
-    check_results.check([folder])
-    whole = {node["name"] for node in report.nodes(folder) if node["status"] == "finished"}
-    if lacking := [node.name for node in nodes if node.wanted and node.name not in whole]:
-        print(f"not finished: {', '.join(lacking)}", file=sys.stderr)
-    return status or int(bool(lacking))
 
 
 def write_plan(folder: Path, nodes: Sequence[graph.Node], notebooks: Path) -> Path:
