@@ -98,13 +98,7 @@ def reproduce(
         for node in nodes
     ]
     images.write_text(folder / "nodes.json", json.dumps(listed, indent=1))
-    for name, reason in results.read(folder)[1].items():
-        if name in {node.name for node in nodes}:
-            print(f"{name} runs again: {reason}", flush=True)
-            (folder / name / "run.json").unlink()
-    for node in nodes:
-        if not (node.folder / "run.json").is_file():  # lost or taken away: to be made again
-            slurm.forget(node.folder)
+    forget_lost(folder, nodes)
     status = snakemake(state, options)
     # Snakemake's onsuccess and onerror would run in its own process: not at all where it is killed
     # or ends before its first job, and they know no exit status.
@@ -116,6 +110,19 @@ def reproduce(
     if lacking := [node.name for node in nodes if node.wanted and node.name not in whole]:
         print(f"not finished: {', '.join(lacking)}", file=sys.stderr)
     return status or int(bool(lacking))
+
+
+def forget_lost(folder: Path, nodes: Sequence[graph.Node]) -> None:
+    """Remove the records of nodes whose results cannot be read, and of those whose record was taken
+    away what a job left of it: they run again.
+    """
+    for name, reason in results.read(folder)[1].items():
+        if name in {node.name for node in nodes}:
+            print(f"{name} runs again: {reason}", flush=True)
+            (folder / name / "run.json").unlink()
+    for node in nodes:
+        if not (node.folder / "run.json").is_file():
+            slurm.forget(node.folder)
 
 
 def write_plan(folder: Path, nodes: Sequence[graph.Node], notebooks: Path) -> Path:
