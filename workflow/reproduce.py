@@ -235,6 +235,7 @@ def _start_alone() -> None:
     """
     os.setpgid(0, 0)
     runs.end_with_parent(signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's "&" has it ignored
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
 
 
