@@ -1,6 +1,6 @@
 # make reproduce   regenerate tables and figures       PROFILE=smoke|sample|sample-gpu|flir|flir-gpu|paper   ONLY="table-1 figure-6"   CLUSTER=slurm
 # make data        images for PROFILE=sample and weights   SETS="general FLIR-aligned"   YES=1   MIRROR=http://...
-# make test        library tests, then every notebook  make lint · bench · lab · notebooks · report · lock
+# make test        library tests, then every notebook  make test-cluster · lint · bench · lab · notebooks · report · lock
 # make check       the numbers of the last run of PROFILE against the committed ones, trained ones against their bands
 # make train-general   the weights of method MoE-Fusion, an hour on one core   SEED=0   OUT=folder
 # make campaign    thousands of odd and damaged files drawn by SEED=n, each held against what it means   FACTOR=0.1
@@ -48,7 +48,7 @@ unit: install
 
 # A SLURM of one node, started and ended by the test; where Debian's packages lack it says which.
 test-cluster: install
-	@$(ONE) $(BIN)/python tests/cluster.py
+	@PYTHONPATH=. $(ONE) $(BIN)/python tests/cluster.py
 
 notebooks: install
 	$(ONE) $(BIN)/python -m pytest -q -n 2 --dist loadfile --nbval-lax -p no:cacheprovider notebooks
@@ -81,7 +81,7 @@ lint: install
 
 bench: install
 	@for script in $(if $(ONLY),$(addprefix benchmarks/,$(addsuffix .py,$(subst -,_,$(ONLY)))),$(wildcard benchmarks/*.py)); do \
-		$(ONE) $(BIN)/python $$script || exit 1; done
+		PYTHONPATH=. $(ONE) $(BIN)/python $$script || exit 1; done
 
 # The general model again: resumes where it was; OUT, SEED and PRESET=general-paper as wanted.
 train-general: install

@@ -159,7 +159,13 @@ def test_killed_and_started_again(tiny, killed):
 def test_asked_to_end_it_ends_with_its_notebooks_and_says_what_is_there(tiny, number):
     (tiny / "wait").touch()
     process = subprocess.Popen(
-        command(tiny), cwd=runs.root(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(tiny),
+        cwd=runs.root(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # as a shell starts what ends with "&"
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )
     log = tiny / "reports" / "smoke" / "after" / "log.txt"
     _until(lambda: len(times(tiny)) == 2 and log.exists())

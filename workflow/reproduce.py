@@ -102,9 +102,7 @@ def reproduce(
 
 
 def _begin(folder: Path, nodes: Sequence[graph.Node]) -> None:
-    """Write ``nodes.json``; take away the records of results that are no longer whole, and say
-    which.
-    """
+    """Write ``nodes.json``, and make what was lost run again."""
     listed = [
         {
             "name": node.name,
@@ -117,12 +115,19 @@ def _begin(folder: Path, nodes: Sequence[graph.Node]) -> None:
         for node in nodes
     ]
     images.write_text(folder / "nodes.json", json.dumps(listed, indent=1))
+    forget_lost(folder, nodes)
+
+
+def forget_lost(folder: Path, nodes: Sequence[graph.Node]) -> None:
+    """Remove the records of nodes whose results cannot be read, and of those whose record was taken
+    away what a job left of it: they run again.
+    """
     for name, reason in results.read(folder)[1].items():
         if name in {node.name for node in nodes}:
             print(f"{name} runs again: {reason}", flush=True)
             (folder / name / "run.json").unlink()
     for node in nodes:
-        if not (node.folder / "run.json").is_file():  # lost or taken away: to be made again
+        if not (node.folder / "run.json").is_file():
             slurm.forget(node.folder)
 
 
@@ -236,6 +241,7 @@ def _start_alone() -> None:
     """
     os.setpgid(0, 0)
     runs.end_with_parent(signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's "&" has it ignored
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
 
 
