@@ -33,7 +33,7 @@ def source(cell):
 def test_opening(path):
     first = json.loads(path.read_text())["cells"][0]
     assert first["cell_type"] == "markdown" and source(first).startswith("# ")
-    for word in ("**Question.**", "**Gives.**", "**Time.**"):
+    for word in ("**Question.**", "**Gives.**", "**Time.**", "**Read before.**"):
         assert word in source(first)
     assert cells(path)[0]["metadata"].get("tags") == ["parameters"]
 
@@ -99,6 +99,17 @@ def test_workflow_passes_only_what_notebooks_have(profile, tmp_path):
 def test_every_notebook_is_in_the_workflow():
     named = {node.notebook.name for node in graph.expand("smoke", Path("x"))}
     assert named == {path.name for path in NOTEBOOKS}
+
+
+def test_the_map_names_each_notebook_and_the_words_that_run_it():
+    start = next(path for path in NOTEBOOKS if path.stem == "00-start")
+    text = "\n".join(source(cell) for cell in cells(start, "markdown"))
+    rows = re.findall(r"^\| `(\d\d-[\w-]+)` \|.*\| (`.*`) \| .* \|$", text, re.MULTILINE)
+    named = {stem: set(re.findall(r"`([\w-]+)`", words)) for stem, words in rows}
+    provided = {node.notebook.stem: set(node.provides) for node in graph.expand("smoke", Path("x"))}
+    assert named == {stem: words - {"multi-focus"} for stem, words in provided.items()}
+    further = set(re.findall(r"`(\d\d-[\w-]+)`", text))
+    assert further == set(named)
 
 
 def test_figure_1_names_a_method_whose_images_lie_in_fused_for_another_figure_only():

@@ -323,7 +323,7 @@ def test_pictures_beyond_the_budget_are_linked(folder):
     report.embed(every, folder, budget=0)
     sources = [picture["source"] for one in every for picture in one["pictures"]]
     assert len(sources) == 4 and all((folder / source).is_file() for source in sources)
-    size = len(report.embedded(folder / "gallery" / "figures" / "figure-1.png"))
+    size = len(report.drawn(folder / "gallery" / "figures" / "figure-1.png"))
     report.embed(every, folder, budget=3 * size + size // 2)
     inside = {
         picture["name"]: picture["source"].startswith("data:")

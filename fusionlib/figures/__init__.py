@@ -13,6 +13,7 @@ import pandas as pd
 
 from fusionlib import images
 from fusionlib.figures import inline
+from fusionlib.figures.explorer import explore as explore
 
 WIDTH = 9.6  # inches; no figure is wider, so that 8 points stay 8 points in a notebook's column
 PICTURE = 3.2  # inches, the widest picture of a grid

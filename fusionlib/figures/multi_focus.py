@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -163,7 +164,7 @@ def by_hand(
     def value(weights: np.ndarray | float) -> np.ndarray:
         return np.interp(weights, curve["w"], curve["f"])
 
-    dots = {"ms": 5, "mfc": "none", "alpha": 0.7, "color": COLOURS[0]}
+    dots: dict[str, Any] = {"ms": 5, "mfc": "none", "alpha": 0.7, "color": COLOURS[0]}
     axis.plot(candidates, value(candidates), "o", label="swarm", **dots)
     axis.plot(*best, "*", ms=13, color=COLOURS[1], label=f"optimum, w = {best[0]:.3f}")
     axis.plot(w, value(w), "D", ms=7, color=COLOURS[2], label=f"by hand, w = {w:.2f}")

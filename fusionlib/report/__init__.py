@@ -17,7 +17,7 @@ from fusionlib import audit, expectations, images, places, results, runs
 from fusionlib.report import layout
 from fusionlib.report.layout import PAPERS, TABLES, table
 from fusionlib.report.rows import SIGNS, Section, sections
-from fusionlib.report.shelf import Shelf, embedded, of_nodes
+from fusionlib.report.shelf import Shelf, drawn, of_nodes
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -55,7 +55,7 @@ ARTEFACTS = [
         for key in ("table-A-1", "table-A-2", "table-A-3")
     ),
 ]
-EMBEDDED = 5_000_000  # bytes of figures inside the page; further ones are linked
+EMBEDDED = 8_000_000  # bytes of figures inside the page; further ones are linked
 COMPARED = 2_000_000  # bytes of images for the comparer, likewise
 
 
@@ -330,15 +330,15 @@ def embed(every: list[dict], folder: Path, budget: int = EMBEDDED) -> None:
     first, else its path.
     """
     words = [word for word, *_ in ARTEFACTS]
-    drawn = [picture for node in every for picture in node["pictures"]]
+    pictured = [picture for node in every for picture in node["pictures"]]
 
     def is_extra(picture: dict) -> bool:
         return not any(_shows(picture, word) for word in words)
 
-    for picture in sorted(drawn, key=is_extra):
+    for picture in sorted(pictured, key=is_extra):
         picture["source"] = picture["path"].relative_to(folder).as_posix()
         try:
-            source = embedded(picture["path"])
+            source = drawn(picture["path"])
         except (ValueError, OSError) as error:
             picture["caption"] = f"{error}. {picture['caption']}"
             continue
