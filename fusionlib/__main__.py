@@ -197,8 +197,10 @@ def fuse(
     plugin: Plugins = None,
     max_pixels: MaxPixels = None,
     memory: Annotated[
-        float | None, typer.Option(help="GB; by default 2, or half of what is free", min=0.1)
+        float | None,
+        typer.Option(help="GB of all jobs; by default 2, or half of what is free", min=0.1),
     ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="processes that share the pairs")] = 1,
     stretch: Stretch = "none",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="replace what another method left in OUT")
@@ -222,9 +224,9 @@ def fuse(
         typer.echo(f"{chosen.name}: {library.SCENES}", err=True)
     parameters = _parameters(set or [])
     if "memory" not in chosen.parameters:
-        chosen = replace(chosen, memory=memory or default_memory())
-    elif memory is not None:
-        parameters.setdefault("memory", memory)
+        chosen = replace(chosen, memory=(memory or default_memory()) / jobs)
+    elif memory is not None or jobs > 1:
+        parameters.setdefault("memory", (memory or default_memory()) / jobs)
     if a.is_dir() != b.is_dir():
         raise ValueError(f"{a} and {b}: expected two files or two folders, got one of each")
     if not a.is_dir():
@@ -252,6 +254,7 @@ def fuse(
             overwrite,
             stretch=stretch,
             both_colours=keep_both_colours,
+            processes=jobs,
             **parameters,
         )
     except KeyboardInterrupt as error:
