@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Generator, Iterable
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm.auto import tqdm
 
-from fusionlib import images, metrics, workers
+from fusionlib import decoding, images, metrics, workers
+from fusionlib.metrics.memory import needs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +49,7 @@ def score_folder(
     progress: bool = True,
     kept: str | os.PathLike | None = None,
     stretch: str = "none",
+    memory: float | None = None,
 ) -> Scores:
     """Score every image of ``fused`` against the images of the same name in ``a`` and ``b``.
 
@@ -76,6 +79,9 @@ def score_folder(
     stretch : str
         How the gray levels of ``a`` and of ``b`` are spread, as for the fusion, see
         :func:`images.stretch_levels`.
+    memory : float, optional
+        GB that all processes together stay within, by fewer of them where needed; no bound where
+        None.
 
     Returns
     -------
@@ -88,7 +94,7 @@ def score_folder(
     ------
     FileNotFoundError, ValueError
         A folder is missing or no folder, no name is in all of them, an unknown metric or
-        convention, fewer than one process: one sentence.
+        convention, fewer than one process, an image that needs more than ``memory``: one sentence.
     Interrupted
         By Ctrl-C; holds the scores of the images that were done.
     """
@@ -103,6 +109,8 @@ def score_folder(
     files, problems = _match({name: Path(folder) for name, folder in folders.items()})
     levels = [None, *(images.stretch_levels(folder, stretch) for folder in (a, b)), None]
     results: dict[str, list[tuple] | str] = {}
+    if memory is not None:
+        processes = _that_fit(files, plan, processes, memory)
     if kept is None:
         scored = _run(files, plan, processes, levels)
     else:
@@ -272,6 +280,32 @@ def _match(folders: dict[str, Path]) -> tuple[dict[str, list[Path]], list[str]]:
             f" {sizes}"
         )
     return files, problems
+
+
+def _that_fit(files: dict[str, list[Path]], plan: list, processes: int, memory: float) -> int:
+    """Return how many processes ``memory`` GB are enough for, at most ``processes``; say so where
+    they are fewer.
+
+    Raises
+    ------
+    ValueError
+        Not even one; says what is needed.
+    """
+    bytes_a_pixel, metric = needs(name for _, _, names in plan for name in names)
+    pixels, path = max((decoding.pixels(paths[0]), paths[0]) for paths in files.values())
+    needed = (workers.PROGRAM + bytes_a_pixel * pixels) / 1e9
+    if needed > memory:
+        raise ValueError(
+            f"{path}: expected {needed:.1f} GB for {metric} of {pixels / 1e6:.1f} megapixels, got"
+            f" {memory:.1f}; --memory {needed + 0.1:.1f}"
+        )
+    fitting = min(processes, int(memory / needed))
+    if fitting < min(processes, len(files)):
+        print(
+            f"{fitting} of {processes} processes, to stay within {memory:.1f} GB (--memory)",
+            file=sys.stderr,
+        )
+    return fitting
 
 
 # ---- the work ------------------------------------------------------------------------------------

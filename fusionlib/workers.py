@@ -9,7 +9,11 @@ import sys
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any
+
+DEFAULT_MEMORY = 2.0  # GB a process
+PROGRAM = 0.2e9  # bytes: Python and its libraries
 
 
 def end_with_parent(how: int = signal.SIGTERM) -> None:
@@ -37,6 +41,19 @@ def start(processes: int = 0) -> None:
     if processes:  # read by libraries that are not yet imported here
         cores = os.cpu_count() or 1
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
+
+
+def default_memory(processes: int = 1) -> float:
+    """Return the smaller of 2 GB a process and half of what is free, 2 a process where the system
+    does not say.
+    """
+    most = DEFAULT_MEMORY * processes
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return most
+    free = next((int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable")), None)
+    return most if free is None else min(most, free / 2e9)
 
 
 # radon C: alone or in processes, whose results come in any order
