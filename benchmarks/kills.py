@@ -1,7 +1,7 @@
 """Kills of long work: `kill -9` at random moments, started again until done, held against a run
 that was left alone.
 
-    python benchmarks/kills.py SEED [--what fuse training general reproduce] [--kills 20]
+    python benchmarks/kills.py SEED [--what fuse many training general reproduce] [--kills 20]
         [--only WORDS]
 
 Of each: kills, what was lost (done before a kill, and done again), what differs in the end, what
@@ -35,6 +35,7 @@ from fusionlib.networks.weights.files import sha256
 from fusionlib.training import PRESETS, TrainingConfig
 
 PAIRS, SIZE = 600, (240, 320)
+MANY, SMALL_SIZE, JOBS = 2000, (128, 128), 2  # of LP
 STEP = 0.05  # seconds between two looks
 LATE, EARLY = 2.0, 12.0  # longest wait before a kill, in seconds
 END = 5.0  # seconds after which no process of a killed command may be there
@@ -134,15 +135,23 @@ def kill_until_done(work: Work, out: Path, kills: int, chance: random.Random) ->
 # ---- the three kinds of work ---------------------------------------------------------------------
 
 
-def fuse(folder: Path) -> Work:
-    """Fuse a folder of pairs."""
+def many(folder: Path) -> Work:
+    """Fuse thousands of small pairs by several processes."""
+    return fuse(folder, MANY, SMALL_SIZE, ("LP", "--jobs", str(JOBS)))
+
+
+def fuse(
+    folder: Path, pairs: int = PAIRS, size: tuple[int, int] = SIZE, words: Sequence[str] = ("CvT",)
+) -> Work:
+    """Fuse a folder of pairs, of random levels; ``words`` are a method and options."""
     rng = np.random.default_rng(0)
     for kind in ("ir", "vi"):
-        for number in range(PAIRS):
-            image = rng.integers(0, 256, SIZE).astype(np.uint8)
+        for number in range(pairs):
+            image = rng.integers(0, 256, size).astype(np.uint8)
             images.write(folder / "pairs" / kind / f"{number:03}.png", image)
     sources = [str(folder / "pairs" / kind) for kind in ("ir", "vi")]
-    command = [sys.executable, "-m", "fusionlib", "fuse", "--method", "CvT", *sources, "{out}"]
+    start = [sys.executable, "-m", "fusionlib", "fuse", "--method", *words]
+    command = [*start, *sources, "{out}"]
     return Work(
         command,
         lambda out: stamps(recorded(out), out),
@@ -221,7 +230,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--only", default="", help="words of nodes.yaml, for reproduce")
     options = parser.parse_args()
-    make: dict[str, Callable[[Path], Work]] = {"fuse": fuse, "training": training}
+    make: dict[str, Callable[[Path], Work]] = {"fuse": fuse, "many": many, "training": training}
     make["general"] = general
     make["reproduce"] = lambda _folder: reproduce(options.only)
     faults = 0

@@ -174,6 +174,8 @@ MaxPixels = Annotated[
     int | None, typer.Option(min=1, callback=_limit_pixels, help="of an image, by default 64000000")
 ]
 
+MEMORY_HELP = "GB of all jobs together; by default 2 a job, or half of what is free"
+Memory = Annotated[float | None, typer.Option(help=MEMORY_HELP, min=0.1)]
 STRETCH_HELP = "none, minmax or percentile (0.5 to 99.5): one range of gray levels for a folder"
 Stretch = Annotated[str, typer.Option(help=STRETCH_HELP)]
 
@@ -196,9 +198,8 @@ def fuse(
     ] = None,
     plugin: Plugins = None,
     max_pixels: MaxPixels = None,
-    memory: Annotated[
-        float | None, typer.Option(help="GB; by default 2, or half of what is free", min=0.1)
-    ] = None,
+    memory: Memory = None,
+    jobs: Annotated[int, typer.Option(min=1, help="processes that share the pairs")] = 1,
     stretch: Stretch = "none",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="replace what another method left in OUT")
@@ -212,8 +213,8 @@ def fuse(
     """
     from fusionlib import images
     from fusionlib import methods as library
-    from fusionlib.methods.strips import default_memory
     from fusionlib.metrics import exposure
+    from fusionlib.workers import default_memory
 
     library.load_plugins(plugin or [])
     named = str(checkpoint) if checkpoint else None
@@ -222,9 +223,9 @@ def fuse(
         typer.echo(f"{chosen.name}: {library.SCENES}", err=True)
     parameters = _parameters(set or [])
     if "memory" not in chosen.parameters:
-        chosen = replace(chosen, memory=memory or default_memory())
-    elif memory is not None:
-        parameters.setdefault("memory", memory)
+        chosen = replace(chosen, memory=(memory or default_memory(jobs)) / jobs)
+    elif memory is not None or jobs > 1:
+        parameters.setdefault("memory", (memory or default_memory(jobs)) / jobs)
     if a.is_dir() != b.is_dir():
         raise ValueError(f"{a} and {b}: expected two files or two folders, got one of each")
     if not a.is_dir():
@@ -252,6 +253,7 @@ def fuse(
             overwrite,
             stretch=stretch,
             both_colours=keep_both_colours,
+            processes=jobs,
             **parameters,
         )
     except KeyboardInterrupt as error:
@@ -278,6 +280,7 @@ def score(
         int, typer.Option("--jobs", "--processes", help="processes that share the work")
     ] = 1,
     max_pixels: MaxPixels = None,
+    memory: Memory = None,
     stretch: Stretch = "none",
     beside: Annotated[
         str, typer.Option(help="a printed table to show the row in, such as table-1")
@@ -287,6 +290,7 @@ def score(
     visible second.
     """
     from fusionlib import images, scoring, table_rows
+    from fusionlib.workers import default_memory
 
     _check_csv(csv)
     aside = csv is not None and images.is_stdout(csv)  # a table is read by programs
@@ -299,9 +303,10 @@ def score(
     if gray != fused:
         why = f"scored, since {fused} holds no images itself (color is for the eye)"
         typer.echo(f"{gray}: {why}", err=aside)
+    within = memory or default_memory(max(jobs, 1))
     try:
         frame, problems = scoring.score_folder(
-            gray, a, b, names, chosen, reference, processes=jobs, stretch=stretch
+            gray, a, b, names, chosen, reference, jobs, stretch=stretch, memory=within
         )
     except scoring.Interrupted as error:
         (frame, problems), interrupted = error.scores, str(error)

@@ -90,6 +90,15 @@ def shape(path: Path) -> tuple[int, int]:
     return (width, height) if turned else (height, width)
 
 
+def pixels(path: Path) -> int:
+    """Return how many pixels the head of a file says it has, 0 where it does not say."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
+            return picture.width * picture.height
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return 0
+
+
 def _start(path: Path) -> str:
     """Return the format that the first bytes of a file show: PNG, JPEG, TIFF, or nothing.
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import multiprocessing
 import os
+import sys
 from collections.abc import Generator, Iterable
-from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm.auto import tqdm
 
-from fusionlib import images, metrics, workers
+from fusionlib import decoding, images, metrics, workers
+from fusionlib.metrics.memory import needs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("image", "metric", "convention", "against", "value", "reason")
 AGAINST = ("sources", "reference")
+DIED = "not scored, a worker process died (out of memory?); try again with processes=1"
 
 
 class Scores(NamedTuple):
@@ -48,6 +49,7 @@ def score_folder(
     progress: bool = True,
     kept: str | os.PathLike | None = None,
     stretch: str = "none",
+    memory: float | None = None,
 ) -> Scores:
     """Score every image of ``fused`` against the images of the same name in ``a`` and ``b``.
 
@@ -77,6 +79,9 @@ def score_folder(
     stretch : str
         How the gray levels of ``a`` and of ``b`` are spread, as for the fusion, see
         :func:`images.stretch_levels`.
+    memory : float, optional
+        GB that all processes together stay within, by fewer of them where needed; no bound where
+        None.
 
     Returns
     -------
@@ -89,7 +94,7 @@ def score_folder(
     ------
     FileNotFoundError, ValueError
         A folder is missing or no folder, no name is in all of them, an unknown metric or
-        convention, fewer than one process: one sentence.
+        convention, fewer than one process, an image that needs more than ``memory``: one sentence.
     Interrupted
         By Ctrl-C; holds the scores of the images that were done.
     """
@@ -104,6 +109,8 @@ def score_folder(
     files, problems = _match({name: Path(folder) for name, folder in folders.items()})
     levels = [None, *(images.stretch_levels(folder, stretch) for folder in (a, b)), None]
     results: dict[str, list[tuple] | str] = {}
+    if memory is not None:
+        processes = _that_fit(files, plan, processes, memory)
     if kept is None:
         scored = _run(files, plan, processes, levels)
     else:
@@ -275,42 +282,45 @@ def _match(folders: dict[str, Path]) -> tuple[dict[str, list[Path]], list[str]]:
     return files, problems
 
 
+def _that_fit(files: dict[str, list[Path]], plan: list, processes: int, memory: float) -> int:
+    """Return how many processes ``memory`` GB are enough for, at most ``processes``; say so where
+    they are fewer.
+
+    Raises
+    ------
+    ValueError
+        Not even one; says what is needed.
+    """
+    bytes_a_pixel, metric = needs(name for _, _, names in plan for name in names)
+    pixels, path = max((decoding.pixels(paths[0]), paths[0]) for paths in files.values())
+    needed = (workers.PROGRAM + bytes_a_pixel * pixels) / 1e9
+    if needed > memory:
+        raise ValueError(
+            f"{path}: expected {needed:.1f} GB for {metric} of {pixels / 1e6:.1f} megapixels, got"
+            f" {memory:.1f}; --memory {needed + 0.1:.1f}"
+        )
+    fitting = min(processes, int(memory / needed))
+    if fitting < min(processes, len(files)):
+        print(
+            f"{fitting} of {processes} processes, to stay within {memory:.1f} GB (--memory)",
+            file=sys.stderr,
+        )
+    return fitting
+
+
 # ---- the work ------------------------------------------------------------------------------------
 
 
-# radon C: alone or in processes, whose results come in any order
 def _run(
     files: dict[str, list[Path]], plan: list, processes: int, levels: list
 ) -> Generator[tuple[str, list[tuple] | str]]:
     """Yield (stem, rows or problem) as they come."""
-    if processes == 1 or len(files) < 2:
-        for stem, paths in files.items():
-            yield _score(stem, paths, plan, levels)
-        return
-    # A fresh interpreter for each worker: a fork would copy whatever threads and locks the caller's
-    # libraries hold. This process is one of them: while the others start, it takes the last images
-    # off the queue.
-    context, others = multiprocessing.get_context("spawn"), multiprocessing.active_children()
-    pool = ProcessPoolExecutor(min(processes, len(files)) - 1, context, workers.start)
-    try:
-        queued = {
-            stem: pool.submit(_score, stem, paths, plan, levels) for stem, paths in files.items()
-        }
-        for stem in reversed(files):
-            if stem in queued and queued[stem].cancel():
-                del queued[stem]
-                yield _score(stem, files[stem], plan, levels)
-            for finished in [stem for stem, job in queued.items() if job.done()]:
-                yield _result(finished, files[finished], queued.pop(finished))
-        for stem, job in queued.items():
-            yield _result(stem, files[stem], job)
-    except BaseException:
-        # leaving the pool would wait for all that is queued
-        for worker in set(multiprocessing.active_children()) - set(others):
-            worker.kill()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+    tasks = {stem: (stem, paths, plan, levels) for stem, paths in files.items()}
+    with contextlib.closing(workers.run(_score, tasks, processes)) as results:
+        for stem, result in results:
+            if isinstance(result, BrokenProcessPool):
+                result = f"{files[stem][0]}: {DIED}"
+            yield stem, result
 
 
 # radon C: what was scored before, what waits, and a killed run's half line
@@ -340,24 +350,16 @@ def _resumed(
             yield stem, result
 
 
-def _result(stem: str, paths: list[Path], job: Future) -> tuple[str, list[tuple] | str]:
-    try:
-        return job.result()
-    except BrokenProcessPool:
-        sentence = "not scored, a worker process died (out of memory?); try again with processes=1"
-        return stem, f"{paths[0]}: {sentence}"
-
-
-def _score(stem: str, paths: list[Path], plan: list, levels: list) -> tuple[str, list[tuple] | str]:
+def _score(stem: str, paths: list[Path], plan: list, levels: list) -> list[tuple] | str:
     """Return the rows of one image, or the sentence that says why there are none."""
     try:
         arrays = [images.read(*item) for item in zip(paths, levels, strict=False)]
-        return stem, _values(stem, [images.luma(array) for array in arrays], plan, arrays)
+        return _values(stem, [images.luma(array) for array in arrays], plan, arrays)
     except (ValueError, OSError) as error:
         # images.read names the file itself; a size that differs is known by array names only
         sentence = str(error)
         names_a_file = any(str(path) in sentence for path in paths)
-        return stem, sentence if names_a_file else f"{paths[0]}: {sentence}"
+        return sentence if names_a_file else f"{paths[0]}: {sentence}"
 
 
 def _values(

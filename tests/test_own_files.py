@@ -291,22 +291,29 @@ def wait_until(what):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_fusion_goes_on(how, tmp_path):
+@pytest.mark.parametrize(
+    ("how", "jobs"),
+    [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGKILL, 1)]
+    + [(signal.SIGTERM, 2), (signal.SIGKILL, 2)],
+)
+def test_an_interrupted_fusion_goes_on(how, jobs, tmp_path):
     for side in ("ir", "vi"):
         folder_of(tmp_path / side, 40, (200, 200))
-    words = ("fuse", "--method", "LP", tmp_path / "ir", tmp_path / "vi", tmp_path / "out")
+    folders = (tmp_path / "ir", tmp_path / "vi", tmp_path / "out")
+    words = ("fuse", "--method", "LP", "--jobs", jobs, *folders)
     process, gray = start(*words), tmp_path / "out/gray"
     wait_until(lambda: len(list(gray.glob("[!.]*"))) > 2)
+    workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(how)
     _, sentence = process.communicate(timeout=20)
+    assert not psutil.wait_procs(workers, timeout=10)[1]
     if how != signal.SIGKILL:
         assert process.returncode == 130 and "of 40 pairs are fused in" in sentence
     first = {path: path.stat().st_mtime_ns for path in gray.glob("[!.]*")}
     assert len(first) < 40 and not (tmp_path / "out/run.json").exists()
     assert start(*words).wait() == 0
     again = {path for path in first if path.stat().st_mtime_ns != first[path]}
-    assert len(again) <= 1, "the pair that was being written alone is fused again"
+    assert len(again) <= jobs, "only pairs that were being written are fused again"
     alone = tmp_path / "alone"
     methods.fuse_folders(methods.get("LP"), tmp_path / "ir", tmp_path / "vi", alone, progress=False)
     for kind in ("gray", "color"):
@@ -314,6 +321,37 @@ def test_an_interrupted_fusion_goes_on(how, tmp_path):
         assert one == two
     hidden = {path.name for path in (tmp_path / "out").rglob(".*")}
     assert hidden <= {".lock", ".lock-holder"}
+
+
+def test_several_processes_fuse_what_one_does_and_name_the_bad_pair(tmp_path):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        "from fusionlib.methods import register\n"
+        "@register('mine')\n"
+        "def mine(a, b, w=0.25):\n"
+        "    if a[0, 0] == 7:\n"
+        "        raise KeyError('a seven')\n"
+        "    return w * a + (1 - w) * b\n"
+    )
+    folders = [folder_of(tmp_path / side, 6, (30, 40)) for side in ("ir", "vi")]
+    seven = images.read(folders[0] / "002.png")
+    seven[0, 0] = 7
+    images.write(folders[0] / "002.png", seven)
+    for jobs in (1, 2):
+        words = ("--plugin", plugin, "--method", "mine", "--set", "w=0.4", "--jobs", jobs)
+        process = start("fuse", *words, *folders, tmp_path / f"{jobs}")
+        said, sentences = process.communicate(timeout=120)
+        assert process.returncode == 1 and "5 pairs fused" in said
+        assert "error: 002: 'a seven'" in sentences
+    one, two = (content(tmp_path / f"{jobs}") for jobs in (1, 2))
+    assert len(one) == 10 and [*one.values()] == [*two.values()]
+    seven[0, 0] = 8  # mended: the rest stays
+    images.write(folders[0] / "002.png", seven)
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "2").glob("*/[!.]*.png")}
+    assert start("fuse", *words, *folders, tmp_path / "2").wait(timeout=120) == 0
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
+    record = json.loads((tmp_path / "2/run.json").read_text())
+    assert [*record["images"]] == [*record["sources"]] == [f"{number:03}" for number in range(6)]
 
 
 @pytest.mark.parametrize(

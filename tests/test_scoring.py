@@ -4,12 +4,15 @@ gaps.
 
 import math
 import os
+import tracemalloc
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from fusionlib import images, metrics
+from fusionlib.metrics.memory import NEEDS, needs
 from fusionlib.scoring import COLUMNS, score_folder
 
 
@@ -166,3 +169,31 @@ def test_folders_that_are_missing_or_share_no_name(folders, tmp_path):
     with pytest.raises(ValueError, match="same name") as error:
         score_folder(tmp_path / "none", folders / "a", folders / "b")
     assert "none (0 images)" in str(error.value) and "a (4 images)" in str(error.value)
+
+
+def test_memory_is_that_of_all_processes_and_what_does_not_fit_is_said(folders, capsys):
+    alone, _ = score(folders, names=["EN", "Qcv"], convention="standard")
+    together, _ = score(
+        folders, names=["EN", "Qcv"], convention="standard", processes=3, memory=0.45
+    )
+    pd.testing.assert_frame_equal(alone, together)
+    assert "2 of 3 processes, to stay within 0.5 GB" in capsys.readouterr().err
+    large = np.zeros((2000, 3000), np.uint8)
+    for folder in ("fused", "a", "b"):
+        images.write(folders / folder / "large.png", large)
+    with pytest.raises(ValueError, match=r"large.png: expected 0.8 GB for Qcv.* --memory 0.9"):
+        score(folders, names=["EN", "Qcv"], convention="standard", memory=0.6)
+    frame, _ = score(folders, names=["EN"], convention="standard", memory=0.6)
+    assert "large" in set(frame["image"])
+
+
+@pytest.mark.parametrize("name", [*NEEDS, "MS-SSIM", "VIF", "Qabf", "EI", "MI"])
+def test_a_metric_takes_no_more_memory_than_it_is_said_to(name):
+    shape = (700, 801)
+    fused, a, b = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
+    tracemalloc.start()
+    metrics.evaluate(fused, a, b, [name], "standard")
+    peak = tracemalloc.get_traced_memory()[1] / fused.size
+    tracemalloc.stop()
+    said = needs(["EN", name])[0]
+    assert (said / 2 if name in NEEDS else 0) < peak < said

@@ -11,6 +11,7 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,19 @@ def _check_name(name: str) -> None:
         raise ValueError(f"method: expected one of {', '.join(names())}, got {name!r}{hint}")
 
 
-# radon C: three kinds of methods, and what each refuses
+@dataclass(frozen=True)
+class Recipe:
+    """The arguments of :func:`get`, and the plugin that must be there before."""
+
+    arguments: tuple
+    plugin: str = ""
+
+    def __call__(self) -> Method:
+        if self.plugin and self.arguments[0] not in METHODS:
+            load_plugins(self.plugin)
+        return get(*self.arguments)
+
+
 def get(
     name: str,
     variant: str | None = None,
@@ -127,6 +140,15 @@ def get(
     >>> get("LP").variants
     ('', 'region-gradient', 'clean-border')
     """
+    method = _get(name, variant, checkpoint, device, unverified)
+    arguments = (name, variant, checkpoint, device, unverified)
+    return replace(method, recipe=Recipe(arguments, method.plugin.rpartition(" ")[0]))
+
+
+# radon C: three kinds of methods, and what each refuses
+def _get(
+    name: str, variant: str | None, checkpoint: str | None, device: str, unverified: bool
+) -> Method:
     _check_name(name)
     variants = variants_of(name)
     chosen = variants[0] if variant is None else variant

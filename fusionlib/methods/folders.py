@@ -4,18 +4,21 @@ that says what fused them. Nothing of anybody else is overwritten; an interrupte
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from fusionlib import images, runs
+from fusionlib import images, runs, workers
 from fusionlib.methods.method import Method
 from fusionlib.metrics import exposure
 
@@ -23,6 +26,7 @@ KINDS = ("gray", "color")
 FAILURES = (ValueError, TypeError, OSError, RuntimeError)  # of a pair, which stop no other
 NO_STRETCH = {"stretch": "none", "levels": [None, None]}  # of a record that does not say
 MADE_FROM = "made_from.json"  # what images that a run may keep were made from
+DIED = "not fused, a worker process died (out of memory?); try again with one process"
 UNFINISHED = ".fused.jsonl"  # what is being fused, then a line for each pair that is done
 
 
@@ -157,6 +161,7 @@ def fuse_folders(
     progress: bool = True,
     stretch: str = "none",
     both_colours: bool = True,
+    processes: int = 1,
     **parameters,
 ) -> tuple[int, list[str]]:
     """Fuse the pairs of two folders, matched by name, into ``out`` as :func:`fuse_pairs` does.
@@ -177,6 +182,9 @@ def fuse_folders(
     both_colours : bool
         Keep the colours of both where both are coloured (multi-focus); False: see
         :func:`images.as_infrared_visible`.
+    processes : int
+        How many share the pairs, this one included; with more than 1 a script of one's own must be
+        guarded by ``if __name__ == "__main__"``.
     **parameters
         Of the method.
 
@@ -205,44 +213,75 @@ def fuse_folders(
     wanted = _identity(method, parameters) | {"stretch": stretch, "levels": levels}
     wanted["both_colours"] = both_colours
     wanted = json.loads(json.dumps({**wanted, "pairs": list(files)}, default=float))
-    info, told = {}, False
-    # a method of one's own may fail in any way
-    failures = (Exception,) if method.plugin else FAILURES
+    _told.discard(out)
+    task = _Task(method, out, levels, both_colours, parameters)
+    info, sources = {}, {}
     with runs.lock(out, f"the folder {out}"):
         images.sweep(*(out / kind for kind in KINDS))
         done = _make_room(out, wanted, overwrite)
-        sources = {}
-        with open(out / UNFINISHED, "a", encoding="utf-8") as stream:
+        tasks = {name: (task, name, paths, done.get(name)) for name, paths in files.items()}
+        results = workers.run(_fuse_files, tasks, processes)
+        bar = {"total": len(files), "desc": method.name, "unit": "pair", "disable": not progress}
+        with open(out / UNFINISHED, "a", encoding="utf-8") as stream, contextlib.closing(results):
             try:
-                for name, paths in tqdm(
-                    files.items(), method.name, disable=not progress, mininterval=2
-                ):
-                    key = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
-                    sources[name] = key
-                    if name in done and done[name][0] == key:
-                        info[name] = done[name][1]
+                for name, result in tqdm(results, mininterval=2, **bar):
+                    if isinstance(result, BrokenProcessPool):
+                        result = f"{name}: {DIED}"
+                    if isinstance(result, str):
+                        problems.append(result)
                         continue
-                    try:
-                        pair = images.read_pair(paths[0], paths[1], levels)
-                        if not both_colours:
-                            *both, told = images.as_infrared_visible(*pair, name, told)
-                            pair = both[0], both[1]
-                        fused = _fuse(method, *pair, parameters)
-                    except failures as error:
-                        problems.append(f"{name}: {error or type(error).__name__}")
-                        continue
-                    info[name] = _write(out, name, fused)
-                    line = json.dumps([name, key, info[name]], default=float)
-                    print(f"\n{line}", file=stream, end="", flush=True)
+                    sources[name], info[name] = result
+                    if done.get(name) != list(result):
+                        line = json.dumps([name, *result], default=float)
+                        print(f"\n{line}", file=stream, end="", flush=True)
             except KeyboardInterrupt:
                 done_by_now = f"{len(info)} of {len(files)} pairs are fused in {out}"
                 raise KeyboardInterrupt(f"{done_by_now}; the same command goes on") from None
+        info, sources = (
+            {name: each[name] for name in files if name in each} for each in (info, sources)
+        )
         if problems:
             return len(info), problems
         record = {**wanted, "images": info, "sources": sources}
         images.write_text(out / "run.json", json.dumps(record, indent=1, default=float))
         (out / UNFINISHED).unlink()
     return len(info), problems
+
+
+class _Task(NamedTuple):
+    """What is the same for all pairs of two folders: the arguments of :func:`fuse_folders`."""
+
+    method: Method
+    out: Path
+    levels: list
+    both_colours: bool
+    parameters: dict
+
+
+_told: set[Path] = set()  # folders whose colours this process has told of
+
+
+def _fuse_files(
+    task: _Task, name: str, paths: tuple[Path, Path], before: list | None
+) -> tuple[str, dict] | str:
+    """Fuse one pair of files into its folder; return the SHA-256 of the files and its facts, those
+    ``before`` where the files are the same, or the sentence that says why there are none.
+    """
+    # a method of one's own may fail in any way
+    failures = (Exception,) if task.method.plugin else FAILURES
+    key = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+    if before is not None and before[0] == key:
+        return key, before[1]
+    try:
+        pair = images.read_pair(paths[0], paths[1], task.levels)
+        if not task.both_colours:
+            *both, told = images.as_infrared_visible(*pair, name, task.out in _told)
+            pair = both[0], both[1]
+            _told.update({task.out} if told else ())
+        fused = _fuse(task.method, *pair, task.parameters)
+    except failures as error:
+        return f"{name}: {error or type(error).__name__}"
+    return key, _write(task.out, name, fused)
 
 
 def lost_pixels(out: Path) -> str:

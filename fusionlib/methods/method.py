@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -83,6 +84,9 @@ class Method:
         Called in place of ``function`` where that needs too much.
     memory : float, optional
         GB to stay within, by strips or ``lean`` where there are; None: the image at once.
+    recipe : callable, optional
+        Makes the method anew, and what a worker process gets in its place: networks and the
+        functions of plugins cannot be sent. It knows of ``memory``, of no other change.
     """
 
     name: str
@@ -99,6 +103,12 @@ class Method:
     needs: tuple[float, float] = (0.0, 0.0)
     lean: Lean | None = field(default=None, repr=False)
     memory: float | None = None
+    recipe: Callable[[], Method] | None = field(default=None, repr=False, compare=False)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if self.recipe is None:
+            return super().__reduce_ex__(protocol)
+        return _again, (self.recipe, self.memory)
 
     def fuse(
         self,
@@ -233,6 +243,12 @@ class Method:
         gray = images.to_uint8(fused, self.name)
         shown = images.with_chroma(gray, mixed_chroma(a, b)) if any(coloured) else gray
         return gray, shown, dict(decision.info)
+
+
+@lru_cache(maxsize=1)
+def _again(recipe: Callable[[], Method], memory: float | None) -> Method:
+    """Return the method in a worker process, the same for all its pairs."""
+    return replace(recipe(), memory=memory)
 
 
 def mixed_chroma(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -5,13 +5,12 @@ strip, not with the image, and the result is the same to the last bit.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
-DEFAULT_MEMORY = 2.0  # GB
+from fusionlib.workers import PROGRAM
+
 GRAY, COLOURED = 100, 250  # bytes a pixel of a strip: a pyramid of both lumas, of all channels
 KEPT = 20  # bytes a pixel of the image: both sources, what is fused, and its shares of lost pixels
-PROGRAM = 0.2e9  # bytes: Python and its libraries
 
 
 class Reach(NamedTuple):
@@ -35,16 +34,6 @@ class Strip(NamedTuple):
     around: slice
     inner: slice
     place: slice
-
-
-def default_memory() -> float:
-    """Return the smaller of 2 GB and half of what is free, 2 where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return DEFAULT_MEMORY
-    free = next((int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable")), None)
-    return DEFAULT_MEMORY if free is None else min(DEFAULT_MEMORY, free / 2e9)
 
 
 def rows_at_once(size: tuple[int, int], coloured: bool, reach: Reach, memory: float) -> int:
