@@ -187,7 +187,9 @@ def test_memory_is_that_of_all_processes_and_what_does_not_fit_is_said(folders, 
     assert "large" in set(frame["image"])
 
 
-@pytest.mark.parametrize("name", [*NEEDS, "FMI-wavelet", "FMI-dct", "MS-SSIM", "VIF", "Qabf", "EI", "MI"])
+@pytest.mark.parametrize(
+    "name", [*NEEDS, "FMI-wavelet", "FMI-dct", "MS-SSIM", "VIF", "Qabf", "EI", "MI"]
+)
 def test_a_metric_takes_no_more_memory_a_pixel_than_it_is_said_to(name):
     peaks = []
     for height in (40, 400, 800):  # the first imports; strips of a fixed size are in both others
