@@ -84,6 +84,7 @@ class Windows:
         The image is too small.
     """
 
+    # radon C: the geometry of all scales; finest, middle and coarsest differ
     def __init__(
         self, shape: tuple[int, int], scales: int, angles: int, finest: str, real: bool = True
     ):
