@@ -9,11 +9,9 @@ NEEDS = {
     "Qcv": 92,  # spectra of the whole image, as Qcb
     "Qcb": 85,
     "FMI-edge": 84,
-    "FMI-wavelet": 62,
     "MEF-SSIM": 50,
-    "FMI-dct": 47,
 }
-OTHERS = 42  # MS-SSIM; and reading colour
+OTHERS = 42  # FMI-wavelet, MS-SSIM; and reading colour
 IMAGES = 16  # up to four coloured ones and their lumas
 
 
