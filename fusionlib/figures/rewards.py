@@ -41,7 +41,7 @@ def answers(rewards: pd.DataFrame, n_pairs: int) -> plt.Figure:
         ax=axis,
     )
     axis.set(xlabel="", ylabel="")
-    axis.tick_params(length=0)
+    axis.tick_params(length=0, labelrotation=0)
     axis.set_title(f"red: the damage is rewarded; * shown over {n_pairs} pairs")
     return figure
 
