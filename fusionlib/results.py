@@ -566,7 +566,7 @@ def paired(
         )
     kept = np.isfinite(x) & np.isfinite(y)
     delta = (x - y)[kept]
-    labels = None if groups is None else grouped.codes(groups, x.size)[kept]
+    labels = None if groups is None else grouped.codes(groups, x.size)[kept].tolist()
     independent = grouped.means(delta, labels)
     p = float(stats.wilcoxon(independent).pvalue) if independent.any() else 1.0
     return Paired(

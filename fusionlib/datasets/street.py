@@ -70,7 +70,7 @@ def cloud(rng: np.random.Generator, shape: tuple[int, int], cells: int = 4) -> n
         )
         total += (rows @ rng.standard_normal((n + 1, n + 1)) @ columns.T / n).astype(np.float32)
     total -= total.min()
-    return total / max(total.max(), 1e-6)
+    return total / max(float(total.max()), 1e-6)
 
 
 def colour(values: tuple[float, ...]) -> np.ndarray:
@@ -137,7 +137,7 @@ def layout(rng: np.random.Generator, climate: Climate, view: float) -> list[Plac
 def _put_car(road: Road, climate: Climate) -> None:
     """Put a car on its lane, seen from ahead or behind, or across the road, seen from the side."""
     rng = road.rng
-    view_of = rng.choice(["front", "front", "rear", "side"])
+    view_of = str(rng.choice(["front", "front", "rear", "side"]))
     lane = {"front": -1.8, "rear": 1.8, "side": None}[view_of]
     depths, half = ((12, 22), 2.15) if view_of == "side" else ((8, 26), 0.92)
     road.put(depths, 3.0, half, 1.5, lambda: [("car", car(rng, climate, view_of))], lane)

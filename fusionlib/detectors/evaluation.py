@@ -392,7 +392,7 @@ def _coco(detected: Sequence[Boxes], truth: Sequence[Boxes], classes: Sequence[s
         recall = coco_eval.params.recThrs
         scored = {}
         for k, name in enumerate(classes):
-            scored[name] = precision[:, k].mean(), recall, precision[:, k]
+            scored[name] = float(precision[:, k].mean()), recall, precision[:, k]
         return _summary(scored)
 
     return score

@@ -269,4 +269,5 @@ def _alphas(alphas: tuple[float, float, float]) -> tuple[float, float, float]:
     values = np.asarray(alphas, dtype=np.float64)
     if values.shape != (3,) or not np.isfinite(values).all():
         raise ValueError(f"alphas: expected three finite numbers, got {alphas!r}")
-    return tuple(values.tolist())
+    first, second, third = values.tolist()
+    return first, second, third

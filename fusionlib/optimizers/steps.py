@@ -67,7 +67,7 @@ def steps(
     factors = [image.ravel().astype(np.int64) for image in others or ()]
     wide = first.astype(np.int64)
     starts = [wide.sum(), wide @ wide, *(wide @ factor for factor in factors)]
-    sums = [[start[None]] for start in starts]
+    sums = [[np.atleast_1d(start)] for start in starts]
     moving = np.flatnonzero(first != last)
     parts = 1 + int(np.abs(last - first).sum()) // max(AT_ONCE, p.size // 2)
     p, d, first = p[moving], d[moving], first[moving]
