@@ -240,8 +240,8 @@ def _tiff(path: Path) -> Levels:
         page = file.pages.first
         assert isinstance(page, tifffile.TiffPage)
         sizes = page.imagewidth, page.imagelength, page.imagedepth, page.samplesperpixel
-        if not all(isinstance(size, int) for size in sizes):
-            raise ValueError("a size is no number")
+        if not all(isinstance(size, int) and size > 0 for size in sizes):
+            raise ValueError("a size is no number, or 0")
         _check_size(page.imagewidth, page.imagelength, path)
         # ASSUMPTION: what states no sample format, or an undefined one, has no sign.
         if page.sampleformat not in (UNSIGNED, 4) or page.imagedepth > 1:
