@@ -222,10 +222,11 @@ def fuse(
     if (chosen.name, chosen.variant) == (library.MOE_FUSION, "scenes"):
         typer.echo(f"{chosen.name}: {library.SCENES}", err=True)
     parameters = _parameters(set or [])
+    share = (memory or default_memory(jobs)) / jobs
     if "memory" not in chosen.parameters:
-        chosen = replace(chosen, memory=(memory or default_memory(jobs)) / jobs)
+        chosen = replace(chosen, memory=share)
     elif memory is not None or jobs > 1:
-        parameters.setdefault("memory", (memory or default_memory(jobs)) / jobs)
+        parameters.setdefault("memory", share)
     if a.is_dir() != b.is_dir():
         raise ValueError(f"{a} and {b}: expected two files or two folders, got one of each")
     if not a.is_dir():

@@ -114,7 +114,11 @@ def _start(path: Path) -> str:
     if path.stat().st_size == 0:
         raise Refusal(f"{path}: expected an image file, got an empty file (0 bytes)")
     with open(path, "rb") as file:
-        content = file.read(4)
+        return format_of(file.read(4))
+
+
+def format_of(content: bytes) -> str:
+    """Return the format that the first bytes of an image show: PNG, JPEG, TIFF, or nothing."""
     return next((name for start, name in STARTS.items() if content.startswith(start)), "")
 
 
@@ -240,7 +244,7 @@ def _tiff(path: Path) -> Levels:
         page = file.pages.first
         assert isinstance(page, tifffile.TiffPage)
         sizes = page.imagewidth, page.imagelength, page.imagedepth, page.samplesperpixel
-        if not all(isinstance(size, int) and size > 0 for size in sizes):
+        if not all(map(_is_size, sizes)):
             raise ValueError("a size is no number, or 0")
         _check_size(page.imagewidth, page.imagelength, path)
         # ASSUMPTION: what states no sample format, or an undefined one, has no sign.
@@ -255,6 +259,10 @@ def _tiff(path: Path) -> Levels:
         else:
             levels = _tiff_by_pillow(page, path)
         return _turned(levels, page.tags.valueof(ORIENTATION, 1))
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and value > 0
 
 
 def _tiff_levels(page: TiffPage, path: Path) -> Levels:

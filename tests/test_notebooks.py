@@ -57,6 +57,10 @@ def test_thin(path):
         assert "os.environ" not in source(cell) and "getenv" not in source(cell)
 
 
+def test_all_set_up_alike():
+    assert len({source(cells(path)[1]) for path in NOTEBOOKS}) == 1
+
+
 @each
 def test_committed_executed_and_small(path):
     assert all(cell["execution_count"] for cell in cells(path))

@@ -330,8 +330,8 @@ def test_a_cell_knows_its_edges_and_what_the_entropy_does_not_exceed(seed, low, 
         assert np.array_equal(counts, histogram(p, d, edge))
     ceilings = looked.ceilings()
     w = rng.uniform(low / 8, (low + 1) / 8, 50)
-    seen = entropies(np.stack([histogram(p, d, each) for each in w]))
-    assert (seen <= ceilings[((w - low / 8) * 8 * number).astype(int)] + 1e-12).all()
+    counted = entropies(np.stack([histogram(p, d, each) for each in w]))
+    assert (counted <= ceilings[((w - low / 8) * 8 * number).astype(int)] + 1e-12).all()
 
 
 def test_steps_that_are_too_many_to_keep_are_counted_at_each_weight(monkeypatch):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import matplotlib.pyplot as plt
 
+from fusionlib import decoding
 from fusionlib.figures import inline
 
 
@@ -60,7 +61,7 @@ def _show_controls(draw: Callable, figure: plt.Figure, caption: str, controls: d
 
     def put(figure: plt.Figure) -> None:
         data, shown.width = inline.picture(figure, _file(figure))
-        shown.format = "png" if data.startswith(b"\x89PNG") else "jpeg"
+        shown.format = decoding.format_of(data).lower()
         shown.value = data
         plt.close(figure)
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from fusionlib import images
+from fusionlib import decoding, images
 
 COMPARED = 4  # images of each set that the comparer shows
 SOURCES = ("infrared", "visible")  # shown first where a run has kept them
@@ -26,10 +26,10 @@ def embedded(path: Path) -> str:
     """
     encoded = io.BytesIO()
     Image.fromarray(images.read(path)).save(encoded, "JPEG", quality=85, optimize=True)
-    kind, data = encoded_as = "jpeg", encoded.getvalue()
+    data = encoded.getvalue()
     if path.suffix.lower() == ".png":
-        kind, data = min(("png", path.read_bytes()), encoded_as, key=lambda item: len(item[1]))
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+        data = min(path.read_bytes(), data, key=len)
+    return _uri(data)
 
 
 def drawn(path: Path) -> str:
@@ -37,7 +37,11 @@ def drawn(path: Path) -> str:
     from fusionlib.figures import inline  # a leaderboard does without matplotlib
 
     data = inline.encoded(Image.fromarray(images.read(path)).convert("RGB"), photographs=False)
-    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
+    return _uri(data)
+
+
+def _uri(data: bytes) -> str:
+    kind = decoding.format_of(data).lower()
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
