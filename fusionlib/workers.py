@@ -36,6 +36,9 @@ def start(processes: int = 0) -> None:
         How many share the cores, 0 where that does not matter.
     """
     end_with_parent(signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():  # it ended before the line above
+        os._exit(1)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     if processes:  # read by libraries that are not yet imported here

@@ -266,3 +266,27 @@ def test_a_device_or_folder_that_is_not_there_is_refused_first(name, value, sent
     values = runs.parameters_of(notebook)
     with pytest.raises((ValueError, OSError), match=sentence):
         runs.start("25-table-1", values | {name: value})
+
+
+def test_a_worker_that_starts_after_its_parent_died_ends_too(tmp_path):
+    script = tmp_path / "late.py"
+    script.write_text(
+        "import multiprocessing, os, signal, sys, time\n"
+        "from pathlib import Path\n"
+        "from fusionlib import workers\n"
+        "def late(home):\n"
+        "    (home / 'begun').write_text(str(os.getpid()))\n"
+        "    while multiprocessing.parent_process().is_alive():\n"
+        "        time.sleep(0.01)\n"
+        "    workers.start()\n"
+        "    (home / 'survived').touch()\n"
+        "if __name__ == '__main__':\n"
+        "    home = Path(sys.argv[1])\n"
+        "    multiprocessing.get_context('spawn').Process(target=late, args=(home,)).start()\n"
+        "    while not (home / 'begun').exists() or not (home / 'begun').read_text():\n"
+        "        time.sleep(0.01)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    # its pipe closes when the last process that has it ends
+    subprocess.run([sys.executable, script, tmp_path], capture_output=True, timeout=60)
+    assert (tmp_path / "begun").exists() and not (tmp_path / "survived").exists()
