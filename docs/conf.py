@@ -1,5 +1,7 @@
 """Settings of the pages: guides, a page for each module, the executed notebooks; built offline."""
 
+import base64
+import json
 import re
 import shutil
 from pathlib import Path
@@ -36,6 +38,17 @@ napoleon_use_ivar = True
 suppress_warnings = ["ref.python", "mystnb.unknown_mime_type", "misc.highlighting_failure"]
 
 
+def copy_with_pictures(notebook: Path, folder: Path) -> None:
+    """Copy a notebook, its attached pictures as files: myst-nb reads no attachments."""
+    text = notebook.read_text(encoding="utf-8")
+    for cell in json.loads(text)["cells"]:
+        for name, content in cell.get("attachments", {}).items():
+            picture = f"{notebook.stem}-{name}"
+            (folder / picture).write_bytes(base64.b64decode(content["image/jpeg"]))
+            text = text.replace(f"(attachment:{name})", f"({picture})")
+    (folder / notebook.name).write_text(text, encoding="utf-8")
+
+
 def write_pages() -> None:
     """Write what is made from elsewhere: a page for each module, copies of notebooks and card."""
     api, notebooks = HERE / "api", HERE / "notebooks"
@@ -49,7 +62,7 @@ def write_pages() -> None:
             lines += ["   :members:", ""] if kind == "class" else [""]
         (api / f"{name}.md").write_text("\n".join([*lines, "```", ""]), encoding="utf-8")
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        shutil.copy(path, notebooks / path.name)
+        copy_with_pictures(path, notebooks)
     (HERE / "guides" / "checklist.md").write_text(checklist.page(), encoding="utf-8")
     shutil.copy(ROOT / "CONTRIBUTING.md", HERE / "contributing.md")
     card = (places.INCLUDED / "models" / "general" / "CARD.md").read_text(encoding="utf-8")

@@ -4,18 +4,22 @@ machine.
 
 import ast
 import base64
+import io
 import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import nbformat
 import pandas as pd
 import pytest
+from nbformat import v4
+from PIL import Image
 
 from fusionlib import images, runs
 from fusionlib.datasets.scenes import write_scenes
 from fusionlib.figures import inline
-from workflow import graph
+from workflow import first_screens, graph
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -36,6 +40,38 @@ def test_opening(path):
     for word in ("**Question.**", "**Gives.**", "**Time.**", "**Read before.**"):
         assert word in source(first)
     assert cells(path)[0]["metadata"].get("tags") == ["parameters"]
+
+
+@each
+def test_first_screen_has_the_measured_time_and_the_expected_picture(path):
+    first = json.loads(path.read_text())["cells"][0]
+    assert first_screens.time(path.stem) in source(first)
+    if path.stem == "91-report":  # its tables are those of the other notebooks
+        return
+    figure = first_screens.PICTURE.search(source(first))[1]
+    (content,) = first["attachments"][f"{figure}.jpg"].values()
+    picture = base64.b64decode(content)
+    assert len(picture) <= first_screens.LIMIT
+    assert Image.open(io.BytesIO(picture)).width >= 400
+
+
+def test_first_screen_is_filled_from_a_run(tmp_path):
+    node = tmp_path / "run" / "walk"
+    (node / "figures").mkdir(parents=True)
+    (node / "run.json").write_text('{"name": "20-network-walk", "seconds": 1}')
+    Image.effect_noise((1200, 300), 200).save(node / "figures" / "figure-2.png")
+    notebook = tmp_path / "20-network-walk.ipynb"
+    text = "**Time.** ages on two cores. Rest.\n\n![that](attachment:figure-2.jpg)"
+    nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell(text)]), notebook)
+    first_screens.fill(notebook, tmp_path / "run")
+    (cell,) = json.loads(notebook.read_text())["cells"]
+    assert source(cell) == text.replace(
+        "**Time.** ages on two cores.", first_screens.time(notebook.stem)
+    )
+    picture = base64.b64decode(cell["attachments"]["figure-2.jpg"]["image/jpeg"])
+    assert Image.open(io.BytesIO(picture)).size == (800, 200)
+    with pytest.raises(FileNotFoundError, match="expected a finished node of 21-train"):
+        first_screens.node_of(tmp_path / "run", "21-train")
 
 
 @each
