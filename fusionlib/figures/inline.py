@@ -40,15 +40,15 @@ def picture(figure: plt.Figure, file: Path | io.BytesIO) -> tuple[bytes, int]:
     with Image.open(file) as opened:
         pixels = opened.convert("RGB")
     photographs = any(axis.images for axis in figure.axes)
-    return encoded(pixels, photographs), pixels.width // 2
+    limit = OF_PHOTOGRAPHS if photographs else OF_A_PLOT
+    return encoded(pixels, photographs, limit), pixels.width // 2
 
 
-def encoded(pixels: Image.Image, photographs: bool) -> bytes:
+def encoded(pixels: Image.Image, photographs: bool, limit: int) -> bytes:
     """Return a drawing as PNG of 256 colours, and photographs, or a drawing too large for that, as
-    the best JPEG that keeps to the bytes of an output.
+    the best JPEG of at most ``limit`` bytes.
     """
     file = io.BytesIO()
-    limit = OF_PHOTOGRAPHS if photographs else OF_A_PLOT
     if not photographs:
         pixels.quantize(256).save(file, "PNG", optimize=True)
     if photographs or file.tell() > limit:

@@ -36,8 +36,10 @@ def drawn(path: Path) -> str:
     """Return a figure as a data URI, in the bytes that a drawing has in a notebook."""
     from fusionlib.figures import inline  # a leaderboard does without matplotlib
 
-    data = inline.encoded(Image.fromarray(images.read(path)).convert("RGB"), photographs=False)
-    return _uri(data)
+    pixels = Image.fromarray(images.read(path)).convert("RGB")
+    # 256 colours take a quarter of the bytes at best: no need to try that with photographs
+    photographs = path.stat().st_size > 4 * inline.OF_A_PLOT
+    return _uri(inline.encoded(pixels, photographs, inline.OF_A_PLOT))
 
 
 def _uri(data: bytes) -> str:
