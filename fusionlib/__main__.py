@@ -669,8 +669,9 @@ class Stopped(Exception):
 
 def main() -> None:
     """Run the command; a mistake becomes one sentence on stderr and exit code 1."""
-    # a scheduler's end is that of Ctrl-C: what is done is kept and named
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    # A scheduler's end is that of Ctrl-C: what is done is kept and named. Also of a command that
+    # a shell started with "&", which has Ctrl-C ignored.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except (KeyboardInterrupt, Stopped) as error:

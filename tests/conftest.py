@@ -1,6 +1,7 @@
 """Shared by the tests: where the real data is, if it is; nothing else looks for it there."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,11 @@ REAL = {
     for name in ("FUSION_DATA", "FUSION_WEIGHTS")
 }
 os.environ |= dict.fromkeys(REAL, places.NOWHERE)
+
+# Tests send Ctrl-C to programs that they start: these must not inherit that it is ignored, as it is
+# where a shell started the tests with "&".
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _folder(name: str) -> Path:

@@ -274,13 +274,14 @@ def test_two_at_once_into_one_folder(home):
         methods.fuse_folders(methods.get("average"), home / "ir", home / "vi", home / "out")
 
 
-def start(*words):
+def start(*words, **options):
     return subprocess.Popen(
         [sys.executable, "-m", "fusionlib", *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # a group of its own
+        **options,
     )
 
 
@@ -321,6 +322,16 @@ def test_an_interrupted_fusion_goes_on(how, jobs, tmp_path):
         assert one == two
     hidden = {path.name for path in (tmp_path / "out").rglob(".*")}
     assert hidden <= {".lock", ".lock-holder"}
+
+
+def test_what_a_shell_started_with_an_ampersand_is_ended_by_kill(tmp_path):
+    folders = [folder_of(tmp_path / side, 40, (200, 200)) for side in ("ir", "vi")]
+    ignored = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    process = start("fuse", "--method", "LP", *folders, tmp_path / "out", **ignored)
+    wait_until(lambda: len(list((tmp_path / "out/gray").glob("[!.]*"))) > 2)
+    process.terminate()
+    _, sentence = process.communicate(timeout=20)
+    assert process.returncode == 130 and "of 40 pairs are fused in" in sentence
 
 
 def test_several_processes_fuse_what_one_does_and_name_the_bad_pair(tmp_path):
