@@ -522,7 +522,7 @@ def _weights(names: list[str], to: Path | None, mirror: str, jobs: int, yes: boo
         typer.echo(f"by hand: {sentence}")
     if missing:
         _ask(yes)
-        _end(download.sentences(download.bring(missing, folder, jobs, progress=True), folder))
+    _end(download.sentences(download.bring(files, folder, jobs, progress=True), folder))
 
 
 def _ask(yes: bool) -> None:

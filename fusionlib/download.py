@@ -132,6 +132,14 @@ def working(folder: Path) -> Iterator[Path]:
         lock.release()
 
 
+def tidy(folder: Path) -> None:
+    """Remove what a download left that was killed after its last file had got its name."""
+    if (folder / WORK).exists():
+        # at work, or not ours to write: its own business
+        with contextlib.suppress(RuntimeError, OSError), working(folder):
+            pass
+
+
 def check_room(folder: Path, needed: int) -> None:
     """Raise OSError where the disk of a folder, there or not, has less than ``needed`` bytes."""
     disk = next(path for path in (folder, *folder.parents) if path.exists())
@@ -214,6 +222,7 @@ def bring(
     """
     missing = [file for file in files if not file.there]
     if not missing:
+        tidy(folder)
         return {}
     check_room(folder, sum(file.size or 0 for file in missing))
     with working(folder) as work:

@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
+import filelock
 import numpy as np
 import pytest
 import yaml
@@ -441,6 +442,16 @@ def test_what_a_killed_download_had_whole_is_kept(server, tiny):
     part.with_name("0" * 64).write_bytes(b"of another call")
     assert fetch(server, tiny, "m") == []
     assert address not in server.asked and not (tiny / download.WORK).exists()
+
+
+def test_killed_after_the_last_file_it_leaves_nothing_for_good(server, tiny):
+    assert fetch(server, tiny, "m") == []
+    work = tiny / download.WORK
+    work.mkdir()
+    (work / "lock").touch()
+    with filelock.FileLock(work / "lock"):
+        assert fetch(server, tiny, "m") == [] and work.exists(), "another one is at work there"
+    assert fetch(server, tiny, "m") == [] and not work.exists()
 
 
 def test_command_line(server, tiny, monkeypatch, capsys):

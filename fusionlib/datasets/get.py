@@ -228,6 +228,7 @@ def get(chosen: Plan, jobs: int = 4, progress: bool = False) -> list[str]:
         Another download is at work there.
     """
     if not (chosen.files or chosen.clones or _stale(chosen)[0]):
+        download.tidy(chosen.folder)
         return []
     download.check_room(chosen.folder, chosen.size * (2 if chosen.clones else 1))
     with download.working(chosen.folder) as work:
