@@ -151,6 +151,11 @@ class Recorder(TorchFunctionMode):
         )
         for (name, shapes, settings), n in self.calls.items():
             tensors = [numbers[: math.prod(shape)].view(shape) for shape in shapes]
+            if name.startswith("conv"):  # channels last, as the networks are
+                tensors = [
+                    numbers[: math.prod((b, c, h, w))].view(b, h, w, c).permute(0, 3, 1, 2)
+                    for b, c, h, w in shapes[:2]
+                ] + tensors[2:]
             function = next(f for f, called in self.NAMES.items() if called == name)
             bias = () if len(tensors) > 2 or not settings else (None,)  # settings follow the bias
             runs.append((function, (*tensors, *bias, *settings), n))

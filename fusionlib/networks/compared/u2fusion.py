@@ -49,8 +49,7 @@ def reflected(x: Tensor) -> Tensor:
 class U2Fusion(nn.Module):
     """Dense block over both images, four convolutions.
 
-    Each map gets its border once and not again in front of every convolution that reads it, and
-    maps lie channels last: together three quarters of the time.
+    Each map gets its border once, not again in front of every convolution that reads it.
 
     Parameters
     ----------
@@ -73,7 +72,6 @@ class U2Fusion(nn.Module):
             leaky(conv(64, 32)),
             conv(32, 1),
         )
-        self.to(memory_format=torch.channels_last)
 
     def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
         """Fuse images (B, 1, H, W) in [0, 1] to such."""
