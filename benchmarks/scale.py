@@ -1,19 +1,21 @@
 """Growth: seconds and memory against pixels and pairs, reading alone, and what `paper` costs.
 
     python benchmarks/scale.py [--largest 24] [--pairs 2000] [--minutes 10] [--csv FILE]
-        [--parts pixels pairs reading paper]
+        [--parts pixels pairs rates reading paper]
 
 pixels    one pair from 256x256 to ``--largest`` million pixels: LP and all metrics at every size,
           every other method that has its weights up to what its share of ``--minutes`` allows
 pairs     `fusionlib fuse` with LP on 10 to ``--pairs`` pairs of 128x128
+rates     `fusionlib fuse` on 2,000 pairs of 640x480 with LP and 100 with MoE-Fusion, beside the
+          method alone and beside reading, fusing and writing one after the other
 reading   pairs of 640x480 per second through the loader of a training, PNG and JPEG, by workers
 paper     hours of the profile on 1, 4 and 16 GPUs, by the rates that it states
 
-A case has a process of its own on one core; seconds are the processor's (of reading, the clock's),
-memory is what it holds at its peak beyond what it held before. An exponent is the slope of log-log
-regression over the largest four sizes with its 95 % interval. Exit code 1: one lies above linear,
-FFTs' n log n included, and nothing says why; or reading is slower than the training it is for.
-The whole takes about 15 minutes on a quiet core.
+A case has a process of its own on one core; seconds are the processor's (of rates and reading, the
+clock's), memory is what it holds at its peak beyond what it held before. An exponent is the slope
+of log-log regression over the largest four sizes with its 95 % interval. Exit code 1: one lies
+above linear, FFTs' n log n included, and nothing says why; or reading is slower than the training
+it is for. The whole takes about 20 minutes on a quiet core.
 """
 
 from __future__ import annotations
@@ -213,6 +215,56 @@ def against_pairs(options: argparse.Namespace, rows: list[Row]) -> int:
     return exponents("fuse LP", beyond, "pairs")
 
 
+def against_the_method(options: argparse.Namespace, rows: list[Row]) -> int:
+    """Measure pairs per second of the command beside those of its method."""
+    print("rates: gray pairs of 640x480 a second, by the clock, one thread a process")
+    torch.set_num_threads(1)
+    for name, most in (("LP", 2000), ("MoE-Fusion", 100)):
+        count = min(most, options.pairs)
+        with TemporaryDirectory() as folder:
+            home = Path(folder)
+            folders(home, count, (480, 640))
+            seconds = {
+                "the method alone": one_after_the_other(name, home, count, files=False),
+                "one after the other": one_after_the_other(name, home, count),
+                "fuse --jobs 1": command_seconds(name, home, 1),
+                "fuse --jobs 2": command_seconds(name, home, 2),
+            }
+        for what, took in seconds.items():
+            print(f"  {name:12} {what:20} {count / took:7.2f}", flush=True)
+            rows.append(dict(part="rates", what=f"{name}: {what}", pairs=count, rate=count / took))
+    return 0
+
+
+def one_after_the_other(name: str, home: Path, count: int, files: bool = True) -> float:
+    """Return the seconds of a loop over the pairs; without files, over ten that are in memory and
+    whose results are dropped, for all.
+    """
+    method = get(name, device="cpu")
+    names = [f"{number:05}.png" for number in range(count if files else min(count, 10))]
+    pairs = {x: [images.read(home / side / x) for side in ("ir", "vi")] for x in names[:10]}
+    method.fuse(*pairs[names[0]])
+    (home / "alone").mkdir(exist_ok=True)
+    began = time.perf_counter()
+    for x in names:
+        pair = [images.read(home / side / x) for side in ("ir", "vi")] if files else pairs[x]
+        fused = method.fuse(*pair)
+        if files:
+            images.write(home / "alone" / x, fused)
+    return (time.perf_counter() - began) * count / len(names)
+
+
+def command_seconds(name: str, home: Path, jobs: int) -> float:
+    """Return the seconds of the whole command on all pairs."""
+    output = home / f"jobs-{jobs}"
+    command = [sys.executable, "-m", "fusionlib", "fuse", "--method", name, "--jobs", str(jobs)]
+    began = time.perf_counter()
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    words = [*command, home / "ir", home / "vi", output]
+    subprocess.run(words, check=True, capture_output=True, env=environment)
+    return time.perf_counter() - began
+
+
 def against_workers(options: argparse.Namespace, rows: list[Row]) -> int:
     """Measure the loader of a training alone; return 1 where it is slower than the training that
     the profile `paper` counts with.
@@ -278,8 +330,13 @@ def paper(_options: argparse.Namespace, rows: list[Row]) -> int:
     return 0
 
 
-PARTS = {"pixels": against_pixels, "pairs": against_pairs, "reading": against_workers,
-         "paper": paper}  # fmt: skip
+PARTS = {
+    "pixels": against_pixels,
+    "pairs": against_pairs,
+    "rates": against_the_method,
+    "reading": against_workers,
+    "paper": paper,
+}
 
 
 def main() -> int:
