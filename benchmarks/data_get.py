@@ -72,7 +72,7 @@ def main() -> int:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         chance, wrong = random.Random(0), 0
         for _ in range(KILLS):
-            there = {a for a, names in places_of.items() if (Path(folder) / names[0]).is_file()}
+            complete = {a for a, names in places_of.items() if (Path(folder) / names[0]).is_file()}
             first = len(Server.asked)
             process = subprocess.Popen(command, **quiet)
             until = first + chance.randint(1, len(places_of) // KILLS)
@@ -80,7 +80,7 @@ def main() -> int:
                 time.sleep(0.001)
             time.sleep(chance.random() / 100)
             process.kill(), process.wait()
-            wrong += len(there & set(Server.asked[first:]))
+            wrong += len(complete & set(Server.asked[first:]))
         start = time.monotonic()
         code = subprocess.run(command).returncode
         seconds = time.monotonic() - start

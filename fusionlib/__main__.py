@@ -103,18 +103,18 @@ def _say_places() -> None:
         looked = " then ".join(map(str, places.folders(kind))) or "no folder"
         typer.echo(f"{kind} ({variable}): {looked}")
         if kind == "data":
-            there, lacking = get.present()
+            lines, lacking = get.present()
             names = [name.removeprefix("ivif/").removeprefix("mfif/") for name in lacking]
         else:
-            there, names = [], []
+            lines, names = [], []
             for key in CHECKPOINTS:
                 try:
-                    there.append(f"{key}: {', '.join(load_checkpoint(key).files)}")
+                    lines.append(f"{key}: {', '.join(load_checkpoint(key).files)}")
                 except FileNotFoundError:
                     names.append(key)
                 except ValueError as error:
-                    there.append(f"{key}: {error}")
-        for sentence in there:
+                    lines.append(f"{key}: {error}")
+        for sentence in lines:
             typer.echo(f"  {sentence}")
         if names:
             command = "get NAME... (sample: what that profile needs)"
@@ -511,7 +511,7 @@ def _weights(names: list[str], to: Path | None, mirror: str, jobs: int, yes: boo
                 f"{key:28} {', '.join(f'{file.name} from {file.origin}' for file in entry.files)}"
                 f" (licence: {entry.licence})"
             )
-    missing = [file for file in files if not file.there]
+    missing = [file for file in files if not file.is_complete]
     size = sum(file.size or 0 for file in missing)
     if names:
         typer.echo(

@@ -77,7 +77,7 @@ class Wanted(NamedTuple):
     twins: tuple[Path, ...] = ()
 
     @property
-    def there(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether it is there and right."""
         return self.path.is_file() and not self.problem(self.path)
 
@@ -173,13 +173,13 @@ def fetch(
     """
     groups: dict[str, list[Wanted]] = defaultdict(list)
     for file in files:
-        if not file.there:
+        if not file.is_complete:
             groups[file.address].append(file)
     total = sum(group[0].size or 0 for group in groups.values())
     failed: dict[Wanted, Exception] = {}
     stop, unreached = threading.Event(), list[Exception]()  # in a row
 
-    def one(group: list[Wanted]) -> None:
+    def fetch_group(group: list[Wanted]) -> None:
         try:
             if len(in_a_row := list(unreached)) >= UNREACHED:
                 raise in_a_row[-1]
@@ -194,7 +194,7 @@ def fetch(
     options = {"unit": "B", "unit_scale": True, "disable": None if progress else True}
     with tqdm(total=total, **options) as bar, ThreadPoolExecutor(jobs) as threads:
         try:
-            list(threads.map(one, groups.values()))
+            list(threads.map(fetch_group, groups.values()))
         except BaseException:
             stop.set()
             raise
@@ -220,7 +220,7 @@ def bring(
     OSError, RuntimeError
         As :func:`check_room` and :func:`working`.
     """
-    missing = [file for file in files if not file.there]
+    missing = [file for file in files if not file.is_complete]
     if not missing:
         tidy(folder)
         return {}

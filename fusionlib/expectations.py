@@ -77,15 +77,15 @@ def trained(folder: Path) -> list[str]:
 
     Notebooks that train have the parameter ``precision``.
     """
-    found: set[str] = set()
+    training_nodes: set[str] = set()
     plan = results.plan(folder) or []
     for node in plan:  # a node stands behind all that it needs
         home = folder / node["name"]
         is_run = (home / "run.json").is_file()
         trains = is_run and "precision" in runs.load(home)["parameters"]
-        if trains or found.intersection(node["needs"]):
-            found.add(node["name"])
-    return [node["name"] for node in plan if node["name"] in found]
+        if trains or training_nodes.intersection(node["needs"]):
+            training_nodes.add(node["name"])
+    return [node["name"] for node in plan if node["name"] in training_nodes]
 
 
 def numbers(path: Path) -> pd.DataFrame:
@@ -102,16 +102,16 @@ def numbers(path: Path) -> pd.DataFrame:
         if lacking := {*GROUP[:-1], "value", "rank", "n_images"}.difference(frame):
             raise ValueError(f"without {', '.join(sorted(lacking))}")
         frame = frame[~frame["metric"].isin(TIMES)]
-        there = [name for name in NUMBERS if name in frame]
-        frame[there] = frame[there].replace("", np.nan).astype(float)
+        columns = [name for name in NUMBERS if name in frame]
+        frame[columns] = frame[columns].replace("", np.nan).astype(float)
     except (ValueError, OSError) as error:  # pandas' parser raises kinds of ValueError
         raise ValueError(f"{path}: expected a table of results ({error})") from None
     for name in ("rank", "n_images"):  # pandas writes 1 or 1.0, after what else is in the column
         frame[name] = frame[name].str.removesuffix(".0")
-    frame["row"] = _in_words(frame.drop(columns=[*there, *UNTOLD], errors="ignore"))
+    frame["row"] = _in_words(frame.drop(columns=[*columns, *UNTOLD], errors="ignore"))
     frame["row"] += frame.groupby("row").cumcount().map(lambda n: f", again {n}" if n else "")
     kept = ["row", *GROUP[:-1]]
-    return frame.melt(kept, there, "column", "number").dropna(subset="number")
+    return frame.melt(kept, columns, "column", "number").dropna(subset="number")
 
 
 def _in_words(frame: pd.DataFrame) -> pd.Series:
@@ -173,8 +173,8 @@ def _ends(means: pd.DataFrame) -> pd.DataFrame:
     if count >= results.TRAININGS and moved.any():
         middle, between = means[moved].mean(axis=1), means[moved].std(axis=1)
         ends.loc[moved] = [
-            results.prediction_interval(*one, count, LEVEL)
-            for one in zip(middle, between, strict=True)
+            results.prediction_interval(*spread, count, LEVEL)
+            for spread in zip(middle, between, strict=True)
         ]
     return ends
 
@@ -250,8 +250,8 @@ def _compare(expected: Path, came: Path, known: pd.DataFrame) -> Comparison:
     another = _another_course(both[GROUP], known, is_equal)
     off = both[~another & ~is_equal]
     told += [
-        f"{one.row}: {one.column}: expected {one.number:.6g}, came {one.number_came:.6g}"
-        for one in off.itertuples()
+        f"{line.row}: {line.column}: expected {line.number:.6g}, came {line.number_came:.6g}"
+        for line in off.itertuples()
     ]
     means = known.merge(_means(both.assign(number=both["number_came"])).rename("came"), on=GROUP)
     means = means[~_is_close(means["low"], means["high"])]
@@ -287,15 +287,15 @@ def _alone(both: pd.DataFrame) -> list[str]:
     """Return a sentence for each row that only one of two tables has."""
     words = {"left_only": "the row is missing", "right_only": "a row that the reference has not"}
     alone = both[both["_merge"] != "both"].drop_duplicates("row").rename(columns={"_merge": "side"})
-    return [f"{one.row}: {one.column}: {words[one.side]}" for one in alone.itertuples()]
+    return [f"{line.row}: {line.column}: {words[line.side]}" for line in alone.itertuples()]
 
 
 def _outside(means: pd.DataFrame) -> list[str]:
     """Return a sentence for each mean outside of its band."""
     return [
-        f"mean of {row}: {one.column}:"
-        f" expected {one.low:.6g} to {one.high:.6g}, came {one.came:.6g}"
-        for row, one in zip(_in_words(means[GROUP[1:-1]]), means.itertuples(), strict=True)
+        f"mean of {row}: {mean.column}:"
+        f" expected {mean.low:.6g} to {mean.high:.6g}, came {mean.came:.6g}"
+        for row, mean in zip(_in_words(means[GROUP[1:-1]]), means.itertuples(), strict=True)
     ]
 
 

@@ -124,8 +124,8 @@ def peak_memory() -> float:
     """Return the most memory that this process has held, GB; 0 where the system is not Linux."""
     # Not getrusage: that begins with the peak of whatever started the process.
     status = Path("/proc/self/status")
-    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text() if status.is_file() else "")
-    return round(int(found[1]) * 1024e-9, 2) if found else 0.0
+    peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text() if status.is_file() else "")
+    return round(int(peak[1]) * 1024e-9, 2) if peak else 0.0
 
 
 class Run:
@@ -488,7 +488,7 @@ def _fits(value: object, default: object) -> bool:
     number will do for any.
     """
     if isinstance(default, list) and isinstance(value, list) and default:
-        return all(any(_fits(item, one) for one in default) for item in value)
+        return all(any(_fits(item, sample) for sample in default) for item in value)
     if isinstance(default, float) and type(value) is int:
         return True
     is_same = isinstance(value, bool) == isinstance(default, bool)

@@ -1,5 +1,6 @@
 """What others rely on beside the code: workflow files, forms and descriptions of a release."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -82,3 +83,21 @@ def hard_functions():
 def test_a_function_of_many_branches_has_its_reason_above_it():
     assert not [place for place, _, above in hard_functions() if "# radon C: " not in above]
     assert not [place for place, complexity, _ in hard_functions() if complexity > 20]
+
+
+def names_given(path):
+    """Every name that a file of code defines or binds, bare of underscores."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name.strip("_")
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield (node.id if isinstance(node, ast.Name) else node.attr).strip("_")
+
+
+@pytest.mark.parametrize("folder", ["fusionlib", "workflow", "benchmarks"])
+def test_names_are_nouns_of_the_field(folder):
+    files = sorted((ROOT / folder).rglob("*.py"))
+    vague = {"one", "found", "there", "place"}
+    assert files and not [(p.name, name) for p in files for name in vague & {*names_given(p)}]

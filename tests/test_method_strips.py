@@ -38,11 +38,11 @@ def test_strips_hold_every_row_once_and_all_that_is_seen_from_it(height, steps, 
     for strip in strips(height, steps * reach.step, reach):
         around = rows[strip.around]
         assert around[0] % reach.step == 0
-        assert (around[strip.inner] == rows[strip.place]).all()
-        first, last = rows[strip.place][[0, -1]]
+        assert (around[strip.inner] == rows[strip.target]).all()
+        first, last = rows[strip.target][[0, -1]]
         assert around[0] <= max(first - reach.rows, 0)
         assert around[-1] >= min(last + reach.rows, height - 1)
-        seen[strip.place] += 1
+        seen[strip.target] += 1
     assert (seen == 1).all()
 
 

@@ -266,8 +266,8 @@ def test_each_picture_is_on_the_shelf_once_and_linked_beyond_the_budget(tmp_path
     fused(tmp_path / "a")
     fused(tmp_path / "b")
     rich = shelf.Shelf(tmp_path, 10**6)
-    places = {rich.place(tmp_path / side / "one.png") for side in "ab"}
+    places = {rich.number(tmp_path / side / "one.png") for side in "ab"}
     assert places == {0} and len(rich.sources) == 1
     poor = shelf.Shelf(tmp_path, 10)
-    poor.place(tmp_path / "a" / "one.png")
+    poor.number(tmp_path / "a" / "one.png")
     assert poor.sources == ["a/one.png"]

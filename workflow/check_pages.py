@@ -40,30 +40,30 @@ def public(module: str) -> dict[str, str]:
     """
     loaded = importlib.import_module(module)
     names = getattr(loaded, "__all__", None)
-    found = {}
+    kinds = {}
     for name in names if names is not None else sorted(vars(loaded)):
         value = getattr(loaded, name)
         here = names is not None or getattr(value, "__module__", "") == module
         if name.startswith("_") or not here:
             continue
         if inspect.isclass(value):
-            found[name] = "class"
+            kinds[name] = "class"
         elif inspect.isroutine(value):
-            found[name] = "function"
-    return found
+            kinds[name] = "function"
+    return kinds
 
 
 def missing_names(site: Path) -> list[str]:
     """Return a sentence for each public name without docstring, or that is not on its page."""
-    found = []
+    sentences = []
     for module in MODULES:
         page = (site / "api" / f"{module}.html").read_text(encoding="utf-8")
         for name in public(module):
             if not inspect.getdoc(getattr(importlib.import_module(module), name)):
-                found.append(f"{module}.{name}: no docstring")
+                sentences.append(f"{module}.{name}: no docstring")
             if f'id="{module}.{name}"' not in page:
-                found.append(f"{module}.{name}: not on its page")
-    return found
+                sentences.append(f"{module}.{name}: not on its page")
+    return sentences
 
 
 # radon C: a link may be broken in three ways
@@ -75,30 +75,30 @@ def broken_links(site: Path) -> list[str]:
         if "_static" not in path.parts
     }
     ids = {path: set(re.findall(r'\sid="([^"]+)"', text)) for path, text in pages.items()}
-    found = []
+    sentences = []
     for path, text in pages.items():
         name = path.relative_to(site.resolve())
         if match := FETCHED.search(text):
-            found.append(f"{name}: fetches {match.group(0)[:80]}")
+            sentences.append(f"{name}: fetches {match.group(0)[:80]}")
         links = re.findall(r'<(?:a|img)[^>]*\s(?:href|src)="([^"]+)"', text)
         for link in (link for link in links if not re.match(r"[a-z]+:", link)):
             target, fragment = urldefrag(unquote(link))
             goal = (path.parent / target).resolve() if target else path
             if not goal.exists():
-                found.append(f"{name}: no {link}")
+                sentences.append(f"{name}: no {link}")
             elif fragment and fragment not in ids.get(goal, {fragment}):
-                found.append(f"{name}: nothing called {link}")
-    return found
+                sentences.append(f"{name}: nothing called {link}")
+    return sentences
 
 
 def main() -> None:
     """Run the command."""
     site = Path(sys.argv[1])
-    found = [*missing_names(site), *broken_links(site)]
-    print("\n".join(found), file=sys.stderr)
+    sentences = [*missing_names(site), *broken_links(site)]
+    print("\n".join(sentences), file=sys.stderr)
     count = sum(len(public(module)) for module in MODULES)
-    print(f"{count} public names of {len(MODULES)} modules, {len(found)} problems")
-    raise SystemExit(bool(found))
+    print(f"{count} public names of {len(MODULES)} modules, {len(sentences)} problems")
+    raise SystemExit(bool(sentences))
 
 
 if __name__ == "__main__":

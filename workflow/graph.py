@@ -156,8 +156,10 @@ def expand(
         not, or a value of another type; a data set of a node that will run is nowhere.
     """
     settings, entries = load_graph(profile, only, here)
-    found = [folder for folder in places.folders("weights", weights) if folder.is_dir()]
-    weights = str(next(iter(found), "")) if profile != "smoke" else places.NOWHERE
+    folders_of_weights = [
+        folder for folder in places.folders("weights", weights) if folder.is_dir()
+    ]
+    weights = str(next(iter(folders_of_weights), "")) if profile != "smoke" else places.NOWHERE
     lacking = {} if dry else missing_sets(settings, data)
     nodes = []
     folders: dict[str, dict[str | None, Path]] = {}
@@ -172,11 +174,11 @@ def expand(
                 for parameter, need in entry.get("needs", {}).items()
             }
             whole = settings.get(entry.get("for_all"), [BUILT_IN])
-            there = [other for other in whole if other not in lacking] or whole
+            present = [other for other in whole if other not in lacking] or whole
             asked = dict.fromkeys([*whole, *taken_whole(entry, item, folders)])
             parameters = {
                 **settings.get("parameters", {}).get(entry["notebook"].stem, {}),
-                **data_parameters(entry, item, there, settings, data, known),
+                **data_parameters(entry, item, present, settings, data, known),
                 **common_parameters(settings, weights, known),
                 **need_parameters(needs, known),
                 **({entry["finally"]: str(reports)} if "finally" in entry else {}),
@@ -375,8 +377,8 @@ def chosen_folders(
     candidates, (preferred, _, otherwise) = folders[need["node"]], need["take"].partition(" or ")
     if preferred == "same" and item in candidates:
         return [candidates[item]]
-    there = [folder for name, folder in candidates.items() if name not in lacking]
-    every = there or list(candidates.values())
+    present = [folder for name, folder in candidates.items() if name not in lacking]
+    every = present or list(candidates.values())
     match otherwise or preferred:
         case "all":
             return every

@@ -105,15 +105,15 @@ def left_over(node: dict) -> str | None:
     """Return the job that an earlier, killed command sent for this node, if it is still alive; one
     with other parameters is cancelled.
     """
-    found = None
+    alive = None
     wanted = [f"--name={node['name']}", f"--states={ALIVE}", "--format=%i|%k|%Z"]
     for line in ask("squeue", "--me", "--noheader", *wanted).splitlines():
         job, comment, folder = line.split("|", 2)
-        if folder == str(Path.cwd()) and comment == mark(node) and found is None:
-            found = job
+        if folder == str(Path.cwd()) and comment == mark(node) and alive is None:
+            alive = job
         elif folder == str(Path.cwd()):
             ask("scancel", job)
-    return found
+    return alive
 
 
 def state(job: str, name: str) -> str:

@@ -16,8 +16,8 @@ def cut(content: bytes, rng: np.random.Generator) -> bytes:
 def flip(content: bytes, rng: np.random.Generator) -> bytes:
     """Return a file with 1 to 20 flipped bits."""
     changed = bytearray(content)
-    for place in rng.integers(len(content), size=rng.integers(1, 21)):
-        changed[place] ^= 1 << int(rng.integers(8))
+    for position in rng.integers(len(content), size=rng.integers(1, 21)):
+        changed[position] ^= 1 << int(rng.integers(8))
     return bytes(changed)
 
 

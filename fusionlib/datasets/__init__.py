@@ -121,8 +121,10 @@ def _find(dataset: str) -> Path | str:
             f" {', '.join(catalog.names('infrared-visible'))}, got no folder and the name"
             f" {dataset!r}"
         )
-    if found := [path for name in names if name and (path := places.find("data", f"ivif/{name}"))]:
-        return found[0]
+    if folders := [
+        path for name in names if name and (path := places.find("data", f"ivif/{name}"))
+    ]:
+        return folders[0]
     raise FileNotFoundError(
         f"data: expected the folder of {dataset}, it is in none of"
         f" {', '.join(map(str, places.folders('data'))) or 'no folder'}; run: fusionlib data get"

@@ -84,19 +84,19 @@ def present() -> tuple[list[str], list[str]]:
     """Return a sentence for each set that lies where :mod:`.places` looks, and what names the
     others for :func:`plan`.
     """
-    there, lacking = [], []
+    complete, lacking = [], []
     for name in [*sets(), *(known for known in catalog.names() if clones.exists(known))]:
         folder = places.find("data", name if name in sets() else str(clones.home(Path(), name)))
         rows = _table().get(name, [])
         files = [(folder or Path()).parent.parent / row["file"] for row in rows]
         count = sum(file.is_file() for file in files) if folder else 0
         if folder:
-            there.append(
+            complete.append(
                 f"{name}: {f'{count} of {len(rows)} files' if rows else 'a clone'}, {folder}"
             )
         if not folder or count < len(rows):
             lacking.append(name)
-    return there, lacking
+    return complete, lacking
 
 
 def make_option(path: str) -> str:
@@ -175,13 +175,13 @@ def plan(
         right = partial(_problem, int(row["bytes"]), row["sha256"])
         others = tuple(twins[row["repository"], row["path"]])
         files.append(Wanted(folder / row["file"], where, int(row["bytes"]), right, others))
-    files = [file for file in files if not file.there]
+    files = [file for file in files if not file.is_complete]
     return Plan(folder, small, wanted, files, *_announce(folder, rows, files, whole), base)
 
 
 def _problem(size: int, sha256: str, path: Path) -> str:
-    if (there := path.stat().st_size) != size:
-        return f"expected {size} bytes, got {there}"
+    if (length := path.stat().st_size) != size:
+        return f"expected {size} bytes, got {length}"
     if pooch.file_hash(str(path)) != sha256:
         return f"expected sha256 {sha256[:12]}, got another file or a damaged one"
     return ""
@@ -315,11 +315,11 @@ def _json(content: dict) -> bytes:
 
 def _same(path: Path, content: bytes) -> bool:
     """Tell whether a file holds the content; of JSON the numbers count, not the words on them."""
-    there = path.read_bytes() if path.is_file() else None
-    if there is None or path.suffix != ".json":
-        return there == content
+    present = path.read_bytes() if path.is_file() else None
+    if present is None or path.suffix != ".json":
+        return present == content
     words = dict.fromkeys(("info", "description"))
     try:
-        return json.loads(there) | words == json.loads(content) | words
+        return json.loads(present) | words == json.loads(content) | words
     except (ValueError, TypeError):
         return False

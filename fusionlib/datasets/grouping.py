@@ -37,9 +37,9 @@ class Rule(NamedTuple):
         fitting = re.fullmatch(self.name, name)
         if not fitting:
             return ""
-        return " ".join(self._place(part) for part in fitting.groups() if part)
+        return " ".join(self._part_name(part) for part in fitting.groups() if part)
 
-    def _place(self, part: str) -> str:
+    def _part_name(self, part: str) -> str:
         return str(int(part) // self.block) if self.block and part.isdigit() else part
 
 

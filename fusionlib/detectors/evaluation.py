@@ -270,7 +270,7 @@ def _match(
     )
 
 
-def found(detected: Boxes, truth: Boxes) -> int:
+def objects_detected(detected: Boxes, truth: Boxes) -> int:
     """Return how many objects of one image a detection of their class overlaps by an IoU of 0.5."""
     classes = dict.fromkeys(truth.labels)
     return sum(int(_match([detected], [truth], name)[1].sum()) for name in classes)

@@ -193,7 +193,7 @@ class Method:
             pair = a[strip.around], b[strip.around]
             *fused, info = self._fuse_whole(*pair, coloured, parameters)
             for whole, part in zip((gray, shown), fused, strict=True):
-                whole[strip.place] = part[strip.inner]
+                whole[strip.target] = part[strip.inner]
         return gray, shown, {**info, "strips": -(-size[0] // rows)}
 
     def _fitting(self, size: tuple[int, int], both: bool) -> Method:

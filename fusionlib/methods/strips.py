@@ -33,7 +33,7 @@ class Strip(NamedTuple):
 
     around: slice
     inner: slice
-    place: slice
+    target: slice
 
 
 def rows_at_once(size: tuple[int, int], coloured: bool, reach: Reach, memory: float) -> int:

@@ -140,8 +140,8 @@ def _scd(fused: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _pearson(x: Tensor, y: Tensor) -> Tensor:
-    n, one = x[0].numel(), torch.ones_like(x)
-    sum_x, sum_y = _inner(x, one), _inner(y, one)
+    n, ones = x[0].numel(), torch.ones_like(x)
+    sum_x, sum_y = _inner(x, ones), _inner(y, ones)
     variances = (n * _inner(x, x) - sum_x**2, n * _inner(y, y) - sum_y**2)
     value = (n * _inner(x, y) - sum_x * sum_y) / (variances[0].sqrt() * variances[1].sqrt())
     return torch.where((variances[0] > 0) & (variances[1] > 0), value, math.nan)

@@ -45,10 +45,10 @@ def sweep(objective: LowPassObjective) -> Result:
         to 0.5.
     """
     began = time.perf_counter()
-    found = [_best(objective, edges) for edges in _promising(objective)]
-    history = np.array([values for _, values, _ in found]).max(axis=0)
-    w = min((w for w, values, _ in found if values[-1] == history[-1]), key=lambda w: abs(w - 0.5))
-    evaluations = sum(count for *_, count in found)
+    maxima = [_best(objective, edges) for edges in _promising(objective)]
+    history = np.array([values for _, values, _ in maxima]).max(axis=0)
+    w = min((w for w, values, _ in maxima if values[-1] == history[-1]), key=lambda w: abs(w - 0.5))
+    evaluations = sum(count for *_, count in maxima)
     objective.evaluations += evaluations
     return Result(w, float(history[-1]), history, evaluations, time.perf_counter() - began)
 
@@ -98,23 +98,23 @@ def _best(objective: LowPassObjective, edges: np.ndarray) -> tuple[float, list[f
     """
     low, high = float(edges[0]), float(edges[-1])
     if objective.quantize:
-        found = objective.steps
+        plateaus = objective.steps
     else:
-        found = steps(objective.p, objective.d, start=low, end=high)
-    x = np.concatenate([edges, found.weights, np.nextafter(found.weights, 0)])
-    values = objective.alphas[1] * found.entropies[found.index(x)] + objective.fidelity(x)
+        plateaus = steps(objective.p, objective.d, start=low, end=high)
+    x = np.concatenate([edges, plateaus.weights, np.nextafter(plateaus.weights, 0)])
+    values = objective.alphas[1] * plateaus.entropies[plateaus.index(x)] + objective.fidelity(x)
     history = [float(values[: len(edges)].max()), float(values.max())]
     best = x[values == history[-1]]
     w = float(best[np.abs(best - 0.5).argmin()])
     # A maximum of the smooth part inside the step.
-    step, count = int(found.index(w)), len(found.weights)
-    low = max(w - 1 / GRID, found.weights[step - 1] if step > 0 else low)
-    high = min(w + 1 / GRID, np.nextafter(found.weights[step], 0) if step < count else high)
+    step, count = int(plateaus.index(w)), len(plateaus.weights)
+    low = max(w - 1 / GRID, plateaus.weights[step - 1] if step > 0 else low)
+    high = min(w + 1 / GRID, np.nextafter(plateaus.weights[step], 0) if step < count else high)
     if low < high:
         inside = minimize_scalar(
             lambda t: -objective.fidelity(t), bounds=(low, high), method="bounded"
         )
-        value = objective.alphas[1] * found.entropies[step] - float(inside.fun)
+        value = objective.alphas[1] * plateaus.entropies[step] - float(inside.fun)
         if value > history[-1]:
             return float(inside.x), [*history, value], len(x) + inside.nfev
     return w, [*history, history[-1]], len(x)

@@ -286,7 +286,9 @@ def _why_not_run(providers: list[dict], every: list[dict]) -> str:
 def _shows(picture: dict, word: str) -> bool:
     """Tell whether a picture is of a figure: the longest word that its name begins with is it."""
     words = [
-        one for one, *_ in ARTEFACTS if re.fullmatch(rf"{re.escape(one)}([-_].*)?", picture["name"])
+        beginning
+        for beginning, *_ in ARTEFACTS
+        if re.fullmatch(rf"{re.escape(beginning)}([-_].*)?", picture["name"])
     ]
     return bool(word) and word == max(words, key=len, default="")
 

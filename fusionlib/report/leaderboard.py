@@ -60,10 +60,10 @@ def entries(paths: Iterable[Path]) -> list[Entry]:
                 f"{path}: expected a folder of fused images or a table of scores, found nothing"
                 " there"
             )
-        found = _entries(path)
-        if not found:
+        entries = _entries(path)
+        if not entries:
             raise ValueError(f"{path}: expected fused images or tables of scores, found neither")
-        listed += found
+        listed += entries
     names = [entry.name for entry in listed]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"expected one method of each name, got two of {', '.join(sorted(twice))}")

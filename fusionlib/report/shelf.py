@@ -60,7 +60,7 @@ class Shelf:
         self.sources: list[str] = []
         self._places: dict[str, int] = {}
 
-    def place(self, path: Path) -> int:
+    def number(self, path: Path) -> int:
         """Return where in ``sources`` a picture is; ValueError or OSError where it is none."""
         source = embedded(path)
         if source not in self._places:
@@ -90,15 +90,15 @@ def comparable(
     Returns
     -------
     dict or None
-        title; ``images``: name and ``shown``, ``{source or method: place on the shelf}``. None
+        title; ``images``: name and ``shown``, ``{source or method: number on the shelf}``. None
         where no name is in two folders.
     """
-    found = {name: images.by_stem(folder, []) for name, folder in folders.items()}
-    stems = [stem for stems in found.values() for stem in stems]
+    paths_by_stem = {name: images.by_stem(folder, []) for name, folder in folders.items()}
+    stems = [stem for stems in paths_by_stem.values() for stem in stems]
     shared = sorted({stem for stem in stems if stems.count(stem) > 1})[:most]
     listed = []
     for stem in shared:
-        paths = {name: stems[stem] for name, stems in found.items() if stem in stems}
+        paths = {name: stems[stem] for name, stems in paths_by_stem.items() if stem in stems}
         shown = _placed(paths, shelf)
         if len(shown) > 1:
             listed.append({"name": stem, "shown": shown})
@@ -112,7 +112,7 @@ def _placed(paths: Mapping[str, Path], shelf: Shelf) -> dict[str, int]:
     places = {}
     for name, path in paths.items():
         with contextlib.suppress(ValueError, OSError):
-            places[name] = shelf.place(path)
+            places[name] = shelf.number(path)
     return places
 
 

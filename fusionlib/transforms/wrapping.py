@@ -50,7 +50,7 @@ class Plan:
 class Wedge(NamedTuple):
     """A wedge, wrapped into a rectangle (h, w) with the origin at [0, 0]."""
 
-    place: tuple[int, int]  # (scale, finest first; angle)
+    band: tuple[int, int]  # (scale, finest first; angle)
     frequencies: np.ndarray  # of each sample, in the flat, unshifted spectrum of the image
     window: np.ndarray
 

@@ -92,10 +92,10 @@ class Compared:
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = self.network(**self.variants[self.variant(variant)].options)
-        network = network.eval().to(device)
+            network: Any = self.network(**self.variants[self.variant(variant)].options)
+        network.eval().to(device)
         if torch.device(device).type == "cpu":  # there convolutions of few maps are faster so
-            network = network.to(memory_format=torch.channels_last)
+            network.to(memory_format=torch.channels_last)  # a Module does not declare it
         return network
 
     def load(
@@ -133,7 +133,7 @@ class Compared:
             try:
                 checkpoint = load_checkpoint(key, folder, cache)
             except FileNotFoundError as error:
-                hint = self._variants_there(folder, cache)
+                hint = self._variants_in(folder, cache)
                 raise FileNotFoundError(f"{error}{hint}") from None
         network = fill(self.build(variant, device=device), checkpoint)
         provenance: Any = {
@@ -147,20 +147,20 @@ class Compared:
         network.provenance = provenance
         return network
 
-    def _variants_there(
+    def _variants_in(
         self, folder: str | os.PathLike | None, cache: str | os.PathLike | None
     ) -> str:
         """Return the variants whose weights are where others were looked for, as a part of a
         sentence; "" for none.
         """
-        from ..weights import found_in
+        from ..weights import names_in
 
-        there = [
+        sentences = [
             f"{', '.join(files)} is of the variant {name}"
             for name, variant in self.variants.items()
-            if (files := found_in(variant.checkpoint, folder, cache))
+            if (files := names_in(variant.checkpoint, folder, cache))
         ]
-        return f"; there, {there[0]}" if there else ""
+        return f"; there, {sentences[0]}" if sentences else ""
 
 
 def _densefuse() -> dict[str, Variant]:

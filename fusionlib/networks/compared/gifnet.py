@@ -61,8 +61,8 @@ class Positions(nn.Sequential):
     def __init__(self) -> None:
         super().__init__(nn.Linear(2, 256), nn.ReLU(), nn.Linear(256, HEADS))
         side = torch.arange(WINDOW)
-        place = torch.stack(torch.meshgrid(side, side, indexing="ij"), dim=-1).reshape(-1, 2)
-        offset = (place[:, None] - place[None]).float()
+        position = torch.stack(torch.meshgrid(side, side, indexing="ij"), dim=-1).reshape(-1, 2)
+        offset = (position[:, None] - position[None]).float()
         self.register_buffer("relative", offset.sign() * offset.abs().log1p(), persistent=False)
 
     def forward(self) -> Tensor:  # type: ignore[override]

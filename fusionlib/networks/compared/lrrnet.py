@@ -62,8 +62,10 @@ def shrink(x: Tensor, threshold: Tensor) -> Tensor:
     """
     # A map at a time, so that it is read and written once.
     for k, limit in enumerate(threshold.tolist()):
-        one = x[:, k]
-        one.copy_(F.softshrink(one, limit) if limit >= 0 else one - limit * one.sign())
+        channel = x[:, k]
+        channel.copy_(
+            F.softshrink(channel, limit) if limit >= 0 else channel - limit * channel.sign()
+        )
     return x
 
 

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from .checkpoint import Checkpoint, check_fits, fill
     from .own import save_checkpoint
     from .readers import load_torch
-    from .search import found_in, load_checkpoint
+    from .search import load_checkpoint, names_in
     from .unverified import load_unverified
 
 _HOMES = {
     "Checkpoint": "checkpoint",
     "check_fits": "checkpoint",
     "fill": "checkpoint",
-    "found_in": "search",
+    "names_in": "search",
     "load_checkpoint": "search",
     "load_torch": "readers",
     "load_unverified": "unverified",
@@ -34,7 +34,7 @@ __all__ = [
     "check_fits",
     "download",
     "fill",
-    "found_in",
+    "names_in",
     "load_checkpoint",
     "load_torch",
     "load_unverified",

@@ -42,7 +42,7 @@ def wanted(
     for key in keys:
         entry = CHECKPOINTS[key]
         for file in entry.files:
-            path = _place(file, looked[0], looked[0] / entry.method.lower() / file.name)
+            path = _path_of(file, looked[0], looked[0] / entry.method.lower() / file.name)
             if file.at is None:
                 lacking.append(
                     f"{key}: {file.name} has no plain address; get it from {file.origin}"
@@ -54,11 +54,11 @@ def wanted(
     return looked[0], list(files.values()), lacking
 
 
-def _place(file: File, folder: Path, place: Path) -> Path:
+def _path_of(file: File, folder: Path, otherwise: Path) -> Path:
     """Return where a file lies already in ``folder`` or one below, else ``place``."""
     with contextlib.suppress(ValueError):  # another file of its name
-        return find_file(file, folder) or place
-    return place
+        return find_file(file, folder) or otherwise
+    return otherwise
 
 
 def download(

@@ -37,11 +37,11 @@ def find_file(file: File, parent: Path) -> Path | None:
 def _files_in(parent: Path) -> list[Path]:
     """Return the files of a folder, then those of the folders in it."""
     entries = sorted(path for path in parent.iterdir() if not path.name.startswith("."))
-    found = [path for path in entries if path.is_file()]
+    files = [path for path in entries if path.is_file()]
     for folder in entries:
         if folder.is_dir():
-            found += sorted(path for path in folder.iterdir() if path.is_file())
-    return found
+            files += sorted(path for path in folder.iterdir() if path.is_file())
+    return files
 
 
 def _is_official(path: Path) -> bool:

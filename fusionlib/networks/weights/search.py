@@ -54,8 +54,8 @@ def load_checkpoint(
         raise FileNotFoundError(f"{folder}: expected a folder of weights, got {came}")
     folders = _folders(folder, cache)
     for parent in folders:
-        if found := _found(entry, parent):
-            return _read(key, entry, *found)
+        if files := _lying_in(entry, parent):
+            return _read(key, entry, *files)
     files_of = " and ".join(f"{file.name} from {file.origin}" for file in entry.files)
     fetch = ""
     if all(file.url for file in entry.files):
@@ -66,7 +66,7 @@ def load_checkpoint(
     )
 
 
-def found_in(
+def names_in(
     name: str, folder: str | os.PathLike | None, cache: str | os.PathLike | None
 ) -> list[str]:
     """Return the files of a checkpoint that :func:`load_checkpoint` would find; [] for none.
@@ -78,8 +78,8 @@ def found_in(
     """
     for parent in _folders(folder, cache):
         with contextlib.suppress(ValueError):  # another file of its name
-            if found := _found(official(name)[1], parent):
-                return [path.name for path in found[1]]
+            if files := _lying_in(official(name)[1], parent):
+                return [path.name for path in files[1]]
     return []
 
 
@@ -89,7 +89,7 @@ def _folders(folder: str | os.PathLike | None, cache: str | os.PathLike | None) 
     return [Path(parent) for parent in (folder, cache) if parent]
 
 
-def _found(entry: Official, parent: Path) -> tuple[tuple[File, ...], list[Path]] | None:
+def _lying_in(entry: Official, parent: Path) -> tuple[tuple[File, ...], list[Path]] | None:
     """Return the files of a checkpoint that lie in a folder, with their paths."""
     for files in (entry.files, *entry.copies):
         paths = [path for file in files if (path := find_file(file, parent))]
