@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import operator
 import os
 import re
 import shutil
@@ -120,6 +121,24 @@ def check_pair(
             f"{b.shape[0]}x{b.shape[1]} (height x width)"
         )
     return a, b
+
+
+def check_size(size: object, least: int = 1) -> tuple[int, int]:
+    """Return a height and a width in pixels.
+
+    Raises
+    ------
+    ValueError
+        They are not two whole numbers of at least ``least``.
+    """
+    sides: Sequence = size if isinstance(size, list | tuple) else ()
+    try:
+        height, width = map(operator.index, sides)
+    except (TypeError, ValueError):
+        height = width = least - 1
+    if min(height, width) < least:
+        raise ValueError(f"size: expected height and width of at least {least}, got {size!r}")
+    return height, width
 
 
 def to_uint8(values: np.ndarray, name: str = "image") -> np.ndarray:

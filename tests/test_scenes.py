@@ -188,6 +188,10 @@ def test_written_set(tmp_path):
     [
         ((-1,), "seed: expected 0 or more, got -1"),
         ((0, (31, 64)), "size: expected height and width of at least 32"),
+        ((0, ("a", 64)), r"size: expected .* of at least 32, got \('a', 64\)"),
+        ((0, (64.5, 64)), "size: expected .*got"),
+        ((0, (64, 64, 3)), "size: expected .*got"),
+        ((0, "64"), "size: expected .*got '64'"),
         ((0, (64, 64), "fog"), "condition: expected one of .*got 'fog'"),
     ],
 )

@@ -71,16 +71,14 @@ class Pair:
 
     def resized(self, size: tuple[int, int]) -> Pair:
         """Return the pair at ``size`` (height, width), bilinear, the boxes scaled with it."""
-        if min(size) < 1:
-            raise ValueError(
-                f"size: expected a height and a width of at least 1, got {tuple(size)}"
-            )
+        new_height, new_width = images.check_size(size)
+        resample = Image.Resampling.BILINEAR
         height, width = self.infrared.shape
         infrared, visible = (
-            np.array(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+            np.array(Image.fromarray(image).resize((new_width, new_height), resample))
             for image in (self.infrared, self.visible)
         )
-        scale = np.array([size[1] / width, size[0] / height] * 2)
+        scale = np.array([new_width / width, new_height / height] * 2)
         # the official MoE-Fusion code resizes the images and forgets the boxes
         boxes = None if self.boxes is None else self.boxes * scale
         ignored = self.ignored._replace(boxes=self.ignored.boxes * scale)

@@ -79,8 +79,7 @@ def scene(seed: int, size: tuple[int, int] = (96, 128), condition: str | None = 
     """
     if seed < 0:
         raise ValueError(f"seed: expected 0 or more, got {seed}")
-    if min(size) < 32:
-        raise ValueError(f"size: expected height and width of at least 32, got {tuple(size)}")
+    size = images.check_size(size, least=32)
     condition = CONDITIONS[seed % len(CONDITIONS)] if condition is None else condition
     if condition not in CONDITIONS:
         raise ValueError(f"condition: expected one of {CONDITIONS}, got {condition!r}")

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from fusionlib import images
 from fusionlib.methods.folders import fuse_folders, fuse_pairs, import_fused_folder
 from fusionlib.methods.learned import (
     ARTEFACT,
@@ -241,7 +242,7 @@ def count_parameters_and_flops(
     from torch.utils.flop_counter import FlopCounterMode
 
     network: Any = COMPARED[name].build(variant)  # a Module declares no ``fuse``
-    image = np.random.default_rng(0).integers(0, 256, size).astype(np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, images.check_size(size)).astype(np.uint8)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         network.fuse(image, image)
     return {
