@@ -41,9 +41,18 @@ def larger_is_better(column: str) -> bool | None:
     return DIRECTIONS.get(column, True)
 
 
-def headed(column: str) -> str:
-    """Return the head of a column with the direction that is better, such as "RMSE ↓"."""
-    return f"{column} {ARROWS[larger_is_better(column)]}".strip()
+def headed(column: str, convention: str = "") -> str:
+    """Return the head of a column: its name, its unit in a convention, and the direction that is
+    better.
+
+    Examples
+    --------
+    >>> headed("RMSE"), headed("EN", "moe-fusion"), headed("SF", "moe-fusion"), headed("w1")
+    ('RMSE ↓', 'EN [bits] ↑', 'SF ↑', 'w1')
+    """
+    metric = CONVENTIONS.get(convention, {}).get(column)
+    unit = f" [{metric.unit}]" if metric is not None and metric.unit else ""
+    return f"{column}{unit} {ARROWS[larger_is_better(column)]}".strip()
 
 
 def ranks(means: pd.DataFrame, decimals: int = 4) -> pd.DataFrame:
@@ -69,9 +78,10 @@ def ranks(means: pd.DataFrame, decimals: int = 4) -> pd.DataFrame:
 
 
 def format_with_ranks(
-    means: pd.DataFrame, decimals: int = 4, counts: pd.DataFrame | None = None
+    means: pd.DataFrame, decimals: int = 4, counts: pd.DataFrame | None = None, convention: str = ""
 ) -> pd.DataFrame:
-    """Return the numbers as text, the best three of each column marked ¹ ² ³, NaN as a dash.
+    """Return the numbers as text, the best three of each column marked ¹ ² ³, NaN as a dash, under
+    :func:`headed` columns.
 
     Parameters
     ----------
@@ -80,6 +90,8 @@ def format_with_ranks(
         As for :func:`ranks`.
     counts : DataFrame, methods x metrics, optional
         Images behind each mean; said in brackets where they are fewer than the largest of them.
+    convention : str
+        Of the metrics, for their units.
     """
     rank, text = ranks(means, decimals), pd.DataFrame("–", means.index, means.columns)
     for metric in means:
@@ -90,7 +102,7 @@ def format_with_ranks(
             if counts is not None and counts.loc[method, metric] < counts.max(axis=None):
                 over = f" ({counts.loc[method, metric]:g})"
             text.loc[method, metric] = f"{value:.{decimals}f}{mark}{over}"
-    return text
+    return text.rename(columns=lambda column: headed(column, convention))
 
 
 # ---- Friedman ranks ------------------------------------------------------------------------------

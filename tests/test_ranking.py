@@ -31,8 +31,9 @@ def test_equal_numbers_as_printed_share_the_better_rank():
     rank = ranking.ranks(means)
     assert list(rank["EN"].iloc[:4]) == [1, 1, 3, 4] and rank["EN"].isna().iloc[4]
     assert list(rank["MSE"]) == [4, 1, 3, 5, 1]  # the smaller the better
-    text = ranking.format_with_ranks(means)
-    assert list(text["EN"]) == ["7.0000¹", "7.0000¹", "6.5000³", "6.0000", "–"]
+    text = ranking.format_with_ranks(means, convention="standard")
+    assert list(text) == ["EN [bits] ↑", "MSE [gray levels²] ↓"]
+    assert list(text["EN [bits] ↑"]) == ["7.0000¹", "7.0000¹", "6.5000³", "6.0000", "–"]
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([-3.0, 0.5, 2.0]))
@@ -83,6 +84,21 @@ def test_the_report_points_the_way_of_each_column():
     columns = ["EN", "MSE", "RMSE", "seconds", "w1"]
     heads = [ranking.headed(column) for column in columns]
     assert heads == ["EN ↑", "MSE ↓", "RMSE ↓", "seconds ↓", "w1"]
+
+
+def test_units_are_those_of_the_sentences():
+    words = {"bits": "in bits", "nats": "in nats", "gray levels": "0..255", "dB": "dB"}
+    for convention, named in metrics.CONVENTIONS.items():
+        for name, metric in named.items():
+            assert ranking.headed(name, convention).startswith(name)
+            relative = "[0, 1]" in metric or "8-bit arithmetic" in metric
+            if metric.unit in ("bits", "nats", "gray levels", "dB") and name not in (
+                "PSNR",
+                "RMSE",
+            ):
+                assert words[metric.unit] in metric and not relative, (convention, name)
+            if not metric.unit:
+                assert relative or not {"EN", "SF", "SD", "MI", "AG"} & {name}, (convention, name)
 
 
 # ---- Friedman and Nemenyi ------------------------------------------------------------------------

@@ -121,6 +121,13 @@ FURTHER = (
 )
 NAMES = FIRST + FURTHER
 IN_COLOUR = ("vifb",)  # conventions that take H x W x 3
+GRAY_LEVELS = (spatial_frequency, standard_deviation, average_gradient, edge_intensity, rmse)
+UNITS: dict[Callable[..., float], str] = {
+    **dict.fromkeys((entropy, cross_entropy, mutual_information), "bits"),
+    **dict.fromkeys(GRAY_LEVELS, "gray levels"),
+    mse: "gray levels²",
+    psnr: "dB",
+}
 
 
 class Metric(str):
@@ -139,6 +146,8 @@ class Metric(str):
         What a convention that takes colour makes of three channels: their "mean", or one image of
         them "side by side".
     options : mapping
+    unit : str
+        "" where there is none, as on images on [0, 1] or in arithmetic that stops at 255.
     """
 
     function: Callable[..., float]
@@ -164,6 +173,14 @@ class Metric(str):
 
     def __call__(self, fused, *images) -> float:
         return self.function(fused, *(images if self.images != "none" else ()), **self.options)
+
+    @property
+    def unit(self) -> str:
+        if self.options.get("base"):
+            return "nats"
+        relative = self.options.get("white") == 1.0 or "arithmetic" in self.options
+        unit = UNITS.get(self.function, "")
+        return "" if relative and unit.startswith("gray") else unit
 
     def serves(self, images: str) -> bool:
         """Tell whether the metric can be computed from "sources", or from a "reference"."""

@@ -108,7 +108,7 @@ def table(key: str, frame: pd.DataFrame) -> dict:
     -------
     dict
         key, number, paper, title, caption, n (images of print, the most); ``joined``, the long
-        comparison of :func:`fusionlib.results.join_published`; and either ``lines``, ``metrics``
+        comparison of :func:`fusionlib.results.join_published`; and either ``lines``
         and ``others``, the images that ours are means over if not the paper's (multi-focus), or
         ``grids`` (MoE-Fusion).
     """
@@ -144,11 +144,7 @@ def table(key: str, frame: pd.DataFrame) -> dict:
             }
         )
     others = [name for name in ours["dataset"].unique() if name not in set(printed["dataset"])]
-    return entry | {
-        "others": ", ".join(others),
-        "metrics": [ranking.headed(metric) for metric in metrics],
-        "lines": lines,
-    }
+    return entry | {"others": ", ".join(others), "lines": lines}
 
 
 def counts(tables: list[dict]) -> dict[str, int]:

@@ -144,7 +144,8 @@ def tables(scores: Mapping[str, pd.DataFrame]) -> list[dict]:
     Returns
     -------
     list of dict
-        title, metrics (with arrows) and ``lines``: name, n, rank, cells (text, rank).
+        title, metrics (heads with unit and direction) and ``lines``: name, n, rank, cells (text,
+        rank).
     """
     common = common_images(scores)
     long = pd.concat(
@@ -163,12 +164,14 @@ def tables(scores: Mapping[str, pd.DataFrame]) -> list[dict]:
         names = [name for name in scores if name in cells.index]
         metrics = list(dict.fromkeys(part["metric"]))
         means = cells["mean"].reindex(index=names, columns=metrics)
-        entry = _table(means, cells["count"].reindex(index=names, columns=metrics), len(common))
-        laid_out.append({"title": f"{convention}, against the {against}"} | entry)
+        lines = _lines(means, cells["count"].reindex(index=names, columns=metrics), len(common))
+        heads = [ranking.headed(name, convention) for name in means]
+        title = f"{convention}, against the {against}"
+        laid_out.append({"title": title, "metrics": heads, "lines": lines})
     return laid_out
 
 
-def _table(means: pd.DataFrame, counts: pd.DataFrame, n: int) -> dict:
+def _lines(means: pd.DataFrame, counts: pd.DataFrame, n: int) -> list[dict]:
     ranks = ranking.ranks(means)
     # without a value for a metric a method is last there: nobody gains from what is undefined
     total = ranks.fillna(len(means)).astype(float).mean(axis=1).sort_values(kind="stable")
@@ -183,8 +186,7 @@ def _table(means: pd.DataFrame, counts: pd.DataFrame, n: int) -> dict:
             is_marked = pd.notna(rank) and rank <= BEST
             cells.append({"text": text, "rank": int(rank) if is_marked else 0})
         lines.append({"name": name, "n": n, "rank": total[name], "cells": cells})
-    heads = [ranking.headed(name) for name in means]
-    return {"metrics": heads, "lines": lines}
+    return lines
 
 
 def write(scores: Mapping[str, pd.DataFrame], folders: Mapping[str, Path], target: Path) -> Path:

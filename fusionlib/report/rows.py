@@ -102,8 +102,9 @@ def sections(tables: Iterable[dict]) -> list[Section]:
     return sorted(listed, key=lambda section: not section.has_ours)
 
 
-def _heads(metrics: Iterable[str]) -> list[str]:
-    return [ranking.headed(name) for name in metrics]
+def _heads(metrics: Iterable[str], entry: dict) -> list[str]:
+    """Return the heads of columns; the convention of a paper's tables has the paper's name."""
+    return [ranking.headed(name, layout.TABLES[entry["key"]].paper) for name in metrics]
 
 
 # radon C: rows of ours and of print, interleaved as they are read
@@ -120,7 +121,7 @@ def _of_grids(entry: dict) -> Section:
         f"Table {entry['number']} · {entry['title']}",
         entry["paper"],
         entry["caption"],
-        _heads(grids[0].metrics),
+        _heads(grids[0].metrics, entry),
         [_grid_row(grid, line) for line, grid in rows],
         [*agreement([entry]), *_standings(grids)],
         [name for name in names if ours and all(name in grid.absent for grid in ours)],
@@ -154,7 +155,7 @@ def _of_lines(entries: list[dict]) -> Section:
         f"{several} {numbers} · {', '.join(entry['title'] for entry in entries)}",
         entries[0]["paper"],
         " ".join(f"{entry['title']}: {entry['caption']}" for entry in entries),
-        _heads(metrics),
+        _heads(metrics, entries[0]),
         sorted(rows, key=lambda row: (order.index(row.method), row.whose == "print")),
         agreement(entries),
     )
