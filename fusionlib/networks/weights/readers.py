@@ -59,10 +59,9 @@ def read_raw(entry: Official, paths: list[Path], look: Look) -> list[State]:
     if paths[0].suffix == ".npz":
         return [_read_npz(paths[0], look)]
     if entry.format == "torch":
-        look_at_once = (
-            look if len(paths) == 1 else None
-        )  # each of several files has a part of the tensors
-        return [read_torch(path, (entry.member,), look_at_once) for path in paths]
+        # each of several files has a part of the tensors
+        check = look if len(paths) == 1 else None
+        return [read_torch(path, (entry.member,), check) for path in paths]
     if entry.format == "archive":
         return [_read_archive(paths[0], entry.member, look)]
     return [_read_bundle(paths[0], paths[1], look)]
@@ -173,12 +172,7 @@ def _read_bundle(index: Path, data: Path, look: Look) -> State:
 def _unpacked(index: bytes, data: bytes, look: Look) -> State:
     """Return the tensors of a bundle."""
     variables = read_index(index)
-    look(
-        {
-            name: _without_numbers(variable.shape, variable.type)
-            for name, variable in variables.items()
-        }
-    )
+    look({name: _without_numbers(x.shape, x.type) for name, x in variables.items()})
     return {name: torch.from_numpy(value) for name, value in read_data(variables, data).items()}
 
 
