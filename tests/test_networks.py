@@ -342,11 +342,16 @@ def assert_statistics(value: Tensor | np.ndarray, expected: dict, tolerance: flo
         assert found[name] == pytest.approx(expected[name], abs=tolerance, rel=1e-5), name
 
 
+def official(method: str, variant: str | None, folder: Path) -> torch.nn.Module:
+    """Return a network as :mod:`fusionlib.methods` fuses with it."""
+    return layers.channels_last(REGISTRY[method].load(variant, folder))
+
+
 @pytest.mark.parametrize("image", ["synth", "synthodd", "tno01c", "tno12c", "tno25c"])
 @pytest.mark.parametrize("case", CASES)
 def test_index_a_small_images(case, image, fusion_weights, oracles, index):
     method, variant, scale = CASES[case]
-    network = REGISTRY[method].load(variant, fusion_weights)
+    network = official(method, variant, fusion_weights)
     inputs, expected = np.load(oracles / "inputs.npz"), np.load(oracles / f"{case}.npz")
     infrared, visible = inputs[f"{image}_ir"], inputs[f"{image}_vi"]
     assert (
@@ -364,7 +369,7 @@ def test_index_a_crops_of_full_images(case, image, fusion_weights, oracles, inde
     """
     method, variant, scale = CASES[case]
     network, expected = (
-        REGISTRY[method].load(variant, fusion_weights),
+        official(method, variant, fusion_weights),
         np.load(oracles / f"{case}.npz"),
     )
     y, x, h, w = index["A"]["sources"][image]["crop_yxhw"]
@@ -380,7 +385,7 @@ def test_index_a_crops_of_full_images(case, image, fusion_weights, oracles, inde
 def test_index_a_full_images(case, image, fusion_weights, oracles, index, tno):
     method, variant, scale = CASES[case]
     network, expected = (
-        REGISTRY[method].load(variant, fusion_weights),
+        official(method, variant, fusion_weights),
         np.load(oracles / f"{case}.npz"),
     )
     y, x, h, w = index["A"]["sources"][image]["crop_yxhw"]
@@ -403,7 +408,7 @@ def test_index_a_intermediates(fusion_weights, oracles, index):
         }.items():
             method, variant, scale = CASES[case]
             network, recorded = (
-                REGISTRY[method].load(variant, fusion_weights),
+                official(method, variant, fusion_weights),
                 cases[case]["synth_intermediates"],
             )
             both = {m: network.encode(plane(inputs[f"synth_{m}"], scale)) for m in ("ir", "vi")}
@@ -426,9 +431,7 @@ def test_index_a_intermediates(fusion_weights, oracles, index):
 def test_ydtr_synthetic(form, fusion_weights, oracles):
     expected = np.load(oracles / "ydtr_official.npz")
     network = (
-        REGISTRY["YDTR"].load(folder=fusion_weights)
-        if form == "fast"
-        else ydtr_naive(fusion_weights)
+        official("YDTR", None, fusion_weights) if form == "fast" else ydtr_naive(fusion_weights)
     )
     output = raw(network, "YDTR", expected["synth_ir"], expected["synth_vi"], 255)
     assert largest(output, expected["synth_out"]) <= TOLERANCE_B["ydtr"]
@@ -452,7 +455,7 @@ def ydtr_naive(folder: Path) -> ydtr.YDTR:
 @pytest.mark.parametrize("image", ["tno01", "tno12", "tno25"])
 def test_ydtr_full_image(image, fusion_weights, oracles, index, tno):
     recorded = index["B"]["cases"]["ydtr_official.npz"]["stats"][image]
-    output = raw(REGISTRY["YDTR"].load(folder=fusion_weights), "YDTR", *tno(image), 255)
+    output = raw(official("YDTR", None, fusion_weights), "YDTR", *tno(image), 255)
     y, x = recorded["crop_yx"]
     assert (
         largest(
@@ -467,7 +470,7 @@ def test_ydtr_full_image(image, fusion_weights, oracles, index, tno):
 @pytest.mark.parametrize("case", TARDAL)
 def test_tardal_synthetic(case, fusion_weights, oracles, index):
     expected = np.load(oracles / "tardal_official.npz")
-    network = REGISTRY["TarDAL"].load(TARDAL[case], fusion_weights)
+    network = official("TarDAL", TARDAL[case], fusion_weights)
     output = raw(network, "TarDAL", expected["synth_ir"], expected["synth_vi"], 255)
     assert largest(output, expected[f"{case}_synth"]) <= TOLERANCE_B["tardal"]
     assert_statistics(
@@ -490,9 +493,7 @@ def test_tardal_crops_of_full_images(case, image, fusion_weights, oracles, index
     """With stored statistics a pixel sees 8 pixels around it."""
     y, x = index["B"]["cases"]["tardal_official.npz"]["stats"][case][image]["crop_yx"]
     cut = [source[y - 9 : y + 73, x - 9 : x + 73] for source in tno(image)]
-    output = raw(REGISTRY["TarDAL"].load(TARDAL[case], fusion_weights), "TarDAL", *cut, 255)[
-        9:-9, 9:-9
-    ]
+    output = raw(official("TarDAL", TARDAL[case], fusion_weights), "TarDAL", *cut, 255)[9:-9, 9:-9]
     assert (
         largest(output, np.load(oracles / "tardal_official.npz")[f"{case}_{image}_crop"])
         <= TOLERANCE_B["tardal"]
@@ -509,7 +510,7 @@ def test_tardal_crops_of_full_images(case, image, fusion_weights, oracles, index
 )
 def test_tardal_full_images(case, image, fusion_weights, oracles, index, tno):
     recorded = index["B"]["cases"]["tardal_official.npz"]["stats"][case][image]
-    output = raw(REGISTRY["TarDAL"].load(TARDAL[case], fusion_weights), "TarDAL", *tno(image), 255)
+    output = raw(official("TarDAL", TARDAL[case], fusion_weights), "TarDAL", *tno(image), 255)
     y, x = recorded["crop_yx"]
     crop = np.load(oracles / "tardal_official.npz")[f"{case}_{image}_crop"]
     assert largest(output[y : y + 64, x : x + 64], crop) <= TOLERANCE_B["tardal"]
@@ -906,6 +907,19 @@ def test_fuse_keeps_the_contract(name, variant):
     assert all(
         torch.equal(value, again.state_dict()[key]) for key, value in network.state_dict().items()
     ), "same seed, same weights"
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_tensors_are_plain_and_channels_last_fuses_the_same(name):
+    """Other libraries save no tensor that lies otherwise (safetensors refuses it)."""
+    network = REGISTRY[name].build(seed=3)
+    if name == "SwinFuse":
+        network.tile = 21
+    assert all(value.is_contiguous() for value in network.state_dict().values())
+    infrared, visible = pair(*SMALL.get(name, (16, 21)))
+    plain = network.fuse(infrared, visible)
+    assert layers.channels_last(network) is network
+    assert largest(network.fuse(infrared, visible), plain) <= 1
 
 
 @pytest.mark.parametrize("name", REGISTRY)

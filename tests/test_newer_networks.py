@@ -113,7 +113,7 @@ def tno(fusion_data, index):
 
 
 def network_of(name: str, folder) -> torch.nn.Module:
-    return COMPARED[CASES[name].method].load(CASES[name].variant, folder)
+    return layers.channels_last(COMPARED[CASES[name].method].load(CASES[name].variant, folder))
 
 
 def scaled(name: str, pair) -> list[Tensor]:

@@ -79,10 +79,15 @@ class ComparedNetwork(Learned):
     @cached_property
     def network(self):
         """The network; FileNotFoundError says what to get, from whom, and where to put it."""
-        device = runs.device_name(self.device)
-        return COMPARED[self.name].load(
-            self.variant, self.folder, device=device, unverified=self.unverified
+        from fusionlib.networks.compared.layers import channels_last
+
+        network = COMPARED[self.name].load(
+            self.variant,
+            self.folder,
+            device=runs.device_name(self.device),
+            unverified=self.unverified,
         )
+        return channels_last(network)
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return self.network.fuse(a, b)

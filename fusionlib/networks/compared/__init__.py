@@ -93,10 +93,7 @@ class Compared:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network: Any = self.network(**self.variants[self.variant(variant)].options)
-        network.eval().to(device)
-        if torch.device(device).type == "cpu":  # there convolutions of few maps are faster so
-            network.to(memory_format=torch.channels_last)  # a Module does not declare it
-        return network
+        return network.eval().to(device)
 
     def load(
         self,
