@@ -36,6 +36,17 @@ MOST_OF_BARE, MOST_OF_NAIVE = 1.6, 0.85
 
 # What else takes time in those above the limit, as PyTorch's profiler shares it out.
 REASONS = {
+    "DenseFuse": (
+        "mirrored borders take a seventh of its time, joining the maps of its dense block a twelfth"
+    ),
+    "TarDAL": (
+        "statistics of every map over the whole image come between its convolutions, a tenth of its"
+        " time, and so does joining the maps of its dense block"
+    ),
+    "SDNet": (
+        "joining the few maps of its dense block takes two fifths of its time: in each band, for"
+        " convolutions to 16 maps"
+    ),
     "RFN-Nest": (
         "mirrored borders of 244 maps take a sixth of its time, joining and pooling the nested maps"
         " an eighth; tiles of 256 pixels convolve no faster than whole images"

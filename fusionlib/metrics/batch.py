@@ -27,7 +27,9 @@ def evaluate_batch(
     names: Iterable[str] | str | None = None,
     convention: str = "moe-fusion",
 ) -> dict[str, Tensor]:
-    """Score a batch of fused images against their sources.
+    """Score a batch of fused images against their sources: for a GPU.
+
+    On a processor :func:`fusionlib.metrics.evaluate`, which keeps to the cache, is faster.
 
     Parameters
     ----------
