@@ -11,7 +11,7 @@ from oracles.vectors import triplets
 from test_metrics_properties import image, images
 
 from fusionlib import metrics
-from fusionlib.metrics.batch import EIGHT
+from fusionlib.metrics.batch import EIGHT, _square_root
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -60,3 +60,9 @@ def test_names_and_what_is_refused():
         assert words in str(caught.value)
     with pytest.raises(TypeError, match="a: expected uint8"):
         metrics.evaluate_batch(f, a.float(), b)
+
+
+def test_square_roots_are_those_of_numpy():
+    """Ties of Qabf hang on the last bit, which torch's square root misses on some processors."""
+    x = torch.from_numpy(np.random.default_rng(0).random((3, 40, 50)) * 8)
+    assert np.array_equal(_square_root(x).numpy(), np.sqrt(x.numpy()))
