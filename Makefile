@@ -46,7 +46,8 @@ test: unit notebooks check
 unit: install
 	$(ONE) $(BIN)/python -m pytest -q -n 2 tests
 
-# A SLURM of one node, started and ended by the test; where Debian's packages lack it says which.
+# A SLURM of one node, without accounting and with it, started and ended by the test; where Debian's
+# packages lack it says which.
 test-cluster: install
 	@PYTHONPATH=. $(ONE) $(BIN)/python tests/cluster.py
 

@@ -1,7 +1,8 @@
 """A SLURM of one node on the loopback, and the run graph through it: `make test-cluster`.
 
-Debian's packages slurmctld, slurmd, slurm-client and munge bring the programs. Nothing is installed
-or configured: all of it lies in a temporary folder and ends with this script.
+Every step runs without accounting, then with it. Debian's packages slurmctld, slurmd, slurm-client
+and munge bring the programs, slurmdbd and mariadb-server those of the accounting. Nothing is
+installed or configured: all of it lies in a temporary folder and ends with this script.
 """
 
 import contextlib
@@ -24,7 +25,8 @@ from fusionlib import runs
 from workflow import graph, slurm
 
 PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])  # of daemons
-DAEMONS = ("munged", "slurmctld", "slurmd")
+PROGRAMS = ("munged", "slurmctld", "slurmd", *slurm.PROGRAMS)
+OF_ACCOUNTING = ("slurmdbd", "sacctmgr", "sacct", "mariadb-install-db", "mariadbd")
 SETTINGS = """
 ClusterName=loopback
 SlurmctldHost={host}(127.0.0.1)
@@ -46,11 +48,29 @@ SelectTypeParameters=CR_Core_Memory
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
-AccountingStorageType=accounting_storage/none
 ReturnToService=2
 KillWait=5
 NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory={memory} State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+ACCOUNTING = """
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={ports[2]}
+AccountingStoragePass=socket={home}/munge.socket
+AccountingStorageEnforce=associations
+"""
+DATABASE = """
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort={ports[2]}
+SlurmUser={user}
+AuthInfo=socket={home}/munge.socket
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser={user}
+PidFile={home}/slurmdbd.pid
+LogFile={home}/slurmdbd.log
 """
 PROFILE = """
 jobs: 2
@@ -70,25 +90,43 @@ smoke,huge,9999,1
 
 def until(what, seconds=600):
     deadline = time.monotonic() + seconds
-    while not (found := what()):
+    while not (value := what()):
         if time.monotonic() > deadline:
             raise AssertionError(f"{seconds} s passed")
         time.sleep(0.5)
-    return found
+    return value
 
 
 @contextlib.contextmanager
-def cluster(home):
+def daemon(*command):
+    """Run a daemon, which ends with the block and with this script."""
+    options = dict.fromkeys(("stdout", "stderr"), subprocess.DEVNULL)
+    options |= {"start_new_session": True, "preexec_fn": runs.end_with_parent}  # Ctrl-C is ours
+    process = subprocess.Popen(command, **options)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def free_ports(number):
+    """Return ports of the loopback that nothing listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+        return [stack.enter_context(each).getsockname()[1] for each in sockets]
+
+
+@contextlib.contextmanager
+def cluster(home, accounting):
     """Start the daemons, wait for an idle node, and end them."""
-    with socket.socket() as one, socket.socket() as two:
-        ports = []
-        for each in (one, two):
-            each.bind(("127.0.0.1", 0))
-            ports.append(each.getsockname()[1])
     memory = psutil.virtual_memory().total // 2 // 2**20
     user, host = psutil.Process().username(), socket.gethostname().split(".")[0]
-    text = SETTINGS.format(home=home, ports=ports, memory=memory, user=user, host=host)
-    (home / "slurm.conf").write_text(text)
+    given = {"home": home, "ports": free_ports(3), "memory": memory, "user": user, "host": host}
+    text = SETTINGS + accounting * ACCOUNTING
+    (home / "slurm.conf").write_text(text.format(**given))
+    (home / "slurmdbd.conf").touch(0o600)  # slurmdbd refuses a file that others may read
+    (home / "slurmdbd.conf").write_text(DATABASE.format(**given))
     for name in ("state", "spool"):
         (home / name).mkdir()
     (home / "munge.key").write_bytes(os.urandom(1024))
@@ -97,26 +135,41 @@ def cluster(home):
     kept = [f"--{word}={home}/munge.{end}" for word, end in (
         ("key-file", "key"), ("socket", "socket"), ("pid-file", "pid"), ("log-file", "log"),
         ("seed-file", "seed"))]  # fmt: skip
-    commands = [["munged", "--force", "--foreground", *kept], ["slurmctld", "-D"], ["slurmd", "-D"]]
     with contextlib.ExitStack() as daemons:
-        for command in commands:
-            process = daemons.enter_context(
-                subprocess.Popen(
-                    command,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    preexec_fn=runs.end_with_parent,
-                )
-            )
-            daemons.callback(process.terminate)
-            if command[0] == "munged":
-                until((home / "munge.socket").exists, 30)
+        daemons.enter_context(daemon("munged", "--force", "--foreground", *kept))
+        until((home / "munge.socket").exists, 30)
+        if accounting:
+            daemons.enter_context(database(home, user))
+        daemons.enter_context(daemon("slurmctld", "-D"))
+        daemons.enter_context(daemon("slurmd", "-D"))
         try:
             until(lambda: "idle" in said("sinfo", "--noheader"), 60)
             yield
         finally:
             said("scancel", f"--user={user}")
             until(lambda: not queue(), 60)
+
+
+@contextlib.contextmanager
+def database(home, user):
+    """Start MariaDB, on a socket alone, and slurmdbd, with the cluster, an account and a user."""
+    own = ["--no-defaults", f"--user={user}", f"--datadir={home}/database"]
+    subprocess.run(["mariadb-install-db", *own], check=True, stdout=subprocess.DEVNULL)
+    own += [f"--socket={home}/database.socket", f"--pid-file={home}/database.pid"]
+    os.environ["MYSQL_UNIX_PORT"] = f"{home}/database.socket"  # where slurmdbd looks for it
+    with contextlib.ExitStack() as daemons:
+        daemons.enter_context(daemon("mariadbd", *own, "--skip-networking", "--skip-grant-tables"))
+        until((home / "database.socket").exists, 120)
+        daemons.enter_context(daemon("slurmdbd", "-D"))
+        add = ["sacctmgr", "--immediate", "add"]
+        for words in ("cluster loopback", "account lab", f"user {user} account=lab"):
+            until(lambda words=words: succeeds(*add, *words.split()), 120)
+        os.environ["SBATCH_ACCOUNT"] = "lab"
+        yield
+
+
+def succeeds(*command):
+    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def said(*command):
@@ -126,6 +179,24 @@ def said(*command):
 
 def queue(form="%i %j %T"):
     return said("squeue", "--noheader", f"--format={form}").splitlines()
+
+
+def known():
+    """Return what the accounting knows: the state of each job by its number."""
+    form = ["--allocations", "--noheader", "--parsable2", "--format=JobID,State"]
+    jobs = ["--accounts=lab", "--starttime=now-1days"]
+    return dict(re.findall(r"^(\d+)\|(\w+)", said("sacct", *jobs, *form), re.MULTILINE))
+
+
+def check_known(before, ends):
+    """Wait until the accounting knows these ends of new jobs and no others."""
+
+    def new():
+        return sorted(state for job, state in known().items() if job not in before)
+
+    with contextlib.suppress(AssertionError):
+        until(lambda: new() == ends, 60)
+    assert new() == ends, f"sacct: {new()}, expected {ends}"
 
 
 def job_of(name, state="RUNNING"):
@@ -162,8 +233,8 @@ class Small:
 
     def finished(self):
         """Return when each node was finished."""
-        found = (self.home / "reports" / "smoke").glob("*/run.json")
-        return {path.parent.name: path.stat().st_mtime_ns for path in found}
+        records = (self.home / "reports" / "smoke").glob("*/run.json")
+        return {path.parent.name: path.stat().st_mtime_ns for path in records}
 
     def starts(self, name):
         lines = (self.home / "starts").read_text().splitlines()
@@ -184,7 +255,7 @@ def start(*words, **options):
 
 
 def own_memory_and_time(home):
-    """Two notebooks of smoke run with what they were measured to need, without accounting."""
+    """Two notebooks of smoke run with what they were measured to need."""
     only, reports = "start audit", home / "reports"
     with open(home / "said.txt", "w") as file:
         run = start("--only", only, "--reports", reports, stdout=file, stderr=subprocess.STDOUT)
@@ -202,7 +273,7 @@ def own_memory_and_time(home):
         assert 60 * int(hours) + int(minutes) == nodes[name].minutes, (name, limit)
         used = json.loads((reports / "smoke" / name / "run.json").read_text())["gigabytes"]
         assert 1000 * used < nodes[name].megabytes
-    return f"{asked}; sacct: {said('sacct').strip()}"
+    return str(asked)
 
 
 def cancelled_from_outside(home):
@@ -296,40 +367,66 @@ def refused(home):
     return sentence[0]
 
 
+# With how the jobs of each end, in the order of the alphabet; SLURM counts a refused job as failed.
 STEPS = {
-    "own memory and time": own_memory_and_time,
-    "scancel from outside": cancelled_from_outside,
-    "kill -9 and again": killed,
-    "node drained and back": drained,
-    "Ctrl-C": lambda home: interrupted(home, signal.SIGINT),
-    "SIGTERM": lambda home: interrupted(home, signal.SIGTERM),
-    "asked for too little": too_small,
-    "asked for too much": refused,
+    "own memory and time": (own_memory_and_time, "COMPLETED COMPLETED"),
+    "scancel from outside": (cancelled_from_outside, "CANCELLED COMPLETED"),
+    "kill -9 and again": (killed, "COMPLETED COMPLETED"),
+    "node drained and back": (drained, "COMPLETED"),
+    "Ctrl-C": (lambda home: interrupted(home, signal.SIGINT), "CANCELLED"),
+    "SIGTERM": (lambda home: interrupted(home, signal.SIGTERM), "CANCELLED"),
+    "asked for too little": (too_small, "COMPLETED FAILED"),
+    "asked for too much": (refused, "COMPLETED FAILED"),
 }
 
 
+def lacking(programs, packages):
+    """Return the sentence that names what is not installed, or nothing."""
+    names = [name for name in programs if shutil.which(name) is None]
+    missing = f"skipped, because {', '.join(names)} is missing; Debian: apt-get install {packages}"
+    return missing if names else ""
+
+
+def attempt(name, home, accounting):
+    """Run a step, print its line and return whether it failed."""
+    began, failed, (step, ends) = time.monotonic(), False, STEPS[name]
+    home.mkdir()
+    try:
+        before = known() if accounting else {}
+        line = step(home)
+        if accounting:
+            check_known(before, ends.split())
+            line += f"; sacct: {ends}"
+    except AssertionError as error:
+        failed, line = True, f"FAILED: {error}"
+    finally:
+        for run in started:
+            run.terminate()  # nothing where it has ended
+            run.wait()
+    print(f"{name}: {line} ({time.monotonic() - began:.0f} s)", flush=True)
+    return failed
+
+
 def main(wanted):
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ["PATH"] = PATH
     os.environ["PYTHONPATH"] = str(runs.root())
-    if lacking := [name for name in (*DAEMONS, *slurm.PROGRAMS) if shutil.which(name) is None]:
-        print(f"skipped: SLURM's {', '.join(lacking)} not found; Debian: apt-get install"
-              " slurmctld slurmd slurm-client munge")  # fmt: skip
+    if sentence := lacking(PROGRAMS, "slurmctld slurmd slurm-client munge"):
+        print(sentence)
         return 0
-    failed = 0
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, cluster(Path(folder)):
-        for name in wanted or STEPS:
-            home, began = Path(folder, name.replace(" ", "-")), time.monotonic()
-            home.mkdir()
-            try:
-                line = STEPS[name](home)
-            except AssertionError as error:
-                failed, line = failed + 1, f"FAILED: {error}"
-            for run in started:
-                run.terminate()  # nothing where it has ended
-                run.wait()
-            print(f"{name}: {line} ({time.monotonic() - began:.0f} s)", flush=True)
-    print(f"{len(wanted or STEPS) - failed} passed, {failed} failed")
-    return int(failed > 0)
+    failed = []
+    for accounting in (False, True):
+        print(f"{'with' if accounting else 'without'} accounting:", flush=True)
+        if accounting and (sentence := lacking(OF_ACCOUNTING, "slurmdbd mariadb-server")):
+            print(sentence)
+            continue
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            home = Path(folder)
+            with cluster(home, accounting):
+                for name in wanted or STEPS:
+                    failed.append(attempt(name, home / name.replace(" ", "-"), accounting))
+    print(f"{failed.count(False)} passed, {failed.count(True)} failed")
+    return int(any(failed))
 
 
 if __name__ == "__main__":
