@@ -229,7 +229,16 @@ def luma(image: np.ndarray) -> np.ndarray:
         return image
     if not is_colour(image):
         return image[..., 0]
-    return to_uint8(image.astype(np.float64) @ np.array([0.299, 0.587, 0.114]))
+    return to_uint8(thousandths(image) / 1000)
+
+
+def thousandths(image: np.ndarray) -> np.ndarray:
+    """Return 299 R + 587 G + 114 B of an RGB image of whole gray levels, (H, W) float64.
+
+    Exact on every processor: with 0.299 and its like the processor's order of additions decides
+    where Y lies half way between two gray levels.
+    """
+    return image.astype(np.float64) @ np.array([299.0, 587.0, 114.0])
 
 
 def chroma(image: np.ndarray) -> np.ndarray:

@@ -18,6 +18,16 @@ RAMP = np.arange(35, dtype=np.uint8).reshape(5, 7) * 7
 COLOUR = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], axis=-1)
 
 
+def test_luma_is_that_of_whole_numbers():
+    """Half way between two levels no processor's order of additions decides: Y goes up."""
+    every = np.stack(np.meshgrid(*[np.arange(256, dtype=np.uint8)] * 2, [3, 58, 201]), axis=-1)
+    colours = every.reshape(256, -1, 3).astype(np.uint8)
+    red, green, blue = np.moveaxis(colours.astype(int), -1, 0)
+    exact = 299 * red + 587 * green + 114 * blue
+    assert (exact % 1000 == 500).sum() > 100
+    assert np.array_equal(images.luma(colours), (exact + 500) // 1000)
+
+
 @pytest.mark.parametrize("image", [RAMP, COLOUR, RAMP[:1, :1], RAMP[:, :1]])
 def test_png_keeps_every_pixel(tmp_path, image):
     assert np.array_equal(images.read(images.write(tmp_path / "x.png", image)), image)

@@ -39,7 +39,6 @@ CHANNELS, HEADS, WINDOW = 98, 2, 8
 STRIP_PIXELS = 16_000  # 98 maps of them are 6 MB
 # Rows Cb, Cr from R, G, B on 0..255.
 CHROMA = np.array([[-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]])
-LUMA = np.array([0.299, 0.587, 0.114])
 
 
 def point(channels_in: int, channels_out: int, bias: bool = True) -> nn.Conv2d:
@@ -237,13 +236,19 @@ class GIFNet(nn.Module):
         """
         visible = images.check(visible, "visible")
         colour = visible.ndim == 3
-        luma = np.floor(visible @ LUMA).astype(np.uint8) if colour else visible
+        luma = _truncated_luma(visible) if colour else visible
         a, b = (planes(self, infrared, luma, smallest=5) / 255).split(1)
         levels = self(a, b) * 255
         if not colour:
             return to_uint8_floor(levels)
         y, (cb, cr) = levels[0, 0].cpu().numpy(), np.moveaxis(visible @ CHROMA.T, -1, 0)
         return images.with_chroma(y, np.stack([cb, cr], axis=-1))
+
+
+def _truncated_luma(rgb: np.ndarray) -> np.ndarray:
+    """Return Y (H, W) uint8, added in the authors' order, which decides where Y is whole."""
+    red, green, blue = np.moveaxis(rgb.astype(np.float64), -1, 0)
+    return (0.299 * red + 0.587 * green + 0.114 * blue).astype(np.uint8)
 
 
 def _alone(layer: nn.Module, x: Tensor) -> Tensor:

@@ -81,8 +81,8 @@ class IFCNN(nn.Module):
         # The authors truncate each channel to 8 bits, then read the colour image as gray: two
         # roundings, kept as they are.
         rgb = (in_bands(self, a, b, reach=5).clamp(0, 1) * 255).floor()
-        luma = torch.tensor([0.299, 0.587, 0.114], device=rgb.device)[:, None, None]
-        return to_uint8_round((rgb * luma).sum(1, keepdim=True))
+        thousandths = torch.tensor([299.0, 587.0, 114.0], device=rgb.device)[:, None, None]
+        return to_uint8_round((rgb * thousandths).sum(1, keepdim=True) / 1000)
 
 
 def from_torch(state: State) -> dict[str, Tensor]:
