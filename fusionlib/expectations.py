@@ -142,7 +142,7 @@ def bands(folders: Sequence[Path]) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        A run lacks a table of the first one, or a row of it.
+        A run lacks a table of the first one.
     """
     parts = [pd.DataFrame(columns=["node", *GROUP, "low", "high"])]
     for node in trained(folders[0]):
@@ -150,9 +150,6 @@ def bands(folders: Sequence[Path]) -> pd.DataFrame:
             continue
         means = [_means(numbers(folder / node / "results.csv")) for folder in folders]
         together = pd.concat(means, axis=1, keys=range(len(folders)))
-        for number, row in zip(*np.nonzero(together.isna().to_numpy().T), strict=True):
-            words = ", ".join(filter(None, together.index[row]))
-            raise ValueError(f"{folders[number] / node}: expected a row {words} as in other runs")
         parts.append(_ends(together).assign(node=node).reset_index())
     frame = pd.concat(parts[1:] or parts, ignore_index=True).assign(runs=_which(folders))
     frame = frame.astype({"low": float, "high": float})
@@ -164,12 +161,15 @@ def _means(frame: pd.DataFrame) -> pd.Series:
 
 
 def _ends(means: pd.DataFrame) -> pd.DataFrame:
-    """Return low and high of each row of ``means``, a column a run."""
+    """Return low and high of each row of ``means``, a column a run; unknown where a run has no such
+    number, as of an expert that its gate never chose.
+    """
     ends = pd.DataFrame({"low": means.min(axis=1), "high": means.max(axis=1)})
+    ends[means.isna().any(axis=1)] = np.nan
     count = means.shape[1]
     if count == 1:
         return ends * np.nan
-    moved = ~_is_close(ends["low"], ends["high"])
+    moved = ends["low"].notna() & ~_is_close(ends["low"], ends["high"])
     if count >= results.TRAININGS and moved.any():
         middle, between = means[moved].mean(axis=1), means[moved].std(axis=1)
         ends.loc[moved] = [

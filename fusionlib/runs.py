@@ -512,18 +512,20 @@ def local_kernel(name: str = "python3") -> Iterator:
     """Yield a manager for one kernel over local sockets: unlike TCP ports, several may start at
     once without a race.
     """
-    from jupyter_client.manager import KernelManager
+    from jupyter_client.manager import AsyncKernelManager
+    from jupyter_core.utils import run_sync
 
     # An absolute, short path: the kernel runs in another folder, and socket names may have about
     # 100 characters.
     with tempfile.TemporaryDirectory(prefix="kernel-") as folder:
-        manager = KernelManager(kernel_name=name, transport="ipc", ip=str(Path(folder) / "k"))
+        # A client of the blocking kind would hold up this process until the running cell ends.
+        manager = AsyncKernelManager(kernel_name=name, transport="ipc", ip=str(Path(folder) / "k"))
         try:
             yield manager
         finally:
             # a client that did not start the manager leaves its kernel running
             if manager.has_kernel:
-                manager.shutdown_kernel(now=True)
+                run_sync(manager.shutdown_kernel)(now=True)
 
 
 @contextlib.contextmanager

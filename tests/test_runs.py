@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
@@ -290,3 +291,26 @@ def test_a_worker_that_starts_after_its_parent_died_ends_too(tmp_path):
     # its pipe closes when the last process that has it ends
     subprocess.run([sys.executable, script, tmp_path], capture_output=True, timeout=60)
     assert (tmp_path / "begun").exists() and not (tmp_path / "survived").exists()
+
+
+def test_ctrl_c_does_not_wait_for_the_running_cell(tmp_path):
+    """Neither for one that, like a training in its step, goes on at Ctrl-C."""
+    ended = tmp_path / "ended"
+    busy = f"""
+        import pathlib, time
+        stop = time.monotonic() + 20
+        while time.monotonic() < stop:
+            time.sleep(0.1)
+        pathlib.Path({str(ended)!r}).touch()
+    """
+    path = notebook(tmp_path / "n.ipynb", "output = ''", busy)
+    call = (
+        f"from fusionlib import runs; runs.execute({str(path)!r}, {str(tmp_path / 'node')!r}, {{}})"
+    )
+    command = [sys.executable, "-c", call]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        while "cell 2" not in running.stderr.readline():
+            assert running.poll() is None
+        time.sleep(1)  # until the kernel has the cell
+        running.send_signal(signal.SIGINT)
+    assert running.returncode != 0 and not ended.exists()
