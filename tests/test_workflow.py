@@ -171,7 +171,7 @@ def test_asked_to_end_it_ends_with_its_notebooks_and_says_what_is_there(tiny, nu
     _until(lambda: len(times(tiny)) == 2 and log.exists())
     below = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
-    said, complaints = process.communicate(timeout=60)
+    said, complaints = process.communicate(timeout=180)  # a busy machine
     assert process.returncode == 130, complaints
     assert not psutil.wait_procs(below, timeout=30)[1]
     assert "\nreport: " in said and "not finished: after" in complaints
