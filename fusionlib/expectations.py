@@ -97,6 +97,11 @@ def numbers(path: Path) -> pd.DataFrame:
     ValueError
         It is no table of results.
     """
+    return _cells(path).dropna(subset="number")
+
+
+def _cells(path: Path) -> pd.DataFrame:
+    """Return what :func:`numbers` does, empty cells (NaN) among it."""
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
         if lacking := {*GROUP[:-1], "value", "rank", "n_images"}.difference(frame):
@@ -111,7 +116,7 @@ def numbers(path: Path) -> pd.DataFrame:
     frame["row"] = _in_words(frame.drop(columns=[*columns, *UNTOLD], errors="ignore"))
     frame["row"] += frame.groupby("row").cumcount().map(lambda n: f", again {n}" if n else "")
     kept = ["row", *GROUP[:-1]]
-    return frame.melt(kept, columns, "column", "number").dropna(subset="number")
+    return frame.melt(kept, columns, "column", "number")
 
 
 def _in_words(frame: pd.DataFrame) -> pd.Series:
@@ -142,14 +147,19 @@ def bands(folders: Sequence[Path]) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        A run lacks a table of the first one.
+        A run lacks a table of the first one, or a row of it.
     """
     parts = [pd.DataFrame(columns=["node", *GROUP, "low", "high"])]
     for node in trained(folders[0]):
         if not (folders[0] / node / "results.csv").is_file():
             continue
-        means = [_means(numbers(folder / node / "results.csv")) for folder in folders]
+        means = [_means(_cells(folder / node / "results.csv")) for folder in folders]
         together = pd.concat(means, axis=1, keys=range(len(folders)))
+        for folder, of_run in zip(folders, means, strict=True):
+            for row in together.index.difference(of_run.index):
+                words = ", ".join(filter(None, row))
+                raise ValueError(f"{folder / node}: expected a row {words} as in other runs")
+        together = together.dropna(how="all")
         parts.append(_ends(together).assign(node=node).reset_index())
     frame = pd.concat(parts[1:] or parts, ignore_index=True).assign(runs=_which(folders))
     frame = frame.astype({"low": float, "high": float})

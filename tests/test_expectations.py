@@ -157,6 +157,9 @@ def test_a_band_is_unknown_where_a_run_has_no_number(tmp_path):
     bands = expectations.bands(homes)
     unknown = bands["low"].isna()
     assert unknown.any() and set(bands["metric"][unknown]) == {"VIF"}
+    frame[~of_vif].to_csv(table, index=False)
+    with pytest.raises(ValueError, match="1/training: expected a row .*VIF.* as in other runs"):
+        expectations.bands(homes)
 
 
 def test_what_is_missing_or_extra_is_named(tmp_path):
